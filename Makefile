@@ -1,0 +1,58 @@
+# Every target sets itself up: the first one makes .venv from requirements.lock.
+PYTHON ?= python3
+OUTPUT ?= outputs
+BIN    := .venv/bin
+READY  := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help report lab test test-all lint format lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+report: $(READY)  ## run the series on the bundled table and print where the report is
+	@$(BIN)/python run_all.py --output-dir "$(OUTPUT)"
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+test: $(READY) chromium  ## run the tests, in parallel
+	@$(BIN)/pytest -n auto --dist worksteal -m "not long"
+
+test-all: $(READY) chromium  ## run the long tests too
+	@$(BIN)/pytest -n auto --dist worksteal
+
+lint: $(READY)  ## check style, formatting, types and that notebooks hold no outputs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: $(READY)  ## format the code and strip the notebooks' outputs
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/nbstripout notebooks/*.ipynb
+
+lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
+	  --python-version 3.11 --extra dev --custom-compile-command "make lock" \
+	  pyproject.toml -o requirements.lock
+
+clean:  ## remove the environment and the tools' caches (runs are kept)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "Setting up .venv (once; a minute or two) …" >&2
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  echo "The page tests need Debian's package chromium; they are skipped without it." >&2

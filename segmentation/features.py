@@ -1,0 +1,173 @@
+"""What the distance sees: rows chosen, gaps filled, outliers clipped, features scaled."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import validate_data
+
+from segmentation import kmeans
+from segmentation.customers import Card, Feature
+
+FENCE = 3.0
+"""Outliers lie so many interquartile ranges beyond the quartiles (Tukey's outer fence)."""
+
+
+def find_fences(values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper outer fence of each column, in the column's own unit."""
+    low, high = np.nanquantile(np.asarray(values, dtype=float), [0.25, 0.75], axis=0)
+    return low - FENCE * (high - low), high + FENCE * (high - low)
+
+
+class Clipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Clip each column to the outer fences of the rows it was fitted on."""
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+        """Learn the fences of a table (n, p)."""
+        self.low_, self.high_ = find_fences(validate_data(self, X, dtype=float))
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Clip a table (n, p)."""
+        return np.clip(validate_data(self, X, dtype=float, reset=False), self.low_, self.high_)
+
+
+def build_preprocessor(card: Card) -> ColumnTransformer:
+    """A pipeline a feature (impute, clip, z-score), fed from raw columns by name."""
+    steps = [
+        (feature.label, _build_steps(feature), [name]) for name, feature in card.features.items()
+    ]
+    return ColumnTransformer(steps, verbose_feature_names_out=False).set_output(transform="pandas")
+
+
+def _build_steps(feature: Feature) -> Any:
+    clip = [Clipper()] if feature.outliers == "clip" else []
+    return make_pipeline(SimpleImputer(strategy="median"), *clip, StandardScaler())
+
+
+def select_rows(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """The rows (m ≤ n) that the card's `drop` policies leave for the fit."""
+    return table[_find_kept(table, card)]
+
+
+def _find_kept(table: pd.DataFrame, card: Card) -> pd.Series:
+    kept = pd.Series(True, index=table.index)
+    for name, feature in card.features.items():
+        if feature.missing == "drop":
+            kept &= table[name].notna()
+        if feature.outliers == "drop":
+            kept &= ~_find_outliers(table[name])
+    return kept
+
+
+def _find_outliers(values: pd.Series) -> pd.Series:
+    low, high = find_fences(values)
+    return (values < low) | (values > high)
+
+
+def report_policies(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """One row a feature: its policies, its outer fences in raw units, the rows they concern."""
+    rows = []
+    for name, feature in card.features.items():
+        low, high = find_fences(table[name])
+        rows.append(
+            {
+                "feature": feature.title,
+                "missing": int(table[name].isna().sum()),
+                "policy for missing": feature.missing,
+                "lower fence": float(low),
+                "upper fence": float(high),
+                "outliers": int(_find_outliers(table[name]).sum()),
+                "policy for outliers": feature.outliers,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summarize_policies(table: pd.DataFrame, card: Card) -> str:
+    """What the policies changed and for how many rows, in a sentence."""
+    report = report_policies(table, card)
+    dropped = int((~_find_kept(table, card)).sum())
+    filled = int(report.loc[report["policy for missing"] == "median", "missing"].sum())
+    clipped = int(report.loc[report["policy for outliers"] == "clip", "outliers"].sum())
+    kept = int(report.loc[report["policy for outliers"] == "keep", "outliers"].sum())
+    return (
+        f"{len(table) - dropped} of {len(table)} customers are used: {dropped or 'none'} dropped, "
+        f"{filled or 'no'} missing values filled with the median, {clipped or 'no'} outliers "
+        f"clipped, {kept or 'no'} outliers kept as they are."
+    )
+
+
+def scale(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """The z-scored features (m, p) of the rows used, as the distance sees them."""
+    return build_preprocessor(card).fit_transform(select_rows(table, card)[list(card.features)])
+
+
+def summarize_scaling(table: pd.DataFrame, card: Card) -> str:
+    """How unequal the features' variances were before scaling, in a sentence."""
+    shares = (variances := table[list(card.features)].var(ddof=0)) / variances.sum()
+    largest = str(shares.idxmax())
+    return (
+        f"Unscaled, {card.label(largest)} would make up {shares.max():.0%} of all squared "
+        f"distances; as z-scores each of the {len(shares)} features makes up {1 / len(shares):.0%}."
+    )
+
+
+def encode(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """Descriptors as 0/1 columns `column=level`, each descriptor's first level left out."""
+    levels = {name: table[name].astype(str) for name in card.descriptors}
+    codes = pd.get_dummies(pd.DataFrame(levels, index=table.index), prefix_sep="=", dtype=int)
+    first = [f"{name}={min(values)}" for name, values in levels.items() if len(values)]
+    return codes.drop(columns=first)
+
+
+def preprocess(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """The table that the later notebooks start from: id, scaled features, encoded descriptors."""
+    used = select_rows(table, card)
+    return pd.concat([used[[card.id]], scale(table, card), encode(used, card)], axis=1)
+
+
+def compare_encoded(table: pd.DataFrame, card: Card, *, k: int = 4, seed: int = 0) -> pd.DataFrame:
+    """How K segments follow each descriptor (Cramér's V), left out of and put in the distance."""
+    scaled = scale(table, card)
+    used = select_rows(table, card)
+    rows = []
+    for name, descriptor in card.descriptors.items():
+        codes = encode(used, card.model_copy(update={"descriptors": {name: descriptor}}))
+        widened = np.hstack([scaled, (codes - codes.mean()) / codes.std(ddof=0).replace(0, 1)])
+        out = kmeans.fit(scaled, k, seed=seed).labels
+        into = kmeans.fit(widened, k, seed=seed).labels
+        v = [measure_association(labels, used[name]) for labels in (out, into)]
+        rows.append((descriptor.label, k, *v))
+    return pd.DataFrame(rows, columns=["descriptor", "K", "V left out", "V put in"])
+
+
+def measure_association(labels: Any, levels: pd.Series) -> float:
+    """Cramér's V between a cut and a descriptor: 0 unrelated, 1 the one tells the other."""
+    counts = pd.crosstab(np.asarray(labels), levels.astype(str).to_numpy()).to_numpy(dtype=float)
+    expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
+    freedom = min(counts.shape) - 1
+    chi2 = ((counts - expected) ** 2 / expected).sum()
+    return float(np.sqrt(chi2 / (counts.sum() * freedom))) if freedom else 0.0
+
+
+def summarize_encoded(comparison: pd.DataFrame) -> str:
+    """Why descriptors stay out of the distance, in a sentence a descriptor."""
+    if comparison.empty:
+        return "The card names no descriptor, so there is nothing to keep out of the distance."
+    return " ".join(
+        f"Put into the distance as 0/1, {row[0]} would decide the cut at K = {row[1]} (Cramér's V "
+        f"{row[3]:.2f}, against {row[2]:.2f} left out)."
+        if row[3] > max(0.5, row[2])
+        else f"{row[0]} changes little at K = {row[1]} (Cramér's V {row[3]:.2f} put in, "
+        f"{row[2]:.2f} left out)."
+        for row in comparison.itertuples(index=False)
+    )

@@ -1,0 +1,230 @@
+"""The model: fit, order, assign with confidence, save and load."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any, TypedDict
+
+import joblib
+import numpy as np
+import pandas as pd
+import sklearn
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.pipeline import Pipeline
+
+from segmentation import InputError, kmeans
+from segmentation.customers import Card, hash_file
+from segmentation.features import build_preprocessor, select_rows
+from segmentation.profiles import Segment
+
+BORDERLINE = 0.8
+"""Customers with a larger shadow value are borderline (1 is half way between two centroids)."""
+
+SLACK = 1e-9  # relative; the training rows themselves are never outside
+MODEL, FIGURES = "segmenter.joblib", "segmenter.json"
+
+
+class Limits(TypedDict):
+    """What the training rows spanned: each feature's range, each position's largest distance."""
+
+    low: dict[str, float]
+    high: dict[str, float]
+    radius: list[float]
+
+
+def fit(
+    table: pd.DataFrame, card: Card, *, k: int, starts: int = kmeans.STARTS, seed: int = 0
+) -> Pipeline:
+    """Fit preprocessing and K-means together on the raw features of the rows used.
+
+    The Pipeline takes raw columns by name and predicts a position 0…k−1: the largest segment
+    first, ties by centre in the card's order.
+
+    Raises
+    ------
+    InputError
+        k is not in 1…n−1, or there are fewer distinct customers than k.
+    """
+    used = select_rows(table, card)[list(card.features)]
+    check_k(k, used)
+    preprocessor = build_preprocessor(card)
+    best = kmeans.fit(preprocessor.fit_transform(used), k, starts=starts, seed=seed)
+    centres = best.centres[_order(best)]
+    final = KMeans(k, init=centres, n_init=1, random_state=seed)
+    return Pipeline([("preprocess", preprocessor), ("kmeans", final)]).fit(used)
+
+
+def check_k(k: int, used: pd.DataFrame) -> None:
+    """Refuse a K that the rows cannot fill."""
+    if not 1 <= k < len(used):
+        raise InputError(f"k must be 1…{len(used) - 1} for {len(used)} customers, got {k}.")
+    distinct = len(used.drop_duplicates())
+    if k > distinct:
+        raise InputError(f"k must be 1…{distinct} for {distinct} distinct customers, got {k}.")
+
+
+def _order(fit: kmeans.Fit) -> NDArray[np.intp]:
+    """Positions by size, descending; ties by centre, lexicographic (z-scores keep raw order)."""
+    sizes = np.bincount(fit.labels, minlength=len(fit.centres))
+    return np.lexsort((*fit.centres.T[::-1], -sizes))
+
+
+def find_centres(pipeline: Pipeline, card: Card) -> pd.DataFrame:
+    """The centroids (k, p) in raw units, one row a position."""
+    scaled = pipeline["kmeans"].cluster_centers_
+    steps = pipeline["preprocess"].named_transformers_
+    scalers = [steps[feature.label][-1] for feature in card.features.values()]
+    raw = {
+        name: scaled[:, i] * scaler.scale_[0] + scaler.mean_[0]
+        for i, (name, scaler) in enumerate(zip(card.features, scalers, strict=True))
+    }
+    return pd.DataFrame(raw)
+
+
+def measure_limits(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Limits:
+    """What the rows used for the fit span, in raw units and in scaled distance."""
+    used = select_rows(table, card)[list(card.features)]
+    distances = pipeline.transform(used)
+    nearest = distances.argmin(axis=1)
+    radius = [float(distances[nearest == h, h].max()) for h in range(distances.shape[1])]
+    return {"low": dict(used.min()), "high": dict(used.max()), "radius": radius}
+
+
+def assign(pipeline: Pipeline, table: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+    """Put each customer (n raw rows) into a segment and say how sure that is.
+
+    Columns: position, distance (scaled), second (position of the next segment), confidence
+    = 1 − 2·d1/(d1+d2), status (ok, borderline or outside). With one segment second and
+    confidence are empty. Source of the shadow value: Leisch (2010).
+    """
+    names = list(limits["low"])
+    distances = pipeline.transform(table[names])
+    order = np.argsort(distances, axis=1, kind="stable")
+    position, distance = order[:, 0], np.take_along_axis(distances, order[:, :1], axis=1)[:, 0]
+    result = pd.DataFrame({"position": position, "distance": distance}, index=table.index)
+    result["second"] = pd.array([pd.NA] * len(table), dtype="Int64")
+    result["confidence"] = np.nan
+    if distances.shape[1] > 1:
+        second = np.take_along_axis(distances, order[:, 1:2], axis=1)[:, 0]
+        result["second"] = pd.array(order[:, 1], dtype="Int64")
+        result["confidence"] = 1 - 2 * distance / (distance + second)
+    result["status"] = np.where(1 - result["confidence"] > BORDERLINE, "borderline", "ok")
+    result.loc[_find_outside(result, table[names], limits), "status"] = "outside"
+    return result
+
+
+def _find_outside(assigned: pd.DataFrame, raw: pd.DataFrame, limits: Limits) -> pd.Series:
+    low, high = pd.Series(limits["low"]), pd.Series(limits["high"])
+    beyond = (raw < low - SLACK * low.abs()) | (raw > high + SLACK * high.abs())
+    radius = np.array(limits["radius"])[assigned["position"]]
+    return beyond.any(axis=1) | (assigned["distance"] > radius * (1 + SLACK))
+
+
+def cluster_customers(
+    pipeline: Pipeline, table: pd.DataFrame, card: Card, limits: Limits
+) -> pd.DataFrame:
+    """All n rows as read, plus cluster, distance, second, confidence and status.
+
+    Rows that the card's policies drop keep an empty cluster and the status `dropped`.
+    """
+    clustered = table.copy()
+    assigned = assign(pipeline, select_rows(table, card), limits)
+    clustered["cluster"] = assigned["position"].astype("Int64")
+    columns = ["distance", "second", "confidence", "status"]
+    clustered[columns] = assigned[columns]
+    clustered["status"] = clustered["status"].fillna("dropped")
+    return clustered
+
+
+def name_customers(clustered: pd.DataFrame, segments: list[Segment]) -> pd.DataFrame:
+    """The clustered table as people read it: ids for positions, names of `segment`, `second`."""
+    ids = {position: segment["id"] for position, segment in enumerate(segments)}
+    names = {position: segment["name"] for position, segment in enumerate(segments)}
+    named = clustered.copy()
+    named["cluster"] = clustered["cluster"].map(ids).astype("Int64")
+    named["second"] = clustered["second"].map(names)
+    named.insert(named.columns.get_loc("cluster") + 1, "segment", clustered["cluster"].map(names))
+    return named
+
+
+def summarize_assignment(clustered: pd.DataFrame) -> str:
+    """How sure the assignment is, in a sentence."""
+    used = clustered[clustered["status"] != "dropped"]
+    if used["confidence"].isna().all():
+        return f"All {len(used)} customers are in one segment; there is no border to be near."
+    near = int((used["status"] == "borderline").sum())
+    return (
+        f"{near} of {len(used)} customers ({near / len(used):.0%}) are borderline: nearly as close "
+        f"to a second segment. The median confidence is {used['confidence'].median():.2f}."
+    )
+
+
+def save_segmenter(
+    folder: Path, pipeline: Pipeline, card: Card, limits: Limits, segments: list[Segment]
+) -> None:
+    """Write `segmenter.joblib`, the fitted Pipeline, and the same in plain figures beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    joblib.dump(pipeline, folder / MODEL)
+    figures = _list_figures(pipeline, card, limits, segments)
+    figures["sha256"] = {MODEL: hash_file(folder / MODEL)}
+    (folder / FIGURES).write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _list_figures(
+    pipeline: Pipeline, card: Card, limits: Limits, segments: list[Segment]
+) -> dict[str, Any]:
+    steps = pipeline["preprocess"].named_transformers_
+    features = []
+    for name, feature in card.features.items():
+        chain = dict(steps[feature.label].steps)
+        clip, scaler = chain.get("clipper"), chain["standardscaler"]
+        features.append(
+            {
+                "column": name,
+                "label": feature.label,
+                "unit": feature.unit,
+                "fill": float(chain["simpleimputer"].statistics_[0]),
+                "clip": [float(clip.low_[0]), float(clip.high_[0])] if clip else None,
+                "mean": float(scaler.mean_[0]),
+                "scale": float(scaler.scale_[0]),
+                "range": [float(limits["low"][name]), float(limits["high"][name])],
+            }
+        )
+    return {
+        "features": features,
+        "centres": pipeline["kmeans"].cluster_centers_.tolist(),
+        "radius": limits["radius"],
+        "ids": [segment["id"] for segment in segments],
+        "names": [segment["name"] for segment in segments],
+        "borderline": BORDERLINE,
+        "versions": {
+            "python": platform.python_version(),
+            "scikit-learn": sklearn.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def load_segmenter(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
+    """The fitted Pipeline and its plain figures, from a run's `artifacts` folder.
+
+    Raises
+    ------
+    InputError
+        A file is missing, is not what the run wrote, or comes from another scikit-learn.
+    """
+    if not (folder / MODEL).is_file() or not (folder / FIGURES).is_file():
+        raise InputError(f"{folder}: no segmenter here; run the series first.")
+    figures = json.loads((folder / FIGURES).read_text("utf-8"))
+    if hash_file(folder / MODEL) != figures["sha256"][MODEL]:
+        raise InputError(f"{MODEL} is not the file that the run wrote; run 04_modeling again.")
+    stamped = figures["versions"]["scikit-learn"]
+    if stamped != sklearn.__version__:
+        raise InputError(
+            f"{MODEL} was written by scikit-learn {stamped}, this is {sklearn.__version__}; "
+            "run the series again."
+        )
+    return joblib.load(folder / MODEL), figures

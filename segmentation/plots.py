@@ -1,0 +1,384 @@
+"""Every figure: a table in, Axes or a Figure out, in one style; one colour a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from textwrap import wrap as fill
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from segmentation.customers import Card
+from segmentation.palette import MARKERS, PALETTE
+from segmentation.profiles import Segment
+
+INK, QUIET, ACCENT = "#333333", "#9aa0a6", PALETTE[0]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Draw in the series' style and leave the caller's settings alone."""
+
+    @wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        colours = {"axes.prop_cycle": cycler(color=PALETTE)}
+        with plt.style.context([Path(__file__).with_name("segments.mplstyle"), colours]):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def escape(text: object) -> str:
+    """Text that matplotlib shows as it is: a `$` is a dollar, not mathematics."""
+    return str(text).replace("$", r"\$")
+
+
+def wrap(text: object, *, width: int = 30) -> str:
+    """Text broken into lines of so many characters, shown as it is."""
+    return "\n".join(escape(line) for line in fill(str(text), width))
+
+
+def _titles(card: Card) -> dict[str, str]:
+    return {name: wrap(feature.title) for name, feature in card.features.items()}
+
+
+def _labels(card: Card) -> dict[str, str]:
+    return {name: wrap(feature.label, width=18) for name, feature in card.features.items()}
+
+
+ABREAST = 2  # panels a row, so that a figure can still be read on a phone
+
+
+def _grid(panels: int, *, width: float = 3.6, height: float = 2.7) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, two abreast."""
+    columns = min(panels, ABREAST)
+    rows = -(-panels // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False
+    )
+    for spare in axes.flat[panels:]:
+        spare.remove()
+    return figure, list(axes.flat[:panels])
+
+
+@styled
+def histograms(table: pd.DataFrame, card: Card) -> Figure:
+    """A histogram a feature, in raw units, the median marked."""
+    figure, axes = _grid(len(card.features))
+    for axis, (name, title) in zip(axes, _titles(card).items(), strict=True):
+        sns.histplot(x=table[name], ax=axis, color=ACCENT, alpha=0.75, edgecolor="white")
+        median = table[name].median()
+        axis.axvline(median, color=INK, linestyle="--", linewidth=1.2)
+        axis.set(xlabel=title, ylabel="Customers", title=f"Median {median:g}")
+    return figure
+
+
+@styled
+def pairs(table: pd.DataFrame, card: Card) -> Figure:
+    """A pair plot of the features, coloured by the card's first descriptor where it has one."""
+    shown = table[list(card.features)].rename(columns=_titles(card))
+    options: dict[str, Any] = {}
+    if card.descriptors:
+        name, descriptor = next(iter(card.descriptors.items()))
+        hue = table[name].fillna("missing").map(escape)
+        order = sorted(hue.unique())[: len(PALETTE)]
+        shown = shown.assign(**{escape(descriptor.label): hue})
+        options = {
+            "hue": escape(descriptor.label),
+            "hue_order": order,
+            "palette": list(PALETTE[: len(order)]),
+            "markers": list(MARKERS[: len(order)]),
+        }
+    dots = {"s": 22, "alpha": 0.7, "linewidth": 0}
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # the grid lays itself out
+        return sns.pairplot(shown, corner=True, height=2.4, plot_kws=dots, **options).figure
+
+
+@styled
+def correlations(table: pd.DataFrame, card: Card) -> Axes:
+    """The correlation matrix of the features as a heatmap, figures written in."""
+    matrix = table[list(card.features)].corr()
+    labels = list(_labels(card).values())
+    side = 2.2 + 0.9 * len(labels)
+    _, axis = plt.subplots(figsize=(side + 1, side))
+    colours = sns.diverging_palette(255, 25, as_cmap=True)
+    sns.heatmap(
+        matrix, vmin=-1, vmax=1, cmap=colours, annot=True, fmt=".2f", square=True, ax=axis,
+        linewidths=1.5, xticklabels=labels, yticklabels=labels, cbar_kws={"shrink": 0.75},
+    )  # fmt: skip
+    axis.tick_params(axis="y", rotation=0)
+    axis.tick_params(axis="x", rotation=30)
+    axis.set(title="Correlation (Pearson)")
+    return axis
+
+
+@styled
+def scaling(table: pd.DataFrame, scaled: pd.DataFrame, card: Card) -> Figure:
+    """Each feature before (its own figures) and after scaling (z-scores), on one axis each."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 1.2 + 0.7 * len(card.features)), sharey=True)
+    labels = _labels(card)
+    before = table[list(card.features)].rename(columns=labels)
+    for axis, data in zip(axes, (before, scaled.rename(columns=labels)), strict=True):
+        sns.boxplot(
+            data=data, orient="h", ax=axis, color="#cfdcf2", linecolor=INK, linewidth=1, width=0.55,
+            fliersize=3,
+        )  # fmt: skip
+    axes[0].set(title="As measured", xlabel="Own units")
+    axes[1].set(title="What the distance sees", xlabel="z-score (standard deviations)")
+    return figure
+
+
+def _mark(axis: Axes, x: float, y: float, text: str) -> None:
+    axis.scatter([x], [y], s=130, facecolor="none", edgecolor=PALETTE[1], linewidth=2.2, zorder=3)
+    axis.annotate(
+        text, (x, y), xytext=(10, 10), textcoords="offset points", color="#a34e00", weight="bold"
+    )
+
+
+def _curve(axis: Axes, table: pd.DataFrame, column: str, label: str) -> None:
+    axis.plot(table["k"], table[column], marker="o", color=ACCENT)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel="Number of segments K", ylabel=label)
+
+
+@styled
+def elbow(table: pd.DataFrame) -> Axes:
+    """Inertia per K of the sweep, the kneedle elbow marked."""
+    _, axis = plt.subplots(figsize=(7, 3.8))
+    _curve(axis, table, "inertia", "Inertia")
+    axis.set(title="Inertia falls with every segment", ylim=(0, None))
+    for _, row in table[table["elbow"].eq(True)].iterrows():
+        _mark(axis, row["k"], row["inertia"], f"elbow at {row['k']}")
+    return axis
+
+
+@styled
+def silhouettes(table: pd.DataFrame) -> Axes:
+    """Mean silhouette per K of the sweep, the peak marked."""
+    _, axis = plt.subplots(figsize=(7, 3.8))
+    scored = table.dropna(subset="silhouette")
+    _curve(axis, scored, "silhouette", "Mean silhouette")
+    axis.set(title="Silhouette per K")
+    if len(scored):
+        low, high = scored["silhouette"].min(), scored["silhouette"].max()
+        axis.set_ylim(min(0, low), high + 0.2 * (high - min(0, low)))
+        best = scored.loc[scored["silhouette"].idxmax()]
+        _mark(axis, best["k"], best["silhouette"], f"peak at {best['k']:.0f}")
+    return axis
+
+
+@styled
+def indices(table: pd.DataFrame) -> Figure:
+    """Calinski–Harabasz (higher is better) and Davies–Bouldin (lower is better) per K."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4))
+    scored = table.dropna(subset="calinski_harabasz")
+    for axis, (column, label, better) in zip(
+        axes,
+        [
+            ("calinski_harabasz", "Calinski–Harabasz", "idxmax"),
+            ("davies_bouldin", "Davies–Bouldin", "idxmin"),
+        ],
+        strict=True,
+    ):
+        _curve(axis, scored, column, label)
+        axis.set(title=f"{label}: {'higher' if better == 'idxmax' else 'lower'} is better")
+        axis.margins(y=0.18)
+        if len(scored):
+            best = scored.loc[getattr(scored[column], better)()]
+            _mark(axis, best["k"], best[column], f"K = {best['k']:.0f}")
+    return figure
+
+
+@styled
+def silhouette_profile(samples: pd.DataFrame) -> Axes:
+    """Each customer's silhouette as a bar, grouped by segment and sorted, the mean marked."""
+    _, axis = plt.subplots(figsize=(7, 4.2))
+    start, ticks = 0, {}
+    for cluster, values in samples.dropna().groupby("cluster")["silhouette"]:
+        bars = np.sort(values)[::-1]
+        rows = np.arange(start, start + len(bars))
+        axis.fill_betweenx(rows, 0, bars, color=_colour(cluster), linewidth=0.5)
+        ticks[start + len(bars) / 2] = f"{len(bars)} customers"
+        start += len(bars) + max(2, len(samples) // 60)
+    if ticks:
+        mean = samples["silhouette"].mean()
+        axis.axvline(mean, color=INK, linestyle="--", linewidth=1.2)
+        axis.annotate(f" mean {mean:.2f}", (mean, start), color=INK, fontsize=9)
+    axis.set_yticks(list(ticks), list(ticks.values()))
+    axis.grid(axis="y", visible=False)
+    axis.invert_yaxis()
+    axis.set(xlabel="Silhouette", title="Silhouette of each customer", xlim=(None, 1))
+    return axis
+
+
+def _colour(cluster: Any) -> str:
+    return PALETTE[int(cluster) % len(PALETTE)]
+
+
+def choose_map(clustered: pd.DataFrame, card: Card) -> list[str]:
+    """The two features of the map: the card's, else those on which the segments differ most."""
+    if card.map and set(card.map) <= set(card.features):
+        return list(card.map)
+    values = clustered.dropna(subset="cluster")[list(card.features)]
+    means = values.groupby(clustered["cluster"]).transform("mean")
+    explained = means.var(ddof=0) / values.var(ddof=0)
+    best = set(explained.sort_values(ascending=False, kind="stable").index[:2])
+    return [name for name in card.features if name in best]
+
+
+def _each_segment(
+    clustered: pd.DataFrame, segments: list[Segment]
+) -> list[tuple[Segment, pd.DataFrame, str]]:
+    """Each segment with its customers and its marker."""
+    return [
+        (s, clustered[clustered["cluster"] == s["id"]], MARKERS[s["id"] % len(MARKERS)])
+        for s in segments
+    ]
+
+
+@styled
+def map_2d(clustered: pd.DataFrame, segments: list[Segment], card: Card) -> Axes:
+    """The customers on two features in raw units, by segment, the centres marked."""
+    x, y = choose_map(clustered, card)
+    _, axis = plt.subplots(figsize=(8, 6.2))
+    for segment, rows, marker in _each_segment(clustered, segments):
+        axis.scatter(
+            rows[x], rows[y], s=34, marker=marker, color=segment["colour"], alpha=0.75,
+            linewidth=0, label=_legend(segment),
+        )  # fmt: skip
+    for segment in segments:
+        centre = (segment["centre"][x], segment["centre"][y])
+        axis.scatter(*centre, s=260, marker="X", color=segment["colour"], edgecolor="white",
+                     linewidth=1.8, zorder=3)  # fmt: skip
+    axis.set(
+        xlabel=_titles(card)[x], ylabel=_titles(card)[y], title="Who is where; × marks a centre"
+    )
+    axis.legend(loc="upper left", bbox_to_anchor=(0, -0.11), ncols=1 if len(segments) < 4 else 2)
+    return axis
+
+
+def _legend(segment: Segment) -> str:
+    return wrap(f"{segment['name']} ({segment['size']})", width=48)
+
+
+@styled
+def map_3d(clustered: pd.DataFrame, segments: list[Segment], card: Card) -> Figure:
+    """The customers on three features in raw units (with two, the third axis is confidence)."""
+    titles = {**_titles(card), "confidence": "Confidence"}
+    axes = list(titles)[:3]
+    shown = clustered.fillna({"confidence": 1.0})
+    figure = plt.figure(figsize=(8, 6.6))
+    space: Any = figure.add_subplot(projection="3d")
+    for segment, rows, marker in _each_segment(shown, segments):
+        space.scatter(
+            *(rows[name] for name in axes), s=30, marker=marker, color=segment["colour"],
+            alpha=0.8, linewidth=0, label=_legend(segment),
+        )  # fmt: skip
+    space.set(**{f"{side}label": titles[name] for side, name in zip("xyz", axes, strict=True)})
+    space.set_title("The same in three dimensions")
+    space.view_init(elev=22, azim=-58)
+    space.set_box_aspect(None, zoom=0.95)
+    figure.legend(loc="outside lower center", ncols=1 if len(segments) < 4 else 2)
+    return figure
+
+
+@styled
+def sizes(segments: list[Segment]) -> Axes:
+    """A bar a segment: customers and share, largest first."""
+    listed = sorted(segments, key=lambda s: s["size"])
+    _, axis = plt.subplots(figsize=(8, 1.0 + 0.5 * len(listed)))
+    bars = axis.barh(
+        [wrap(s["name"], width=36) for s in listed],
+        [s["size"] for s in listed],
+        color=[s["colour"] for s in listed],
+        height=0.62,
+    )
+    axis.bar_label(bars, [f"{s['size']}  ({s['share']:.1%})" for s in listed], padding=5)
+    axis.margins(x=0.16)
+    axis.grid(axis="y", visible=False)
+    axis.set(xlabel="Customers", title="How large is each segment?")
+    return axis
+
+
+@styled
+def distributions(clustered: pd.DataFrame, segments: list[Segment], card: Card) -> Figure:
+    """A panel a feature, a box a segment, in raw units; the dashed line is everyone's mean."""
+    figure, axes = _grid(len(card.features), height=1.3 + 0.5 * len(segments))
+    used = clustered.dropna(subset="segment")
+    order = [s["name"] for s in segments]
+    for position, (axis, (name, title)) in enumerate(zip(axes, _titles(card).items(), strict=True)):
+        sns.boxplot(
+            x=used[name], y=used["segment"], order=order, hue=used["segment"], hue_order=order,
+            palette=[s["colour"] for s in segments], saturation=1, boxprops={"alpha": 0.65},
+            linecolor=INK, linewidth=0.9, width=0.6, fliersize=2.5, legend=False, ax=axis,
+        )  # fmt: skip
+        axis.axvline(used[name].mean(), color=INK, linestyle="--", linewidth=1)
+        axis.set(xlabel=title, ylabel="")
+        shown = [wrap(n, width=24) for n in order] if position % ABREAST == 0 else [""] * len(order)
+        axis.set_yticks(range(len(order)), shown)
+    figure.suptitle(
+        "Figures per segment; dashed, everyone's mean", x=0.01, ha="left", weight="bold"
+    )
+    return figure
+
+
+@styled
+def effects(profile: pd.DataFrame) -> Axes:
+    """How far each segment's mean lies from everyone's, in overall standard deviations."""
+    wide = profile.pivot(index="segment", columns="variable", values="effect")
+    wide = wide.loc[profile["segment"].unique(), profile["variable"].unique()]
+    _, axis = plt.subplots(figsize=(3.2 + 1.35 * wide.shape[1], 1.6 + 0.6 * len(wide)))
+    limit = max(1.0, float(wide.abs().to_numpy().max()))
+    sns.heatmap(
+        wide, cmap=sns.diverging_palette(255, 25, as_cmap=True), vmin=-limit, vmax=limit,
+        annot=True, fmt="+.2f", linewidths=1.5, ax=axis, cbar=False,
+        xticklabels=[wrap(v, width=16) for v in wide.columns],
+        yticklabels=[wrap(v, width=28) for v in wide.index],
+    )  # fmt: skip
+    axis.tick_params(axis="y", rotation=0)
+    axis.set(xlabel="", ylabel="", title="Distance from everyone's mean (in sd)")
+    return axis
+
+
+@styled
+def mix(levels: pd.DataFrame) -> Figure:
+    """A panel a descriptor: the share of each level per segment and for everyone."""
+    variables = list(levels["variable"].unique())
+    height = 1.4 + 0.45 * (levels["segment"].nunique() + 1)
+    figure, axes = _grid(
+        max(1, len(variables)), width=7.6 if len(variables) < 2 else 4.6, height=height
+    )
+    for axis, variable in zip(axes, variables, strict=False):
+        _draw_mix(axis, levels[levels["variable"] == variable])
+        axis.set(title=f"{escape(variable)} per segment", xlabel="Share of the segment")
+    return figure
+
+
+def _draw_mix(axis: Axes, rows: pd.DataFrame) -> None:
+    shares = rows.pivot(index="segment", columns="level", values="level_share")
+    shares = shares.loc[rows["segment"].unique()]
+    shares.loc["Everyone"] = rows.drop_duplicates("level").set_index("level")["overall_share"]
+    names, start = [wrap(name, width=28) for name in shares.index], np.zeros(len(shares))
+    greys = sns.color_palette("blend:#4a4f57,#d9dce0", len(shares.columns))
+    for colour, (level, share) in zip(greys, shares.items(), strict=True):
+        bars = axis.barh(names, share, left=start, color=colour, height=0.6, label=escape(level))
+        light = sum(colour) < 1.5
+        texts = [f"{value:.0%}" if value >= 0.08 else "" for value in share]
+        axis.bar_label(
+            bars, texts, label_type="center", color="white" if light else INK, fontsize=9
+        )
+        start = start + share.to_numpy()
+    axis.invert_yaxis()
+    axis.grid(visible=False)
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -1,0 +1,96 @@
+"""Figures: a table in, Axes or a Figure out; nothing of the caller's is changed."""
+
+import inspect
+
+import matplotlib
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from segmentation import features, palette, plots, profiles, segmenter, selection
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    matplotlib.use("agg")
+    yield
+    plt.close("all")
+
+
+def hostile(card):
+    """The bundled card with labels that matplotlib could take for mathematics."""
+    label = r"$\frac{ <b>&" + "x" * 40
+    columns = {n: f.model_copy(update={"label": label + n}) for n, f in card.features.items()}
+    return card.model_copy(update={"features": columns})
+
+
+@pytest.fixture(params=["plain", "hostile"])
+def drawn(request, table, card):
+    """Every argument that a plot may ask for."""
+    card = hostile(card) if request.param == "hostile" else card
+    pipeline = segmenter.fit(table, card, k=4)
+    limits = segmenter.measure_limits(pipeline, table, card)
+    clustered = segmenter.cluster_customers(pipeline, table, card, limits)
+    profile = profiles.profile_features(clustered, card)
+    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card))
+    scaled = features.scale(table, card)
+    return {
+        "card": card,
+        "scaled": scaled,
+        "segments": segments,
+        "clustered": segmenter.name_customers(clustered, segments),
+        "profile": profiles.name_clusters(profile, segments),
+        "levels": profiles.name_clusters(profiles.profile_levels(clustered, card), segments),
+        "samples": selection.measure_silhouettes(scaled, 4),
+        "sweep": selection.sweep(scaled, k_max=4),
+    }
+
+
+PLOTS = sorted(
+    name
+    for name, draw in inspect.getmembers(plots, inspect.isfunction)
+    if hasattr(draw, "__wrapped__")
+)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_draws_and_changes_nothing(name, drawn, table):
+    draw = getattr(plots, name)
+    wanted = inspect.signature(draw).parameters
+    tables = drawn | {"table": drawn["sweep"] if "card" not in wanted else table}
+    arguments = {key: tables[key] for key in wanted}
+    frames = {k: v.copy() for k, v in arguments.items() if isinstance(v, pd.DataFrame)}
+    settings = dict(matplotlib.rcParams)
+    result = draw(**arguments)
+    assert isinstance(result, Axes | Figure)
+    figure = result.get_figure(root=True) if isinstance(result, Axes) else result
+    figure.canvas.draw()
+    assert dict(matplotlib.rcParams) == settings
+    for key, frame in frames.items():
+        pd.testing.assert_frame_equal(arguments[key], frame)
+
+
+def test_the_map_shows_income_against_spending(drawn):
+    axes = plots.choose_map(drawn["clustered"], drawn["card"])
+    assert axes == ["Annual Income (k$)", "Spending Score (1-100)"]
+    without = drawn["card"].model_copy(update={"map": None})
+    shares = profiles.explain_variance(drawn["clustered"], without)
+    best = set(shares.nlargest(2).index)
+    chosen = plots.choose_map(drawn["clustered"], without)
+    assert {without.label(name) for name in chosen} == best
+
+
+def test_a_dollar_is_a_dollar(table, card):
+    figure = plots.histograms(table, card)
+    figure.canvas.draw()
+    assert figure.axes[1].get_xlabel() == r"Annual income (k\$)"
+
+
+def test_each_segment_has_one_colour(drawn):
+    colours = [segment["colour"] for segment in drawn["segments"]]
+    assert colours == list(palette.PALETTE[:4])
+    legend = plots.map_2d(drawn["clustered"], drawn["segments"], drawn["card"]).get_legend()
+    faces = [matplotlib.colors.to_hex(h.get_facecolor()[0]) for h in legend.legend_handles]
+    assert faces == colours

@@ -1,0 +1,124 @@
+"""The command: `segmentation run`; exit codes 0 published, 1 failed, 2 refused, 130/143 stopped."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+from segmentation import ROOT, InputError, __version__
+
+REFUSED, FAILED = 2, 1
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line and names the nearest option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and the mend, and exit with 2."""
+        if message.startswith("unrecognized arguments: "):
+            word = message.split(": ", 1)[1].split("=")[0].split()[0]
+            near = get_close_matches(word, self._option_string_actions, n=1)
+            mend = f"did you mean {near[0]}?" if near else f"see {self.prog} --help."
+            message = f"unknown option {word}; {mend}"
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(REFUSED)
+
+
+def build_parser(prog: str = "segmentation") -> Parser:
+    """The command's options, with the defaults that `Parameters` has."""
+    parser = Parser(
+        prog=prog, description="Customer segments that one can trust.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"segmentation {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    run = commands.add_parser("run", help="run the series on a table", allow_abbrev=False)
+    add_run_options(run)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the main job."""
+    add = parser.add_argument
+    add("card", nargs="?", metavar="CARD", help="dataset card (default: the bundled table's)")
+    add("--k", default="auto", metavar="auto|N", help="number of segments (default: auto)")
+    add("--rule", help="who decides under auto: elbow (default) or silhouette")
+    add("--k-max", type=int, metavar="N", help="largest K tried (default: 10)")
+    add("--features", metavar="A,B", help="columns or labels to use (default: the card's)")
+    add("--seed", type=int, metavar="N", help="seed of every random draw (default: 0)")
+    add("--output-dir", type=Path, metavar="DIR", help="where runs go (default: outputs)")
+    add("--run-id", default="", metavar="ID", help="name of the run (default: the time, UTC)")
+    add("--quiet", action="store_true", help="print only the path of the report")
+
+
+def main(arguments: list[str] | None = None, *, prog: str = "segmentation") -> int:
+    """Run the command and return its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    options = build_parser(prog).parse_args(words)
+    return run(options)
+
+
+def run_main_job(arguments: list[str] | None = None) -> int:
+    """`run_all.py`: the same as `segmentation run`."""
+    parser = Parser(prog="run_all.py", description=__doc__, allow_abbrev=False)
+    add_run_options(parser)
+    return run(parser.parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the series; 0 published, 1 a notebook failed, 2 refused, 130 or 143 stopped."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        from segmentation import pipeline
+
+        parameters = _validate(options)
+        output_dir = (options.output_dir or ROOT / "outputs").resolve()
+        print(
+            pipeline.run_series(
+                parameters, output_dir=output_dir, run_id=options.run_id, quiet=options.quiet
+            )
+        )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except pipeline.SeriesFailed as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt as stop:
+        print("stopped; the last published run stays as it was.", file=sys.stderr)
+        return stop.args[0] if stop.args else 130
+    return 0
+
+
+def _terminate(_number: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt(143)
+
+
+def _validate(options: argparse.Namespace) -> Any:
+    """The parameters, or a refusal that names the option and the mend."""
+    from pydantic import ValidationError
+
+    from segmentation.customers import explain_error
+    from segmentation.pipeline import Parameters
+
+    names = ("rule", "k_max", "features", "seed")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.card:
+        given["card"] = str(Path(options.card).resolve())
+    try:
+        return Parameters(k=0 if options.k == "auto" else _parse_k(options.k), **given)
+    except ValidationError as error:
+        raise InputError(explain_error(error, Parameters)) from None
+
+
+def _parse_k(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise InputError(f"k must be auto or a whole number from 1, got {text!r}.")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

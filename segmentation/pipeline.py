@@ -1,0 +1,183 @@
+"""The series: its parameters, its notebooks in order, its failures."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from segmentation import ROOT, customers, features, runs, segmenter, selection
+
+NOTEBOOKS = ROOT / "notebooks"
+
+
+class Parameters(BaseModel):
+    """What a run is asked for; the notebooks' parameters carry the same names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    card: str = "data/mall_customers.yaml"
+    k: Annotated[int, Field(ge=0)] = 0
+    rule: Literal["elbow", "silhouette"] = "elbow"
+    k_max: Annotated[int, Field(ge=2, le=50)] = 10
+    features: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class NotebookError(RuntimeError):
+    """A notebook did not reach its end: which, in which cell, and why."""
+
+    def __init__(self, notebook: str, cell: int | None, cause: str) -> None:
+        where = f" in cell {cell}" if cell is not None else ""
+        super().__init__(f"{notebook} failed{where}: {cause}")
+        self.record = {"notebook": notebook, "cell": cell, "cause": cause}
+
+
+class SeriesFailed(RuntimeError):
+    """The series stopped: the cause, and where the executed copy is kept."""
+
+
+def run_series(
+    parameters: Parameters, *, output_dir: Path, run_id: str = "", quiet: bool = False
+) -> Path:
+    """Run every notebook in order and publish the run whole; returns the report's path.
+
+    Raises
+    ------
+    InputError
+        The card, the table, a parameter or the run id is refused; nothing was started.
+    SeriesFailed
+        A notebook failed; the run is kept under `failed`, `latest` has not moved.
+    """
+    card, used = _check_input(parameters)
+    run_id = runs.check_run_id(output_dir, run_id)
+    run = runs.start_run(output_dir, run_id)
+    manifest = _begin_manifest(parameters, card, run_id) | used
+    runs.write_manifest(run, manifest)
+    try:
+        for notebook in list_notebooks():
+            record = _run_notebook(notebook, run, parameters, quiet=quiet)
+            manifest["notebooks"].append(record)
+        return _publish(run, manifest, output_dir)
+    except BaseException as error:
+        kept = _set_aside(run, manifest, output_dir, error)
+        if isinstance(error, NotebookError):
+            copy = kept.folder / "notebooks" / f"{error.record['notebook']}.ipynb"
+            raise SeriesFailed(f"{error}\nThe executed copy is {copy}") from error
+        raise
+
+
+def list_notebooks() -> list[Path]:
+    """The numbered notebooks in order, a user's own among them."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def _check_input(parameters: Parameters) -> tuple[customers.Card, dict[str, Any]]:
+    """Refuse what the notebooks could not use, before any kernel starts."""
+    card = customers.read_card(parameters.card, features=parameters.features)
+    table = customers.read_customers(card)
+    used = features.select_rows(table, card)
+    segmenter.check_k(parameters.k or 1, used[list(card.features)])
+    source = {"path": card.source.name, "sha256": customers.hash_file(card.source)}
+    return card, {"input": source | {"rows_read": len(table), "rows_used": len(used)}}
+
+
+def _begin_manifest(parameters: Parameters, card: customers.Card, run_id: str) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "title": card.title,
+        "status": "running",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "k": None,
+        "asked": bool(parameters.k),
+        "rule": parameters.rule,
+        "rules": {},
+        "parameters": parameters.model_dump(mode="json"),
+        "input": {},
+        **runs.describe_environment(),
+        "notebooks": [],
+        "files": [],
+        "warnings": [],
+    }
+
+
+def _run_notebook(
+    notebook: Path, run: runs.Run, parameters: Parameters, *, quiet: bool
+) -> dict[str, Any]:
+    """Execute one notebook into the run; its record holds the answer that it left."""
+    started = time.monotonic()
+    _execute(notebook, run, parameters, bar=not quiet and sys.stderr.isatty())
+    proof = run.read_proof(notebook.stem)
+    if proof is None:
+        raise NotebookError(notebook.stem, None, "it ended without `run.finish(…)`, its last cell")
+    seconds = round(time.monotonic() - started, 2)
+    if not quiet:
+        print(f"{notebook.stem:<20}{seconds:6.1f} s  {proof['answer']}", flush=True)
+    return {
+        "name": notebook.stem,
+        "status": "completed",
+        "seconds": seconds,
+        "answer": proof["answer"],
+    }
+
+
+def _execute(notebook: Path, run: runs.Run, parameters: Parameters, *, bar: bool) -> None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    target = run.folder / "notebooks" / notebook.name
+    values = parameters.model_dump(mode="json") | {"run_dir": _relative(run.folder)}
+    try:
+        papermill.execute_notebook(
+            _as_template(notebook),
+            _as_template(target),
+            values,
+            kernel_name="python3",
+            progress_bar={"desc": notebook.stem, "leave": False} if bar else False,
+            extra_arguments=["--IPKernelApp.log_level=50"],
+            config=Config(KernelManager={"transport_encryption": "auto"}),
+        )
+    except papermill.PapermillExecutionError as error:
+        cause = f"{error.ename}: {error.evalue}".splitlines()[0]
+        raise NotebookError(notebook.stem, error.cell_index, cause) from None
+    except DeadKernelError:
+        raise NotebookError(notebook.stem, None, "its kernel died (out of memory?)") from None
+
+
+def _as_template(path: Path) -> str:
+    """A path that papermill, which fills templates in paths, leaves as it is."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _relative(path: Path) -> str:
+    """A path as a page may show it: from the project's folder where it lies inside."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def _publish(run: runs.Run, manifest: dict[str, Any], output_dir: Path) -> Path:
+    from segmentation import reports
+
+    chosen: selection.Selection = run.read_json("selection.json")
+    manifest |= {key: chosen[key] for key in ("k", "asked", "rule", "rules")}
+    manifest["status"] = "published"
+    index = reports.write_pages(run.folder, manifest)
+    manifest["files"] = runs.list_files(run)
+    runs.write_manifest(run, manifest)
+    published = runs.publish(run, output_dir)
+    return published.folder / index.relative_to(run.folder)
+
+
+def _set_aside(
+    run: runs.Run, manifest: dict[str, Any], output_dir: Path, error: BaseException
+) -> runs.Run:
+    stopped = isinstance(error, KeyboardInterrupt)
+    manifest["status"] = "aborted" if stopped else "failed"
+    manifest["failure"] = getattr(error, "record", {"cause": f"{type(error).__name__}: {error}"})
+    runs.write_manifest(run, manifest)
+    return runs.set_aside(run, output_dir)

@@ -1,0 +1,217 @@
+"""A run: its folder, its files, its manifest, its publishing in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segmentation import ROOT, InputError
+from segmentation.customers import hash_file
+
+WRITERS = {
+    "preprocessed_data.csv": "02_preprocessing",
+    "k_selection.csv": "03_k_selection",
+    "selection.json": "03_k_selection",
+    "clustered_data.csv": "04_modeling",
+    "segments.json": "04_modeling",
+    "segment_profiles.csv": "05_profiling",
+}
+"""Which notebook writes which file that a later one reads."""
+
+RESERVED = {"latest", "by-hand", "failed", "running", "index.html", "README.md"}
+PACKAGES = [
+    *("jupyterlab", "papermill", "nbconvert", "scikit-learn", "pandas"),
+    *("numpy", "seaborn", "matplotlib", "tabulate", "joblib"),
+]
+FORMULA = re.compile(r"^[=+\-@\t\r](?![\d.,]*$)")
+"""Text that a spreadsheet would run as a formula; a plain signed number is not."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run; notebooks hand their files over through it, never kernel state."""
+
+    folder: Path
+
+    def figure(self, name: str) -> Path:
+        """Where a figure of this run goes."""
+        return self._place("figures", name)
+
+    def save_table(self, table: pd.DataFrame, name: str) -> None:
+        """Write a table as CSV; text that a spreadsheet would run is disarmed by an apostrophe."""
+        safe = table.copy()
+        for column in safe.select_dtypes(["object", "string", "category"]):
+            safe[column] = safe[column].map(_disarm, na_action="ignore")
+        safe.columns = [_disarm(column) for column in safe.columns]
+        write_text(self._place("tables", name), safe.to_csv(index=False))
+
+    def read_table(self, name: str, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
+        """Read a table that an earlier notebook wrote; `text` names columns to keep as text."""
+        path = self._find("tables", name)
+        return pd.read_csv(path, dtype=dict.fromkeys(text, str), float_precision="round_trip")
+
+    def save_json(self, value: Any, name: str) -> None:
+        """Write plain figures: a file of the `tables` folder, or `segments.json` at the top."""
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_text(self._place(_folder(name), name), text)
+
+    def read_json(self, name: str) -> Any:
+        """Read plain figures that an earlier notebook wrote."""
+        return json.loads(self._find(_folder(name), name).read_text("utf-8"))
+
+    def save_text(self, text: str, name: str) -> None:
+        """Write a text file at the top of the run."""
+        write_text(self._place("", name), text)
+
+    def artifacts(self) -> Path:
+        """The folder of the model."""
+        return self.folder / "artifacts"
+
+    def finish(self, notebook: str, answer: str) -> None:
+        """Leave the proof that a notebook ran to its end, with its answer in a sentence or two."""
+        proof = {"answer": answer, "finished": _now()}
+        write_text(self._place("proofs", f"{notebook}.json"), json.dumps(proof, ensure_ascii=False))
+
+    def read_proof(self, notebook: str) -> dict[str, str] | None:
+        """The proof that a notebook left, if it ran to its end."""
+        path = self.folder / "proofs" / f"{notebook}.json"
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+    def _place(self, kind: str, name: str) -> Path:
+        path = self.folder / kind / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _find(self, kind: str, name: str) -> Path:
+        path = self.folder / kind / name
+        if not path.is_file():
+            writer = WRITERS.get(name, "the notebook that writes it")
+            raise InputError(f"{path.name} is not in {self.folder}; run {writer} first.")
+        return path
+
+
+def _folder(name: str) -> str:
+    return "" if name == "segments.json" else "tables"
+
+
+def _disarm(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def open_run(folder: str | Path) -> Run:
+    """The run in a folder, made where it is not there; a relative path starts at the project's."""
+    path = ROOT / folder
+    path.mkdir(parents=True, exist_ok=True)
+    return Run(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def check_run_id(output_dir: Path, run_id: str) -> str:
+    """The run's id, made from the UTC time where none is given.
+
+    Raises
+    ------
+    InputError
+        The id cannot be a folder's name, is one of ours, or is taken.
+    """
+    run_id = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")[:-4] + "Z"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", run_id) or run_id in RESERVED:
+        raise InputError(
+            f"run-id must be up to 64 letters, digits, '.', '_' or '-' and none of "
+            f"{', '.join(sorted(RESERVED))}; got {run_id!r}."
+        )
+    if (output_dir / run_id).exists():
+        raise InputError(f"run-id {run_id} is taken in {output_dir}; give another or none.")
+    return run_id
+
+
+def start_run(output_dir: Path, run_id: str) -> Run:
+    """A fresh folder beside the published runs, where a run is built."""
+    folder = output_dir / "running" / run_id
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("notebooks", "reports", "figures", "tables", "artifacts"):
+        (folder / name).mkdir(parents=True)
+    return Run(folder)
+
+
+def write_manifest(run: Run, manifest: dict[str, Any]) -> None:
+    """Write `run.json`, the only truth about a run."""
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(run.folder / "run.json", text)
+
+
+def list_files(run: Run) -> list[dict[str, Any]]:
+    """Every file of a run but its manifest, with SHA-256 and size in bytes."""
+    paths = sorted(p for p in run.folder.rglob("*") if p.is_file() and p.name != "run.json")
+    return [
+        {
+            "path": path.relative_to(run.folder).as_posix(),
+            "sha256": hash_file(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in paths
+    ]
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions of Python and the packages that the figures depend on, and the project's commit."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"versions": versions, "git_commit": _find_commit()}
+
+
+def _find_commit() -> str | None:
+    try:
+        command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def publish(run: Run, output_dir: Path) -> Run:
+    """Move a finished run into place whole and point `latest` at it, each in one step."""
+    shutil.rmtree(run.folder / "proofs", ignore_errors=True)
+    published = _move(run, output_dir / run.folder.name)
+    link = output_dir / ".latest.partial"
+    link.unlink(missing_ok=True)
+    link.symlink_to(published.folder.name, target_is_directory=True)
+    link.replace(output_dir / "latest")
+    return published
+
+
+def set_aside(run: Run, output_dir: Path) -> Run:
+    """Keep a failed run apart from the published ones."""
+    place = output_dir / "failed" / run.folder.name
+    shutil.rmtree(place, ignore_errors=True)
+    return _move(run, place)
+
+
+def _move(run: Run, place: Path) -> Run:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    run.folder.replace(place)
+    if not any(run.folder.parent.iterdir()):
+        run.folder.parent.rmdir()
+    return Run(place)

@@ -1,0 +1,217 @@
+"""The main job as a user meets it: what it publishes, what it refuses, how it fails."""
+
+import json
+import re
+
+import joblib
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import run_command
+
+from segmentation import customers, pipeline, runs, segmenter
+
+FILES = {
+    *("run.json", "summary.txt", "segments.json", "reports/index.html"),
+    *("figures/customer_segmentation_2d.png", "figures/customer_segmentation_3d.png"),
+    *("tables/preprocessed_data.csv", "tables/k_selection.csv", "tables/clustered_data.csv"),
+    *("tables/segment_profiles.csv", "tables/selection.json"),
+    *("artifacts/segmenter.joblib", "artifacts/segmenter.json"),
+}
+
+
+def read_json(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_a_run_holds_every_file_and_tells_the_truth_about_them(published):
+    manifest = read_json(published / "run.json")
+    names = [path.stem for path in pipeline.list_notebooks()]
+    pages = [f"{kind}/{name}.{end}" for name in names for kind, end in PAGES]
+    listed = {entry["path"]: entry for entry in manifest["files"]}
+    assert {*FILES, *pages} - {"run.json"} <= set(listed)
+    for path, entry in listed.items():
+        assert customers.hash_file(published / path) == entry["sha256"]
+        assert (published / path).stat().st_size == entry["bytes"]
+    on_disk = {p.relative_to(published).as_posix() for p in published.rglob("*") if p.is_file()}
+    assert on_disk == {*listed, "run.json"}
+
+
+PAGES = (("notebooks", "ipynb"), ("reports", "html"))
+
+
+def test_the_manifest_names_the_run(published):
+    manifest = read_json(published / "run.json")
+    assert manifest["run_id"] == "default"
+    assert manifest["status"] == "published"
+    assert (manifest["k"], manifest["asked"]) == (4, False)
+    assert manifest["input"] == {
+        "path": "Mall_Customers.csv",
+        "sha256": "194975e1f84d29ee7a99ca72bc14dcd55af355384f35171ef7e9e053ac7f6612",
+        "rows_read": 200,
+        "rows_used": 200,
+    }
+    assert [entry["status"] for entry in manifest["notebooks"]] == ["completed"] * 5
+    assert all(entry["answer"] for entry in manifest["notebooks"])
+
+
+def test_latest_is_a_published_run(published):
+    latest = published.parent / "latest"
+    assert latest.is_symlink()
+    assert read_json(latest / "run.json")["status"] == "published"
+
+
+@pytest.mark.parametrize(
+    ("k", "inertia", "silhouette"), [(3, 295.2, 0.358), (4, 205.2, 0.404), (6, 133.9, 0.428)]
+)
+def test_recorded_figures_of_the_bundled_table(published, k, inertia, silhouette):
+    row = pd.read_csv(published / "tables/k_selection.csv").set_index("k").loc[k]
+    assert row["inertia"] == pytest.approx(inertia, abs=0.05)
+    assert row["silhouette"] == pytest.approx(silhouette, abs=0.0005)
+
+
+def test_rules_answer_as_measured_and_disagree(published):
+    selection = read_json(published / "tables/selection.json")
+    assert selection["rules"]["elbow"] == 4
+    assert selection["rules"]["silhouette"] == 6
+    answers = read_json(published / "run.json")["notebooks"][2]["answer"]
+    assert "disagree" in answers
+
+
+@pytest.mark.parametrize(("k", "sizes"), [(3, [91, 68, 41]), (4, [65, 57, 40, 38])])
+def test_the_cuts_of_the_two_public_write_ups(run_once, k, sizes):
+    folder = run_once(f"k{k}", "--k", k, "--quiet")
+    segments = read_json(folder / "segments.json")
+    assert [segment["size"] for segment in segments] == sizes
+    assert read_json(folder / "tables/selection.json")["asked"] is True
+
+
+def test_at_three_the_young_poor_segment_is_no_low_spender(run_once):
+    folder = run_once("k3", "--k", 3, "--quiet")
+    young = min(read_json(folder / "segments.json"), key=lambda s: s["centre"]["Age"])
+    assert young["centre"]["Spending Score (1-100)"] > 50.2
+    told = " ".join([young["name"], *young["sentences"]]).casefold()
+    assert "low spending" not in told
+
+
+def test_one_segment_runs_through(run_once):
+    folder = run_once("k1", "--k", 1, "--quiet")
+    (segment,) = read_json(folder / "segments.json")
+    assert (segment["name"], segment["size"]) == ("All customers", 200)
+    clustered = pd.read_csv(folder / "tables/clustered_data.csv")
+    assert clustered[["second", "confidence"]].isna().all(axis=None)
+    assert set(clustered["status"]) == {"ok"}
+
+
+def test_same_seed_gives_the_same_run(published, run_once):
+    again = run_once("again")
+    for path in [*published.glob("tables/*"), published / "summary.txt"]:
+        assert path.read_bytes() == (again / path.relative_to(published)).read_bytes(), path
+    assert read_json(published / "segments.json") == read_json(again / "segments.json")
+    for path in published.glob("figures/*.png"):
+        assert path.read_bytes() == (again / "figures" / path.name).read_bytes(), path
+
+
+def test_the_model_on_the_raw_table_gives_the_published_segments(published, card):
+    raw = pd.read_csv(card.source)
+    clustered = pd.read_csv(published / "tables/clustered_data.csv")
+    ids = [segment["id"] for segment in read_json(published / "segments.json")]
+    pipeline_ = joblib.load(published / "artifacts/segmenter.joblib")
+    assert list(np.take(ids, pipeline_.predict(raw))) == list(clustered["cluster"])
+    shuffled = raw.iloc[::-1, ::-1]
+    assert list(pipeline_.predict(shuffled)) == list(pipeline_.predict(raw))[::-1]
+
+
+def test_plain_figures_give_the_same_segments_as_the_model(published, table):
+    pipeline_, figures = segmenter.load_segmenter(published / "artifacts")
+    columns = [feature["column"] for feature in figures["features"]]
+    scaled = (table[columns] - [f["mean"] for f in figures["features"]]) / [
+        f["scale"] for f in figures["features"]
+    ]
+    gaps = scaled.to_numpy()[:, None, :] - np.array(figures["centres"])
+    assert ((gaps**2).sum(axis=2).argmin(axis=1) == pipeline_.predict(table)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--k", "500"], "k must be 1…199 for 200 customers, got 500."),
+        (["--k", "0"], "k must be auto or a whole number from 1, got '0'."),
+        (["--k-max", "1"], "k_max: Input should be greater than or equal to 2."),
+        (["--kk", "4"], "run_all.py: unknown option --kk; did you mean --k?"),
+        (["--rule", "elbw"], "rule: Input should be"),
+        (["--features", "Age,Incme"], "features: Incme is not known; did you mean"),
+        (["--features", "Age"], "features must name at least 2 of 3, got 1."),
+        (["--run-id", "../x"], "run-id must be"),
+        (["no_such_card.yaml"], "no such card; give the path of a dataset card (YAML)."),
+        (["data/raw/Mall_Customers.csv"], "describe the table in a card like"),
+    ],
+)
+def test_refusals_are_one_line_and_start_nothing(options, message, tmp_path):
+    done = run_command("--output-dir", tmp_path, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_with_an_unknown_key_is_refused_with_the_nearest(write_card, tmp_path):
+    path = write_card("id,a,b\n1,2,3\n", features={"a": {"rnge": [0, 1]}, "b": {}})
+    done = run_command(path, "--output-dir", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr == "card.yaml: features.a.rnge is not known; did you mean range?\n"
+    assert not (tmp_path / "out").exists()
+
+
+def write_notebook(folder, *sources):
+    cells = [nbformat.v4.new_markdown_cell("# 1 · Does it fail?")]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    nb = nbformat.v4.new_notebook(cells=cells)
+    nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    folder.mkdir(exist_ok=True)
+    nbformat.write(nb, folder / "01_failing.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("1 / 0", "01_failing failed in cell 2: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)", "01_failing failed"),
+        ("import os; os.kill(os.getpid(), 9)", "01_failing failed: its kernel died"),
+        ("1 + 1", "01_failing failed: it ended without `run.finish(…)`, its last cell"),
+    ],
+)
+def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path, monkeypatch):
+    write_notebook(tmp_path / "notebooks", "run_dir = ''", source)
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path / "notebooks")
+    (tmp_path / "out/older").mkdir(parents=True)
+    (tmp_path / "out/latest").symlink_to("older")
+    with pytest.raises(pipeline.SeriesFailed) as error:
+        pipeline.run_series(
+            pipeline.Parameters(), output_dir=tmp_path / "out", run_id="one", quiet=True
+        )
+    first, second = str(error.value).splitlines()
+    assert first.startswith(cause)
+    copy = tmp_path / "out/failed/one/notebooks/01_failing.ipynb"
+    assert second == f"The executed copy is {copy}"
+    assert copy.is_file()
+    manifest = read_json(tmp_path / "out/failed/one/run.json")
+    assert manifest["status"] == "failed"
+    assert manifest["failure"]["notebook"] == "01_failing"
+    assert (tmp_path / "out/latest").readlink().name == "older"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["failed", "latest", "older"]
+
+
+def test_the_command_prints_the_report_last_and_a_line_a_notebook(shared_folder):
+    done = run_command("--output-dir", shared_folder / "printed", "--k-max", "4")
+    *lines, last = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [p.stem for p in pipeline.list_notebooks()]
+    assert re.search(r"/printed/\d{8}T\d{9}Z/reports/index\.html$", last)
+    assert done.stderr == ""
+
+
+def test_a_taken_run_id_is_refused(tmp_path):
+    (tmp_path / "june").mkdir()
+    with pytest.raises(ValueError, match="run-id june is taken"):
+        runs.check_run_id(tmp_path, "june")

@@ -143,8 +143,9 @@ def _explain(problem: dict[str, Any], model: type[BaseModel]) -> str:
 def suggest(name: str, allowed: Any) -> str:
     """Name the nearest allowed word, or all of them where none is near."""
     names = [word for word in map(str, allowed) if word != "path"]
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}."
+    words = {part.casefold(): word for word in names for part in (*word.split(), word)}
+    near = get_close_matches(name.casefold(), words, n=1, cutoff=0.6)
+    return f"did you mean {words[near[0]]}?" if near else f"known are {', '.join(names)}."
 
 
 def _keep_features(card: Card, wanted: str) -> Card:

@@ -29,10 +29,10 @@ class Parameters(BaseModel):
 
 
 class NotebookError(RuntimeError):
-    """A notebook did not reach its end: which, in which cell, and why."""
+    """A notebook did not reach its end: which, in which cell (its `In [n]`), and why."""
 
     def __init__(self, notebook: str, cell: int | None, cause: str) -> None:
-        where = f" in cell {cell}" if cell is not None else ""
+        where = f" in cell [{cell}]" if cell is not None else ""
         super().__init__(f"{notebook} failed{where}: {cause}")
         self.record = {"notebook": notebook, "cell": cell, "cause": cause}
 
@@ -145,7 +145,7 @@ def _execute(notebook: Path, run: runs.Run, parameters: Parameters, *, bar: bool
         )
     except papermill.PapermillExecutionError as error:
         cause = f"{error.ename}: {error.evalue}".splitlines()[0]
-        raise NotebookError(notebook.stem, error.cell_index, cause) from None
+        raise NotebookError(notebook.stem, error.exec_count, cause) from None
     except DeadKernelError:
         raise NotebookError(notebook.stem, None, "its kernel died (out of memory?)") from None
 
@@ -167,8 +167,7 @@ def _publish(run: runs.Run, manifest: dict[str, Any], output_dir: Path) -> Path:
     manifest |= {key: chosen[key] for key in ("k", "asked", "rule", "rules")}
     manifest["status"] = "published"
     index = reports.write_pages(run.folder, manifest)
-    manifest["files"] = runs.list_files(run)
-    runs.write_manifest(run, manifest)
+    runs.seal(run, manifest)
     published = runs.publish(run, output_dir)
     return published.folder / index.relative_to(run.folder)
 

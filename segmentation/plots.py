@@ -180,7 +180,7 @@ def silhouettes(table: pd.DataFrame) -> Axes:
 @styled
 def indices(table: pd.DataFrame) -> Figure:
     """Calinski–Harabasz (higher is better) and Davies–Bouldin (lower is better) per K."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.4))
+    figure, axes = plt.subplots(2, 1, figsize=(7, 6.4))
     scored = table.dropna(subset="calinski_harabasz")
     for axis, (column, label, better) in zip(
         axes,

@@ -164,6 +164,12 @@ def write_manifest(run: Run, manifest: dict[str, Any]) -> None:
     write_text(run.folder / "run.json", text)
 
 
+def seal(run: Run, manifest: dict[str, Any]) -> None:
+    """Write the manifest of a finished run, every file listed; proofs have served."""
+    shutil.rmtree(run.folder / "proofs", ignore_errors=True)
+    write_manifest(run, manifest | {"files": list_files(run)})
+
+
 def list_files(run: Run) -> list[dict[str, Any]]:
     """Every file of a run but its manifest, with SHA-256 and size in bytes."""
     paths = sorted(p for p in run.folder.rglob("*") if p.is_file() and p.name != "run.json")
@@ -193,7 +199,6 @@ def _find_commit() -> str | None:
 
 def publish(run: Run, output_dir: Path) -> Run:
     """Move a finished run into place whole and point `latest` at it, each in one step."""
-    shutil.rmtree(run.folder / "proofs", ignore_errors=True)
     published = _move(run, output_dir / run.folder.name)
     link = output_dir / ".latest.partial"
     link.unlink(missing_ok=True)

@@ -68,7 +68,8 @@ def test_latest_is_a_published_run(published):
 def test_recorded_figures_of_the_bundled_table(published, k, inertia, silhouette):
     row = pd.read_csv(published / "tables/k_selection.csv").set_index("k").loc[k]
     assert row["inertia"] == pytest.approx(inertia, abs=0.05)
-    assert row["silhouette"] == pytest.approx(silhouette, abs=0.0005)
+    # at K = 6 two partitions lie 7e-7 apart in inertia; the better one has a silhouette of 0.4274
+    assert row["silhouette"] == pytest.approx(silhouette, abs=0.001)
 
 
 def test_rules_answer_as_measured_and_disagree(published):
@@ -176,7 +177,7 @@ def write_notebook(folder, *sources):
 @pytest.mark.parametrize(
     ("source", "cause"),
     [
-        ("1 / 0", "01_failing failed in cell 2: ZeroDivisionError: division by zero"),
+        ("1 / 0", "01_failing failed in cell [3]: ZeroDivisionError: division by zero"),
         ("raise SystemExit(0)", "01_failing failed"),
         ("import os; os.kill(os.getpid(), 9)", "01_failing failed: its kernel died"),
         ("1 + 1", "01_failing failed: it ended without `run.finish(…)`, its last cell"),

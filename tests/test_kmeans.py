@@ -1,0 +1,190 @@
+"""The compiled K-means: scikit-learn's answers, one answer a seed, and errors that help."""
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_samples
+
+from segmentation import kmeans
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    rng = np.random.default_rng(7)
+    return rng.normal(size=(240, 3)) + np.repeat(np.eye(3) * 4, 80, axis=0)
+
+
+def sklearn_fit(matrix, centres, weights=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = KMeans(len(centres), init=centres, n_init=1)
+        return model.fit(matrix, sample_weight=weights)
+
+
+def assert_same(fit, peer):
+    np.testing.assert_array_equal(fit.labels, peer.labels_)
+    np.testing.assert_allclose(fit.centres, peer.cluster_centers_, atol=1e-10)
+    assert fit.inertia == pytest.approx(peer.inertia_, rel=1e-10)
+
+
+@given(
+    seed=st.integers(0, 10_000), n=st.integers(12, 300), p=st.integers(1, 6), k=st.integers(1, 9)
+)
+@settings(max_examples=60, deadline=None)
+def test_same_starts_give_scikit_learns_answer(seed, n, p, k):
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(n, p)) * 3 + 5
+    start = matrix[rng.choice(n, k, replace=False)]
+    assert_same(kmeans.fit(matrix, k, centres=start), sklearn_fit(matrix, start))
+
+
+def test_empty_segment_moves_to_the_farthest_row(blobs):
+    start = np.array([*blobs[[0, 90, 170]], [100.0, 100.0, 100.0]])
+    fit = kmeans.fit(blobs, 4, centres=start)
+    assert_same(fit, sklearn_fit(blobs, start))
+    assert np.bincount(fit.labels, minlength=4).min() > 0
+
+
+def test_weights_act_as_in_scikit_learn(blobs):
+    weights = np.random.default_rng(0).integers(0, 4, len(blobs)).astype(float)
+    assert_same(
+        kmeans.fit(blobs, 3, centres=blobs[:3], weights=weights),
+        sklearn_fit(blobs, blobs[:3], weights),
+    )
+
+
+def test_a_weight_of_two_is_a_row_twice(blobs):
+    weights = np.random.default_rng(1).integers(0, 4, len(blobs))
+    start = blobs[[0, 90, 170]]
+    weighted = kmeans.fit(blobs, 3, weights=weights, centres=start)
+    repeated = kmeans.fit(np.repeat(blobs, weights, axis=0), 3, centres=start)
+    assert weighted.inertia == pytest.approx(repeated.inertia)
+    np.testing.assert_allclose(weighted.centres, repeated.centres)
+
+
+@pytest.mark.parametrize("k", [2, 4, 6, 8])
+def test_many_starts_are_as_good_as_scikit_learns(mall, k):
+    mine = kmeans.fit(mall, k, starts=400)
+    peer = KMeans(k, n_init=100, random_state=0).fit(mall)
+    assert mine.inertia <= peer.inertia_ * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("name", "ABCD")
+@pytest.mark.parametrize("k", range(2, 9))
+def test_finds_the_recorded_optimum(tables, partitions, name, k):
+    stored = partitions[name][str(k)]
+    assert kmeans.fit(tables[name], k, starts=400).inertia <= stored["wss"] * 1.0005
+
+
+def test_one_segment_is_the_mean(blobs):
+    fit = kmeans.fit(blobs, 1)
+    np.testing.assert_allclose(fit.centres, blobs.mean(axis=0, keepdims=True))
+    assert fit.best_share == 1
+    assert not fit.labels.any()
+
+
+def test_best_share_counts_the_starts_that_reached_the_best(mall):
+    shares = [kmeans.fit(mall, k, starts=200).best_share for k in (2, 7)]
+    assert shares[0] > 0.8
+    assert 0 < shares[1] < 0.4
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_threads_do_not_change_the_answer(threads):
+    matrix = np.random.default_rng(3).normal(size=(2_000, 2))
+    one, many = (kmeans.fit(matrix, 6, threads=t, seed=5) for t in (1, threads))
+    np.testing.assert_array_equal(one.labels, many.labels)
+    assert one.inertia == many.inertia
+    weights = np.random.default_rng(4).multinomial(2_000, np.full(2_000, 1 / 2_000), 9)
+    stacks = [kmeans.fit_many(matrix, 4, weights, threads=t) for t in (1, threads)]
+    np.testing.assert_array_equal(*stacks)
+
+
+def test_seed_decides(mall):
+    np.testing.assert_array_equal(kmeans.fit(mall, 7).labels, kmeans.fit(mall, 7).labels)
+    starts = [kmeans.fit(mall, 7, starts=1, seed=seed).inertia for seed in range(10)]
+    assert len(set(starts)) > 1
+
+
+def test_fit_many_fits_each_resample(blobs):
+    weights = np.zeros((3, 240))
+    weights[0, :80] = weights[1, 80:160] = weights[2, 160:] = 1
+    centres = kmeans.fit_many(blobs, 1, weights)
+    np.testing.assert_allclose(
+        centres[:, 0], [blobs[i : i + 80].mean(axis=0) for i in (0, 80, 160)]
+    )
+
+
+def test_assign_gives_the_nearest_centre(blobs):
+    fit = kmeans.fit(blobs, 5)
+    np.testing.assert_array_equal(kmeans.assign(blobs, fit.centres), fit.labels)
+    stack = kmeans.assign(blobs, np.stack([fit.centres, fit.centres[::-1]]))
+    np.testing.assert_array_equal(stack, [fit.labels, 4 - fit.labels])
+
+
+def test_more_segments_than_different_rows_still_answers():
+    matrix = np.repeat([[0.0], [1.0], [5.0]], 10, axis=0)
+    fit = kmeans.fit(matrix, 6)
+    assert fit.inertia == pytest.approx(0)
+    assert np.isfinite(fit.centres).all()
+    assert kmeans.fit(np.ones((9, 2)), 3).inertia == 0
+
+
+@pytest.mark.parametrize("n", [30, 700])
+def test_silhouettes_are_scikit_learns(n):
+    matrix = np.random.default_rng(n).normal(size=(n, 4))
+    solutions = np.stack([kmeans.fit(matrix, k).labels for k in (2, 5, 9)])
+    peer = [silhouette_samples(matrix, labels) for labels in solutions]
+    np.testing.assert_allclose(kmeans.silhouettes(matrix, solutions), peer, atol=1e-10)
+
+
+def test_silhouette_of_a_row_alone_is_zero_and_of_one_segment_undefined():
+    matrix = np.array([[0.0], [0.1], [9.0]])
+    values = kmeans.silhouettes(matrix, [[0, 0, 1], [0, 0, 0]])
+    assert values[0, 2] == 0
+    assert np.isnan(values[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k must be 1…199 for 200 customers, got 0"),
+        ({"k": 500}, "k must be 1…199 for 200 customers, got 500"),
+        ({"k": 2, "starts": 0}, "starts must be 1 or more, got 0"),
+        ({"k": 2, "weights": np.ones(3)}, "weights must be 200 finite numbers"),
+        ({"k": 2, "weights": -np.ones(200)}, "weights must be ≥ 0"),
+        ({"k": 2, "centres": np.ones((3, 3))}, "centres must be 2 × 3"),
+    ],
+)
+def test_errors_name_the_value_and_what_is_allowed(mall, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kmeans.fit(mall, **arguments)
+
+
+def test_refuses_what_is_not_finite(mall):
+    with pytest.raises(ValueError, match="finite"):
+        kmeans.fit(np.where(mall > 2, np.nan, mall), 2)
+    with pytest.raises(ValueError, match="every resample"):
+        kmeans.fit_many(mall, 2, np.vstack([np.ones(200), np.zeros(200)]))
+
+
+def test_works_where_no_cache_folder_can_be_written():
+    code = "from segmentation import kmeans; print(kmeans._uniform.__class__.__name__)"
+    nowhere = {
+        "NUMBA_CACHE_DIR": "/proc/nowhere",
+        "HOME": "/proc/nowhere",
+        "XDG_CACHE_HOME": "/proc",
+    }
+    environment = {**os.environ, **nowhere, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()

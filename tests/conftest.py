@@ -1,15 +1,19 @@
 """What the tests share: the project's folder, its table, and runs of the real series."""
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from filelock import FileLock
 from sample_run import make_run
 
-from segmentation import customers
+from segmentation import customers, features
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -67,6 +71,50 @@ def table(card):
     return customers.read_customers(card)
 
 
+def load_benchmark(name):
+    """A script of benchmarks/ as a module, so that its small version can be tested."""
+    path = ROOT / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_reference(name):
+    """Figures recorded from R; see tests/reference/README.md."""
+    return json.loads((ROOT / "tests" / "reference" / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def mall(table, card):
+    """Age, income and spending of the bundled table, z-scored: (200, 3)."""
+    return features.scale(table, card).to_numpy()
+
+
+@pytest.fixture(scope="session")
+def tables(mall):
+    """The reference's tables: A and B bundled, C with groups, D without."""
+    synthetic = read_reference("partitions")["tables"]
+    made = {name: np.array(synthetic[name]) for name in ("C", "D")}
+    return {"A": mall, "B": mall[:, 1:], **made}
+
+
+@pytest.fixture(scope="session")
+def partitions():
+    return read_reference("partitions")["partitions"]
+
+
+@pytest.fixture(scope="session")
+def exact():
+    return read_reference("exact")
+
+
+@pytest.fixture(scope="session")
+def resampled():
+    return read_reference("resampled")
+
+
 @pytest.fixture(scope="session")
 def run_dir(tmp_path_factory):
     """A small finished run with its pages, made without the series."""
@@ -77,6 +125,21 @@ def run_dir(tmp_path_factory):
 def pages(run_dir):
     """Every page of the small run."""
     return sorted((run_dir / "reports").glob("*.html"))
+
+
+@pytest.fixture(scope="session")
+def noise_card(shared_folder):
+    """A card of 200 customers without segments: one correlated Gaussian, no descriptors."""
+    covariance = 0.6 + 0.4 * np.eye(3)
+    values = np.random.default_rng(1).multivariate_normal([50, 60, 40], 100 * covariance, 200)
+    frame = pd.DataFrame(values.round(2), columns=["Visits", "Basket", "Points"])
+    frame.insert(0, "id", range(200))
+    frame.to_csv(shared_folder / "noise.csv", index=False)
+    path = shared_folder / "noise.yaml"
+    features = "{Visits: {}, Basket: {unit: €}, Points: {}}"
+    text = f"title: Noise\ntable: noise.csv\nid: id\nfeatures: {features}\n"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 @pytest.fixture

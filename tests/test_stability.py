@@ -1,0 +1,295 @@
+"""Resampled stability against the figures recorded from R, and the null's promises."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import read_reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+from segmentation import kmeans, stability
+
+EXACT = read_reference("exact")
+RESAMPLED = read_reference("resampled")
+REPLICATES = list(EXACT["replicates"])
+
+
+def within(values, recorded):
+    mean, sd = np.array(recorded["mean"]), np.array(recorded["sd"])
+    assert (np.abs(np.array(values) - mean) <= 4.4 * sd + 0.01).all(), (values, recorded)
+
+
+# Single replicates, exactly
+
+
+@pytest.mark.parametrize("case", REPLICATES)
+def test_ari_of_recorded_fits(tables, case):
+    for replicate in EXACT["replicates"][case]["bootstrap"]:
+        one, two = kmeans.assign(tables[case[0]], replicate["centres"])
+        value = stability.adjusted_rand(stability.contingency(one, two))
+        np.testing.assert_allclose(value, replicate["ari"], atol=1e-9)
+
+
+@pytest.mark.parametrize("case", REPLICATES)
+def test_slsw_of_recorded_fits(tables, partitions, case):
+    labels = partitions[case[0]][case[1]]["labels"]
+    for replicate in EXACT["replicates"][case]["slsw"]:
+        fits = kmeans.assign(tables[case[0]], replicate["centres"])
+        value = stability.jaccard(stability.contingency(labels, fits)).mean(axis=0)
+        np.testing.assert_allclose(value, replicate["slsw"], atol=1e-9)
+
+
+@pytest.mark.parametrize("case", REPLICATES)
+def test_jaccard_of_recorded_resamples(case):
+    recorded = EXACT["replicates"][case]["clusterboot"]
+    for replicate in recorded["resamples"]:
+        own = np.array(recorded["labels"])[replicate["rows"]]
+        value = stability.jaccard(stability.contingency(own, replicate["labels"]))[0]
+        np.testing.assert_allclose(value, replicate["jaccard"], atol=1e-9)
+
+
+@pytest.mark.parametrize("case", REPLICATES)
+def test_prediction_strength_of_recorded_halves(tables, case):
+    for replicate in EXACT["replicates"][case]["halvings"]:
+        rows = [tables[case[0]][half] for half in replicate["rows"]]
+        own = [np.array(labels) for labels in replicate["labels"]]
+        centres = [
+            np.stack([part[label == j].mean(axis=0) for j in range(int(case[1]))])
+            for part, label in zip(rows, own, strict=True)
+        ]
+        values = [
+            stability.kept_together(
+                stability.contingency(own[i], kmeans.assign(rows[i], centres[1 - i]))
+            )
+            for i in (0, 1)
+        ]
+        np.testing.assert_allclose(np.mean(values), replicate["value"], atol=1e-9)
+
+
+# Deterministic figures
+
+
+@pytest.mark.parametrize("pair", list(EXACT["agreement"]))
+def test_agreement_of_two_partitions(partitions, pair):
+    name, k, size = pair.split("_")
+    labels = [partitions[name][x]["labels"] for x in (k, size)]
+    counts = stability.contingency(*labels)
+    recorded = EXACT["agreement"][pair]
+    assert stability.adjusted_rand(counts)[0] == pytest.approx(recorded["ari"], abs=1e-6)
+    best = np.max(recorded["jaccard"], axis=1)
+    np.testing.assert_allclose(stability.jaccard(counts)[0], best, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", "ABCD")
+@pytest.mark.parametrize("series", ["series", "series_2_4_7"])
+def test_order_and_slsa_over_a_series(tables, partitions, name, series):
+    recorded = EXACT[series][name]
+    solutions = {int(k): partitions[name][k]["labels"] for k in recorded}
+    nodes = stability.slsa(tables[name], solutions).nodes.set_index("k")
+    for k, figures in recorded.items():
+        assert list(nodes.loc[int(k), "label"]) == figures["order"]
+        if figures["slsa"]:
+            np.testing.assert_allclose(nodes.loc[int(k), "slsa"], figures["slsa"], atol=1e-6)
+
+
+def test_edges_count_the_shared_customers(tables, partitions):
+    solutions = {k: partitions["A"][str(k)]["labels"] for k in (2, 3)}
+    edges = stability.slsa(tables["A"], solutions).edges
+    counts = edges.pivot_table(
+        index="previous", columns="segment", values="customers", fill_value=0
+    )
+    np.testing.assert_array_equal(counts, EXACT["series"]["A"]["3"]["counts"])
+    assert edges["share"].sum() == pytest.approx(1)
+
+
+def test_slsa_is_undefined_first_and_after_one_segment(mall):
+    solutions = {k: kmeans.fit(mall, k).labels for k in (1, 2, 3)}
+    nodes = stability.slsa(mall, solutions).nodes
+    assert nodes.loc[nodes["k"] <= 2, "slsa"].isna().all()
+    assert nodes.loc[nodes["k"] == 3, "slsa"].notna().all()
+    assert stability.slsa(mall, {2: solutions[2]}).edges.empty
+
+
+@pytest.mark.parametrize("name", "ABCD")
+def test_gorge_and_shadow_values(tables, partitions, name):
+    for k, recorded in EXACT["segments"][name].items():
+        labels = np.array(partitions[name][k]["labels"])
+        centres = np.array(partitions[name][k]["centres"])
+        gorge = stability.gorge(tables[name], centres)
+        quantiles = np.quantile(gorge, EXACT["quantile_probabilities"], axis=0).T
+        np.testing.assert_allclose(quantiles, recorded["gorge"], atol=1e-6)
+        shadow = pd.Series(stability.shadow_values(tables[name], centres)).groupby(labels).mean()
+        np.testing.assert_allclose(shadow, recorded["shadow"]["mean"], atol=1e-6)
+
+
+def test_shadow_value_at_the_ends():
+    centres = np.array([[0.0], [2.0]])
+    np.testing.assert_allclose(stability.shadow_values([[0.0], [1.0], [0.5]], centres), [0, 1, 0.5])
+    assert np.isnan(stability.shadow_values([[1.0]], centres[:1])).all()
+    assert stability.shadow_values([[3.0]], [[3.0], [3.0]]) == 1
+
+
+@pytest.mark.parametrize("name", "ABCD")
+def test_mean_silhouettes(tables, partitions, name):
+    recorded = EXACT["silhouette"][name]
+    labels = [partitions[name][k]["labels"] for k in recorded]
+    values = stability.mean_silhouettes(tables[name], labels)
+    np.testing.assert_allclose(values, list(recorded.values()), atol=1e-6)
+
+
+def test_gap_rules():
+    rules = EXACT["gap_rules"]["rules"]
+    for case in EXACT["gap_rules"]["cases"]:
+        answers = stability.gap_choices(case["gap"], case["se"])
+        assert [answers[rule] for rule in rules if rule in answers] == case["selected"][:3], case
+
+
+@pytest.mark.parametrize("name", "ABCD")
+def test_dispersions(tables, name):
+    recorded = EXACT["log_w"][name]
+    own = stability._log_dispersions(tables[name], len(recorded), 400, 0, None)
+    np.testing.assert_allclose(own, recorded, atol=5e-4)
+
+
+# Resampled figures
+
+
+@pytest.mark.parametrize("name", "ABCD")
+def test_prediction_strength(tables, name):
+    values = [stability.prediction_strength(tables[name], k).mean() for k in range(2, 9)]
+    within(values, RESAMPLED["prediction_strength"][name])
+
+
+@pytest.mark.parametrize("name", "ABCD")
+def test_bootstrap_ari(tables, name):
+    values = [stability.bootstrap_ari(tables[name], k).mean() for k in range(2, 9)]
+    within(values, RESAMPLED["ari"][name])
+
+
+@pytest.mark.parametrize("name", "ABCD")
+def test_slsw(tables, partitions, name):
+    for k, recorded in RESAMPLED["slsw"][name].items():
+        values = stability.slsw(tables[name], partitions[name][k]["labels"])
+        within(values.mean(axis=0), recorded)
+
+
+@pytest.mark.parametrize("name", "ABCD")
+def test_jaccard_bootstrap(tables, partitions, name):
+    for k, recorded in RESAMPLED["jaccard"][name].items():
+        values = stability.jaccard_bootstrap(tables[name], partitions[name][k]["labels"])
+        within(values.mean(axis=0), recorded)
+        counts = np.array(recorded["dissolved"])
+        slack = 4.4 * counts.std(axis=0, ddof=1) + 4
+        assert (np.abs(stability.dissolutions(values) - counts.mean(axis=0)) <= slack).all()
+
+
+@pytest.mark.parametrize("name", "ABCD")
+def test_gap_statistic(tables, name):
+    gaps = stability.gap_statistic(tables[name])
+    within(gaps["gap"], RESAMPLED["gap"][name])
+    assert list(gaps["k"]) == list(range(1, 11))
+
+
+def test_gap_answers_on_the_bundled_table(tables):
+    answers = {}
+    for name in "AB":
+        gaps = stability.gap_statistic(tables[name])
+        answers[name] = list(stability.gap_choices(gaps["gap"], gaps["gap_se"]).values())
+    assert answers["A"][:2] == [2, 2]
+    assert answers["A"][2] in (9, 10)
+    assert answers["B"] == [1, 1, 5]
+
+
+# Promises
+
+
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 6), size=st.integers(1, 6))
+@settings(max_examples=50, deadline=None)
+def test_adjusted_rand_is_scikit_learns(seed, k, size):
+    rng = np.random.default_rng(seed)
+    one, two = rng.integers(0, k, (3, 40)), rng.integers(0, size, (3, 40))
+    mine = stability.adjusted_rand(stability.contingency(one, two))
+    peer = [adjusted_rand_score(a, b) for a, b in zip(one, two, strict=True)]
+    np.testing.assert_allclose(mine, peer, atol=1e-12)
+
+
+def test_one_segment_is_perfectly_stable(mall):
+    assert (stability.bootstrap_ari(mall, 1, pairs=3) == 1).all()
+    assert (stability.prediction_strength(mall, 1, halvings=3) == 1).all()
+
+
+@pytest.mark.parametrize("figure", [stability.bootstrap_ari, stability.prediction_strength])
+def test_seed_and_threads(mall, figure):
+    one, two = (figure(mall, 5, threads=threads, seed=3) for threads in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, figure(mall, 5, seed=4))
+
+
+def test_refuses_a_k_that_halves_cannot_have(mall):
+    with pytest.raises(ValueError, match="k must be 1…100 for halves of 200, got 150"):
+        stability.prediction_strength(mall, 150)
+    with pytest.raises(ValueError, match="labels must be 200 integers"):
+        stability.slsw(mall, [0, 1])
+
+
+def test_long_tables_are_sampled():
+    np.testing.assert_array_equal(stability.resampling_rows(2_000), np.arange(2_000))
+    rows = stability.resampling_rows(9_000, seed=1)
+    assert len(rows) == len(set(rows)) == 2_000
+    assert (np.diff(rows) > 0).all()
+    assert not np.array_equal(rows, stability.resampling_rows(9_000, seed=2))
+
+
+# The null
+
+
+def test_null_keeps_mean_variance_and_correlation(mall):
+    table = np.column_stack([mall, mall[:, 0] * 0.8 + mall[:, 1] * 0.6])
+    drawn = stability.fit_null(table).draw(20_000, seed=1)
+    np.testing.assert_allclose(drawn.mean(axis=0), table.mean(axis=0), atol=0.05)
+    np.testing.assert_allclose(drawn.std(axis=0), table.std(axis=0), atol=0.05)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(table.T), atol=0.08)
+
+
+def test_null_of_two_groups_has_one_mode():
+    column = np.concatenate([np.random.default_rng(i).normal(6 * i, 1, 150) for i in (0, 1)])
+    null = stability.fit_null(column[:, None])
+    assert stability._modes(np.diff(null.cdf[0])) == 1
+    assert stability._modes(np.histogram(column, 20)[0].astype(float)) > 1
+    drawn = null.draw(5_000)
+    assert np.mean(np.abs(drawn - 3) < 1) > 3 * np.mean(np.abs(column - 3) < 1)
+
+
+def test_null_of_odd_columns():
+    rng = np.random.default_rng(0)
+    table = np.column_stack(
+        [np.ones(90), rng.integers(0, 2, 90), rng.poisson(1, 90), rng.normal(size=90)]
+    )
+    drawn = stability.draw_null(table, draws=5)
+    assert drawn.shape == (5, 90, 4)
+    assert np.isfinite(drawn).all()
+    assert (drawn[:, :, 0] == 1).all()
+    assert stability.draw_null(table[:, :1], draws=2).shape == (2, 90, 1)
+    twin = np.column_stack([table[:, 3], table[:, 3]])
+    one, two = stability.fit_null(twin).draw(200).T
+    np.testing.assert_allclose(one, two, atol=0.01)
+
+
+def test_null_table(mall):
+    table = stability.null_table(mall, [2, 3, 4], draws=6)
+    assert list(table.columns) == ["draw", "k", "silhouette", "prediction_strength", "ari"]
+    assert len(table) == 6 * 3
+    assert table.notna().all(axis=None)
+    pd.testing.assert_frame_equal(table, stability.null_table(mall, [2, 3, 4], draws=6, threads=1))
+    quick = stability.null_table(mall, [2, 3, 4], draws=6, halvings=0, pairs=0)
+    pd.testing.assert_series_equal(quick["silhouette"], table["silhouette"])
+    assert quick[["prediction_strength", "ari"]].isna().all(axis=None)
+
+
+def test_null_silhouettes_are_those_of_the_draws(mall):
+    drawn = stability.draw_null(mall, draws=2, seed=3)
+    table = stability.null_table(mall, [2, 3], draws=2, seed=3, halvings=0, pairs=0)
+    labels = kmeans.fit(drawn[1], 3, starts=50).labels
+    value = table.query("draw == 1 and k == 3")["silhouette"].item()
+    assert value == pytest.approx(silhouette_score(drawn[1], labels), abs=0.01)

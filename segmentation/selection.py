@@ -1,25 +1,40 @@
-"""How many segments: one row per K, every rule's answer, the choice."""
+"""How many segments: one row per K, every rule's answer, the choice and how sure it is."""
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
 from kneed import KneeLocator
-from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import (
-    calinski_harabasz_score,
-    davies_bouldin_score,
-    silhouette_samples,
-)
+from numpy.typing import ArrayLike
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies_bouldin_score
+from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
-from segmentation import kmeans
+from segmentation import kmeans, stability
+from segmentation.kmeans import Fit, Floats
+
+STARTS, FEWER_STARTS = 100, 20
+"""Starts of a fit: many are cheap on a small table, and K = 6 of the bundled one needs them."""
 
 SAMPLE = 10_000
-"""Silhouettes of more rows than this are those of a seeded sample."""
+"""Silhouettes of more rows than this are those of a seeded sample; fits have fewer starts."""
 
-DEFAULT_RULE = "elbow"
+FAMILY_WISE = 0.95
+LEAST_EXCESS = 0.06
+LEAST_SHARE = 0.05
+STRONG = 0.8
+RETURNING = 0.75
+NEAR_BEST = 0.8
+STABLE = 0.75
+REPRODUCIBLE = 0.8
+DEFAULT_RULE = "calibrated"
+
+Verdict = Literal["natural", "reproducible", "constructive", "none"]
 
 
 class Answer(TypedDict):
@@ -37,67 +52,227 @@ class Selection(TypedDict):
     rule: str
     rules: dict[str, int | None]
     reason: str
+    verdict: NotRequired[Verdict]
+    certainty: NotRequired[str]
 
 
-def sweep(
-    matrix: ArrayLike, *, k_max: int = 10, k: int = 0, starts: int = kmeans.STARTS, seed: int = 0
-) -> pd.DataFrame:
-    """One row per K = 1…k_max (and the K asked for) of the scaled features (n, p).
+# One row per K
+
+
+def fit_all(matrix: ArrayLike, *, k_max: int = 10, k: int = 0, seed: int = 0) -> dict[int, Fit]:
+    """The best cut of the scaled features (n, p) for each K = 1…k_max and the K asked for."""
+    rows = np.asarray(matrix, dtype=float)
+    most = min(len(np.unique(rows, axis=0)), len(rows) - 1)
+    wanted = sorted({*range(1, min(k_max, most) + 1), *([k] if k else [])})
+    return {each: fit_best(rows, each, seed=seed) for each in wanted}
+
+
+def fit_best(matrix: ArrayLike, k: int, *, seed: int = 0) -> Fit:
+    """The best cut of a matrix (n, p) into k: of 100 starts, of 20 above 10 000 rows."""
+    rows = np.asarray(matrix, dtype=float)
+    return kmeans.fit(rows, k, starts=count_starts(len(rows)), seed=seed)
+
+
+def count_starts(rows: int) -> int:
+    """How many starts a fit to so many rows has."""
+    return STARTS if rows <= SAMPLE else FEWER_STARTS
+
+
+def measure(matrix: ArrayLike, fits: dict[int, Fit], *, seed: int = 0) -> pd.DataFrame:
+    """One row per K of `fits`, with the criteria that need no resampling.
 
     Columns: k, inertia, best_share (of the starts), elbow, silhouette and its standard error,
     calinski_harabasz, davies_bouldin, smallest_share. Undefined cells are empty.
     """
-    matrix = np.asarray(matrix, dtype=float)
-    most = len(np.unique(matrix, axis=0))
-    wanted = sorted({*range(1, min(k_max, most) + 1), *([k] if k else [])})
-    table = pd.DataFrame([_measure(matrix, each, starts=starts, seed=seed) for each in wanted])
+    rows = np.asarray(matrix, dtype=float)
+    table = pd.DataFrame([_measure_fit(rows, k, fit) for k, fit in fits.items()])
+    table = table.merge(_measure_silhouettes(rows, fits, seed), on="k", how="left")
     elbow = find_elbow(table)
-    table["elbow"] = pd.array([None if elbow is None else each == elbow for each in table["k"]])
+    table["elbow"] = pd.array([None if elbow is None else k == elbow for k in table["k"]])
     return table
 
 
-def _measure(matrix: NDArray[np.float64], k: int, *, starts: int, seed: int) -> dict[str, Any]:
-    fit = kmeans.fit(matrix, k, starts=starts, seed=seed)
-    row = {
+def _measure_fit(rows: Floats, k: int, fit: Fit) -> dict[str, Any]:
+    cut = 1 < k < len(rows)
+    return {
         "k": k,
         "inertia": fit.inertia,
         "best_share": fit.best_share,
-        "elbow": None,
-        "silhouette": np.nan,
-        "silhouette_se": np.nan,
-        "calinski_harabasz": np.nan,
-        "davies_bouldin": np.nan,
-        "smallest_share": np.bincount(fit.labels).min() / len(matrix),
+        "smallest_share": np.bincount(fit.labels, minlength=k).min() / len(rows),
+        "calinski_harabasz": calinski_harabasz_score(rows, fit.labels) if cut else np.nan,
+        "davies_bouldin": davies_bouldin_score(rows, fit.labels) if cut else np.nan,
     }
-    if 1 < k < len(matrix):
-        row["silhouette"], row["silhouette_se"] = _measure_silhouette(matrix, fit.labels, seed)
-        row["calinski_harabasz"] = calinski_harabasz_score(matrix, fit.labels)
-        row["davies_bouldin"] = davies_bouldin_score(matrix, fit.labels)
-    return row
 
 
-def _measure_silhouette(
-    matrix: NDArray[np.float64], labels: NDArray[np.int64], seed: int
-) -> tuple[float, float]:
-    """Mean silhouette and its standard error: 0 where every row was counted."""
-    if len(matrix) <= SAMPLE:
-        return float(silhouette_samples(matrix, labels).mean()), 0.0
-    rows = np.random.default_rng(seed).choice(len(matrix), SAMPLE, replace=False)
-    values = silhouette_samples(matrix[rows], labels[rows])
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(SAMPLE))
+def _measure_silhouettes(rows: Floats, fits: dict[int, Fit], seed: int) -> pd.DataFrame:
+    """Mean silhouette and its standard error (0 where every row was counted) per K ≥ 2."""
+    ks = [k for k in fits if k > 1]
+    drawn = stability.resampling_rows(len(rows), limit=SAMPLE, seed=seed)
+    if not ks:
+        return pd.DataFrame({"k": [], "silhouette": [], "silhouette_se": []})
+    values = kmeans.silhouettes(rows[drawn], np.array([fits[k].labels[drawn] for k in ks]))
+    errors = values.std(axis=1, ddof=1) / np.sqrt(len(drawn)) * (len(drawn) < len(rows))
+    return pd.DataFrame({"k": ks, "silhouette": values.mean(axis=1), "silhouette_se": errors})
 
 
-def measure_silhouettes(matrix: ArrayLike, k: int, *, seed: int = 0) -> pd.DataFrame:
-    """The silhouette of each customer in the cut with K segments: columns cluster, silhouette.
+def measure_silhouettes(matrix: ArrayLike, fit: Fit, *, seed: int = 0) -> pd.DataFrame:
+    """The silhouette of each customer in one cut: columns cluster, silhouette (Rousseeuw 1987).
 
-    Clusters are numbered by size, the largest 0. Source: Rousseeuw (1987).
+    Clusters are numbered by size, the largest 0. Above 10 000 rows, of a seeded sample.
     """
-    matrix = np.asarray(matrix, dtype=float)
-    labels = kmeans.fit(matrix, k, seed=seed).labels
-    rank = np.empty(k, dtype=int)
-    rank[np.argsort(-np.bincount(labels, minlength=k), kind="stable")] = np.arange(k)
-    values = silhouette_samples(matrix, labels) if k > 1 else np.full(len(matrix), np.nan)
-    return pd.DataFrame({"cluster": rank[labels], "silhouette": values})
+    rows = np.asarray(matrix, dtype=float)
+    rank = np.argsort(np.argsort(-np.bincount(fit.labels), kind="stable"))
+    drawn = stability.resampling_rows(len(rows), limit=SAMPLE, seed=seed)
+    values = kmeans.silhouettes(rows[drawn], fit.labels[drawn])[0]
+    return pd.DataFrame({"cluster": rank[fit.labels[drawn]], "silhouette": values})
+
+
+def measure_gap(
+    matrix: ArrayLike, *, k_max: int = 10, resamples: int = 100, seed: int = 0
+) -> pd.DataFrame:
+    """The gap statistic per K: columns k, gap, gap_se; of a seeded sample above 2 000 rows."""
+    rows = _sample(matrix, seed)
+    most = min(k_max, len(np.unique(rows, axis=0)) - 1)
+    return stability.gap_statistic(rows, k_max=max(1, most), references=resamples, seed=seed)
+
+
+# Resampling
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """What resampling gave: a column per K of ARIs and prediction strengths, Jaccards per K.
+
+    Attributes
+    ----------
+    aris : DataFrame (pairs, K)
+    strengths : DataFrame (halvings, K)
+    jaccards : {K: (resamples, K) array}
+    rows : int
+        Rows that were resampled: all, or a seeded sample of 2 000.
+    """
+
+    aris: pd.DataFrame
+    strengths: pd.DataFrame
+    jaccards: dict[int, Floats]
+    rows: int
+
+
+def resample(
+    matrix: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int = 0
+) -> Resamples:
+    """Cut again and again: bootstrap ARI, prediction strength and Jaccards for each K ≥ 2.
+
+    `resamples` pairs of bootstrap samples, half as many halvings, as many Jaccard resamples.
+    """
+    rows = _sample(matrix, seed)
+    halvings = max(1, resamples // 2)
+    wanted = [k for k in ks if 1 < k <= len(rows) // 2]
+    aris = {k: stability.bootstrap_ari(rows, k, pairs=resamples, seed=seed) for k in wanted}
+    strengths = {
+        k: stability.prediction_strength(rows, k, halvings=halvings, seed=seed) for k in wanted
+    }
+    jaccards = {k: _resample_jaccards(rows, k, resamples, seed) for k in wanted}
+    return Resamples(pd.DataFrame(aris), pd.DataFrame(strengths), jaccards, len(rows))
+
+
+def _resample_jaccards(rows: Floats, k: int, resamples: int, seed: int) -> Floats:
+    labels = fit_best(rows, k, seed=seed).labels
+    return stability.jaccard_bootstrap(rows, labels, resamples=resamples, seed=seed)
+
+
+def _sample(matrix: ArrayLike, seed: int) -> Floats:
+    rows = np.asarray(matrix, dtype=float)
+    return rows[stability.resampling_rows(len(rows), seed=seed)]
+
+
+def add_resamples(table: pd.DataFrame, resampled: Resamples) -> pd.DataFrame:
+    """The table with prediction_strength (1 at K = 1), ari_mean, ari_q25 … and jaccard_min."""
+    aris = resampled.aris
+    figures = pd.DataFrame(
+        {
+            "prediction_strength": resampled.strengths.mean(),
+            "ari_mean": aris.mean(),
+            "ari_q25": aris.quantile(0.25),
+            "ari_median": aris.median(),
+            "ari_q75": aris.quantile(0.75),
+            "jaccard_min": {k: v.mean(axis=0).min() for k, v in resampled.jaccards.items()},
+        }
+    )
+    joined = table.merge(figures.rename_axis("k").reset_index(), on="k", how="left")
+    joined.loc[joined["k"] == 1, "prediction_strength"] = 1.0
+    return joined
+
+
+def draw_null(
+    matrix: ArrayLike,
+    ks: Iterable[int],
+    *,
+    draws: int = 99,
+    halvings: int = 20,
+    pairs: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The table's own figures (draw −1) beside those of structureless data like it (draw ≥ 0).
+
+    Columns draw, k ≥ 2, silhouette, prediction_strength, ari, all with the same counts on the
+    same number of rows, so that they may be compared. See `stability.fit_null`.
+    """
+    rows = _sample(matrix, seed)
+    wanted = [k for k in ks if k > 1]
+    if not wanted:
+        return pd.DataFrame(columns=["k", "silhouette", "prediction_strength", "ari", "draw"])
+    counts = {"halvings": halvings, "pairs": pairs, "seed": seed}
+    own = stability.measure_cuts(rows, wanted, **counts).assign(draw=-1)
+    return pd.concat([own, stability.null_table(rows, wanted, draws=draws, **counts)])
+
+
+def scale_counts(resamples: int) -> dict[str, int]:
+    """The counts of `draw_null` at a scale; 100 gives 99 draws, 20 halvings and 10 pairs."""
+    counts = {"halvings": resamples // 5, "pairs": resamples // 10}
+    return {"draws": max(19, resamples - 1), **{name: max(1, n) for name, n in counts.items()}}
+
+
+def add_null(table: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
+    """The table with the null's mean and 95 % quantile of each figure, and the gate.
+
+    Columns null_silhouette, null_silhouette_q95 (likewise prediction_strength, ari),
+    compared_silhouette, compared_prediction_strength, compared_ari (the table's own figures, with
+    the null's counts) and those of `open_gate`.
+    """
+    figures = ["silhouette", "prediction_strength", "ari"]
+    own = null[null["draw"] < 0].set_index("k")[figures]
+    chance = null[null["draw"] >= 0].groupby("k")[figures]
+    parts = [
+        chance.mean().add_prefix("null_"),
+        chance.quantile(FAMILY_WISE).add_prefix("null_").add_suffix("_q95"),
+        own.add_prefix("compared_"),
+    ]
+    joined = table.merge(pd.concat(parts, axis=1).reset_index(), on="k", how="left")
+    joined = joined.merge(open_gate(joined, null), on="k", how="left")
+    return joined.astype({"gated": "boolean"})
+
+
+def open_gate(table: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
+    """Which K stand clear of structureless data: columns k, excess, z, gated.
+
+    The silhouette's z-score in the null must exceed the 95 % quantile of the null draws' own
+    largest z over K (family-wise), the silhouette lie 0.06 above the null's mean, and no segment
+    be smaller than 5 %.
+    """
+    wide = null.pivot_table(index="draw", columns="k", values="silhouette")
+    drawn = wide[wide.index >= 0]
+    spread = drawn.std().where(lambda sd: sd > 0)
+    threshold = ((drawn - drawn.mean()) / spread).max(axis=1).quantile(FAMILY_WISE)
+    gate = pd.DataFrame({"excess": wide.loc[-1] - drawn.mean()})
+    gate["z"] = gate["excess"] / spread
+    large = table.set_index("k")["smallest_share"].reindex(gate.index) >= LEAST_SHARE
+    clear = gate["z"].fillna(np.inf) > threshold
+    gate["gated"] = clear & (gate["excess"] >= LEAST_EXCESS) & large
+    return gate.reset_index()
+
+
+# Rules
 
 
 def find_elbow(table: pd.DataFrame) -> int | None:
@@ -107,6 +282,44 @@ def find_elbow(table: pd.DataFrame) -> int | None:
         return None
     found = KneeLocator(curve["k"], curve["inertia"], S=1, curve="convex", direction="decreasing")
     return None if found.elbow is None else int(found.elbow)
+
+
+def find_eligible(table: pd.DataFrame) -> pd.DataFrame:
+    """The gated K that halves of the table predict (strength above 0.75), with their score.
+
+    score = excess of the silhouette over the null's mean, times prediction strength.
+    """
+    returning = find_gated(table)[lambda gated: gated["prediction_strength"] > RETURNING]
+    return returning.assign(score=returning["excess"] * returning["prediction_strength"])
+
+
+def find_gated(table: pd.DataFrame) -> pd.DataFrame:
+    """The K that stand clear of structureless data."""
+    return table[table["gated"].fillna(False).astype(bool)]
+
+
+def answer_calibrated(table: pd.DataFrame) -> Answer:
+    """The largest K whose score comes near the best one (0.8 of it) among the eligible; else 1."""
+    eligible = find_eligible(table)
+    if eligible.empty:
+        gated = _list(find_gated(table)["k"])
+        why = f"clear of structureless data, but not predicted by halves, is K = {gated}"
+        return {"k": 1, "reason": why if gated else "no K stands clear of structureless data"}
+    near = eligible[eligible["score"] >= NEAR_BEST * eligible["score"].max()]
+    return {
+        "k": int(near["k"].max()),
+        "reason": f"clear of structureless data and predicted by halves is K = "
+        f"{_list(eligible['k'])}; the largest that scores near the best",
+    }
+
+
+def answer_silhouette(table: pd.DataFrame) -> Answer:
+    """The K with the largest mean silhouette (Rousseeuw 1987)."""
+    if table["silhouette"].isna().all():
+        return {"k": None, "reason": "no K has a silhouette"}
+    best = table.loc[table["silhouette"].idxmax()]
+    reason = f"the mean silhouette is largest here ({best['silhouette']:.3f})"
+    return {"k": int(best["k"]), "reason": reason}
 
 
 def answer_elbow(table: pd.DataFrame) -> Answer:
@@ -120,16 +333,59 @@ def answer_elbow(table: pd.DataFrame) -> Answer:
     return {"k": k, "reason": "kneedle finds no elbow; inertia's second difference is largest here"}
 
 
-def answer_silhouette(table: pd.DataFrame) -> Answer:
-    """The K with the largest mean silhouette (Rousseeuw 1987)."""
-    if table["silhouette"].isna().all():
-        return {"k": None, "reason": "no K has a silhouette"}
-    best = table.loc[table["silhouette"].idxmax()]
-    reason = f"the mean silhouette is largest here ({best['silhouette']:.3f})"
+def answer_gap(table: pd.DataFrame) -> Answer:
+    """The first K whose gap is within one standard error of the first maximum (firstSEmax)."""
+    gaps = table.dropna(subset="gap").sort_values("k")
+    if gaps.empty:
+        return {"k": None, "reason": "no K has a gap"}
+    answers = stability.gap_choices(gaps["gap"], gaps["gap_se"])
+    first, *others = answers.items()
+    beside = ", ".join(f"{rule} says {k}" for rule, k in others)
+    return {"k": first[1], "reason": f"{first[0]}; {beside}"}
+
+
+def answer_prediction_strength(table: pd.DataFrame) -> Answer:
+    """The largest K with a prediction strength above 0.8 (Tibshirani & Walther 2005)."""
+    strong = table[table["prediction_strength"] > STRONG]
+    best = strong.loc[strong["k"].idxmax()]
+    if best["k"] == 1:
+        return {"k": 1, "reason": f"no K ≥ 2 has a prediction strength above {STRONG}"}
+    figure = f"{best['prediction_strength']:.2f}"
+    return {"k": int(best["k"]), "reason": f"the largest K above {STRONG} (it has {figure})"}
+
+
+def answer_stability(table: pd.DataFrame) -> Answer:
+    """The best silhouette among K that come back: ARI above the null, all Jaccards ≥ 0.75."""
+    back = table[(table["compared_ari"] > table["null_ari_q95"]) & (table["jaccard_min"] >= STABLE)]
+    if back.empty:
+        return {"k": 1, "reason": "no K comes back more often than structureless data does"}
+    best = back.loc[back["silhouette"].idxmax()]
+    reason = f"of K = {_list(back['k'])}, which come back, it has the largest silhouette"
     return {"k": int(best["k"]), "reason": reason}
 
 
-RULES = {"elbow": answer_elbow, "silhouette": answer_silhouette}
+def _list(ks: Iterable[Any]) -> str:
+    return _join([f"{int(k)}" for k in ks])
+
+
+def _name_ks(ks: Iterable[Any]) -> str:
+    return f"K = {listed}" if (listed := _list(ks)) else "no K"
+
+
+def _join(words: list[str]) -> str:
+    """'a', 'a and b', 'a, b and c'; nothing for nothing."""
+    *first, last = words or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+RULES = {
+    "calibrated": answer_calibrated,
+    "silhouette": answer_silhouette,
+    "elbow": answer_elbow,
+    "gap": answer_gap,
+    "prediction-strength": answer_prediction_strength,
+    "stability": answer_stability,
+}
 
 
 def ask_rules(table: pd.DataFrame) -> pd.DataFrame:
@@ -141,8 +397,10 @@ def ask_rules(table: pd.DataFrame) -> pd.DataFrame:
     return answers
 
 
-def choose(answers: pd.DataFrame, *, rule: str = DEFAULT_RULE, k: int = 0) -> Selection:
-    """The K that is used: the one asked for, or the rule's where `k` is 0.
+def choose(
+    table: pd.DataFrame, answers: pd.DataFrame, *, rule: str = DEFAULT_RULE, k: int = 0
+) -> Selection:
+    """The K that is used, the one asked for or the rule's where `k` is 0, and the verdict on it.
 
     Raises
     ------
@@ -157,14 +415,126 @@ def choose(answers: pd.DataFrame, *, rule: str = DEFAULT_RULE, k: int = 0) -> Se
         raise ValueError(f"the {rule} rule finds no K: {by_rule.at[rule, 'reason']}; ask for one")
     reason = "it was asked for" if k else str(by_rule.at[rule, "reason"])
     chosen = k or rules[rule] or 1
-    return {"k": chosen, "asked": bool(k), "rule": rule, "rules": rules, "reason": reason}
+    choice: Selection = {
+        **{"k": chosen, "asked": bool(k), "rule": rule, "rules": rules, "reason": reason}
+    }
+    row = table.set_index("k").loc[chosen]
+    verdict = judge(row, k=chosen, asked=bool(k))
+    return {**choice, "verdict": verdict, "certainty": explain_verdict(verdict, row, table)}
 
 
-def summarize_choice(selection: Selection) -> str:
-    """The answer of the notebook: how many, by which rule, and what the others say."""
-    k, rule = selection["k"], selection["rule"]
-    by = "as asked" if selection["asked"] else f"by the {rule} rule: {selection['reason']}"
-    return f"{count_segments(k)}, {by}. {summarize_rules(selection)}"
+# The verdict
+
+
+def judge(row: pd.Series, *, k: int, asked: bool) -> Verdict:
+    """Name the kind of segmentation that is shown, after Dolnicar & Leisch (2010).
+
+    *natural*: clear of the null, prediction strength above 0.8, every Jaccard ≥ 0.75;
+    *reproducible*: clear of the null and mean ARI ≥ 0.8; *none*: one segment, not asked for;
+    *constructive*: anything else.
+    """
+    if k == 1 and not asked:
+        return "none"
+    gated = not pd.isna(row["gated"]) and bool(row["gated"])
+    if gated and row["prediction_strength"] > STRONG and row["jaccard_min"] >= STABLE:
+        return "natural"
+    return "reproducible" if gated and row["ari_mean"] >= REPRODUCIBLE else "constructive"
+
+
+def explain_verdict(verdict: Verdict, row: pd.Series, table: pd.DataFrame) -> str:
+    """The verdict in plain words, with the figures that it rests on."""
+    if verdict == "none":
+        return f"No structure: one segment, all customers. {_suggest_cut(table)}"
+    if row.name == 1:
+        return "One segment was asked for, so nothing is claimed."
+    strength = f"prediction strength {row['prediction_strength']:.2f}"
+    figures = (
+        f"{strength}, mean ARI {row['ari_mean']:.2f}, smallest Jaccard {row['jaccard_min']:.2f}"
+    )
+    if verdict == "natural":
+        return f"Natural: clear of structureless data, and each segment comes back ({figures})."
+    if verdict == "reproducible":
+        return f"Reproducible: clear of structureless data and the cut comes back ({figures})."
+    where = "clear of structureless data" if row["gated"] else "no clearer than noise"
+    found = "" if answer_calibrated(table)["k"] != 1 else " No structure was found in this table."
+    return f"Constructive: a cut made for use, {where} ({figures}).{found}"
+
+
+def _suggest_cut(table: pd.DataFrame) -> str:
+    """What a constructive cut would look like if one were asked for."""
+    cuts = table.dropna(subset="ari_mean")
+    if cuts.empty:
+        return "No cut was tried."
+    best = cuts.loc[cuts["ari_mean"].idxmax()]
+    return (
+        f"If a cut is wanted all the same, K = {best['k']:.0f} comes back best (mean ARI "
+        f"{best['ari_mean']:.2f}, smallest segment {best['smallest_share']:.0%}); ask for it by k."
+    )
+
+
+FALSE_ALARMS = (1, 48)
+"""Structureless tables in which the calibrated rule found segments, of how many were tried."""
+
+
+def summarize_calibration() -> str:
+    """How often the calibrated rule is fooled by structureless tables, in a sentence."""
+    found, tables = FALSE_ALARMS
+    return (
+        f"Tried on {tables} structureless tables of six kinds, the calibrated rule found segments "
+        f"in {found} ({found / tables:.1%}); docs/methods.md has the table."
+    )
+
+
+# Sensitivity
+
+
+def vary(matrix: pd.DataFrame, codes: pd.DataFrame, fit: Fit, *, seed: int = 0) -> pd.DataFrame:
+    """How far the cut survives other choices: columns variation, ari (to the main cut).
+
+    Other scalings, each feature left out, each encoded descriptor put in, and Ward and a
+    Gaussian mixture instead of K-means; on a seeded sample above 2 000 rows.
+    """
+    if len(fit.centres) == 1:
+        return pd.DataFrame({"variation": [], "ari": []})
+    drawn = stability.resampling_rows(len(matrix), seed=seed)
+    rows, k, main = matrix.iloc[drawn], len(fit.centres), fit.labels[drawn]
+    variants = _vary_features(rows, codes.iloc[drawn])
+    cuts = {name: fit_best(m, k, seed=seed).labels for name, m in variants.items()}
+    cuts["Ward instead of K-means"] = AgglomerativeClustering(k).fit_predict(rows)
+    mixture = GaussianMixture(k, n_init=5, random_state=seed, reg_covar=1e-4)
+    cuts["Gaussian mixture instead of K-means"] = mixture.fit_predict(rows)
+    found = [(name, adjusted_rand_score(main, labels)) for name, labels in cuts.items()]
+    return pd.DataFrame(found, columns=["variation", "ari"])
+
+
+def _vary_features(rows: pd.DataFrame, codes: pd.DataFrame) -> dict[str, Any]:
+    scaled = StandardScaler().fit_transform(codes) if len(codes.columns) else codes
+    variants: dict[str, Any] = {
+        "min–max scaling": MinMaxScaler().fit_transform(rows),
+        "robust scaling": RobustScaler().fit_transform(rows),
+    }
+    variants |= {f"without {name}": rows.drop(columns=name) for name in rows}
+    variants |= {
+        f"with {name} in the distance": np.column_stack([rows, scaled[:, i]])
+        for i, name in enumerate(codes)
+    }
+    return variants
+
+
+def summarize_sensitivity(variations: pd.DataFrame) -> str:
+    """Which other choices keep the cut and which one changes it most, in a sentence."""
+    if variations.empty:
+        return "With one segment there is no cut that could change."
+    kept = int((variations["ari"] >= REPRODUCIBLE).sum())
+    worst = variations.loc[variations["ari"].idxmin()]
+    return (
+        f"{kept} of {len(variations)} other choices give nearly the same segments (ARI ≥ "
+        f"{REPRODUCIBLE}); the one that changes most is “{worst['variation']}” "
+        f"(ARI {worst['ari']:.2f})."
+    )
+
+
+# Sentences
 
 
 def count_segments(k: int) -> str:
@@ -172,18 +542,35 @@ def count_segments(k: int) -> str:
     return f"{k} segment{'' if k == 1 else 's'}"
 
 
+def summarize_choice(selection: Selection) -> str:
+    """The answer of the notebook: how many, who decided, how sure that is."""
+    by = "as asked" if selection["asked"] else f"by the {selection['rule']} rule"
+    certainty = selection.get("certainty", "")
+    return f"{count_segments(selection['k'])}, {by}. {certainty} {summarize_rules(selection)}"
+
+
 def summarize_rules(selection: Selection) -> str:
     """Whether the rules agree with the K used and with each other, in a sentence."""
-    k = selection["k"]
-    others = {rule: at for rule, at in selection["rules"].items() if at != k}
-    agreeing = [rule for rule in selection["rules"] if rule not in others]
+    k, rules = selection["k"], selection["rules"]
+    agreeing = [rule for rule, at in rules.items() if at == k]
+    others = [f"{rule} {'none' if at is None else at}" for rule, at in rules.items() if at != k]
     if not others:
-        return f"All rules agree on {k}: {', '.join(agreeing)}."
-    said = " and ".join(
-        f"{rule} says {'none' if at is None else at}" for rule, at in others.items()
+        return f"All {len(rules)} rules say {k}."
+    backing = f"{_join(agreeing)} {'says' if len(agreeing) == 1 else 'say'} {k}"
+    return f"The rules disagree: {backing if agreeing else f'none says {k}'}; {_join(others)}."
+
+
+def summarize_starts(table: pd.DataFrame, *, starts: int) -> str:
+    """How easily the best fit was found, in a sentence."""
+    worst = table.loc[table["best_share"].idxmin()]
+    if worst["best_share"] >= 0.5:
+        return (
+            f"At every K at least {worst['best_share']:.0%} of {starts} starts found the best fit."
+        )
+    return (
+        f"At K = {worst['k']:.0f}, the hardest, {worst['best_share']:.0%} of {starts} starts found "
+        "the best fit; a single start would often have missed it."
     )
-    backing = f"{' and '.join(agreeing)} says {k}" if agreeing else f"no rule says {k}"
-    return f"The rules disagree: {backing}, {said}. A rule is an argument, not a proof."
 
 
 def summarize_elbow(table: pd.DataFrame) -> str:
@@ -199,32 +586,19 @@ def summarize_elbow(table: pd.DataFrame) -> str:
 
 
 def summarize_silhouettes(table: pd.DataFrame) -> str:
-    """Where the mean silhouette peaks and how clear the peak is, in a sentence."""
+    """Where the mean silhouette peaks and where it stands out of the null, in a sentence or two."""
     curve = table.dropna(subset="silhouette").sort_values("silhouette", ascending=False)
     if curve.empty:
         return "No K in this range has a silhouette."
     best = curve.iloc[0]
-    first = f"The mean silhouette peaks at K = {best['k']:.0f} with {best['silhouette']:.3f}"
     edge = ", the edge of the range tried" if best["k"] == table["k"].max() else ""
-    if len(curve) < 2:
-        return f"{first}{edge}."
-    next_best = curve.iloc[1]
+    peak = f"The mean silhouette peaks at K = {best['k']:.0f} with {best['silhouette']:.3f}{edge}"
+    if "null_silhouette" not in table:
+        return f"{peak}."
+    clear = _name_ks(find_gated(table)["k"])
     return (
-        f"{first}{edge}; the runner-up is K = {next_best['k']:.0f} with "
-        f"{next_best['silhouette']:.3f}."
-    )
-
-
-def summarize_silhouette_profile(samples: pd.DataFrame) -> str:
-    """How many customers sit closer to another segment than to their own, in a sentence."""
-    values = samples["silhouette"].dropna()
-    if values.empty:
-        return "With one segment there is no other to be closer to."
-    share = float((values < 0).mean())
-    means = samples.groupby("cluster")["silhouette"].mean()
-    return (
-        f"{share:.1%} of the customers sit closer to another segment than to their own; the mean "
-        f"silhouette of a segment runs from {means.min():.2f} to {means.max():.2f}."
+        f"{peak}, where structureless data like these have {best['null_silhouette']:.3f}; clear of "
+        f"such data is {clear}."
     )
 
 
@@ -239,12 +613,102 @@ def summarize_indices(table: pd.DataFrame) -> str:
     return f"{verb} K = {low}."
 
 
-def summarize_starts(table: pd.DataFrame, *, starts: int = kmeans.STARTS) -> str:
-    """How easily the best fit was found, in a sentence."""
-    worst = table.loc[table["best_share"].idxmin()]
+def summarize_gap(table: pd.DataFrame) -> str:
+    """What the gap statistic's three rules answer, in a sentence."""
+    gaps = table.dropna(subset="gap")
+    answers = stability.gap_choices(gaps["gap"], gaps["gap_se"])
+    said = _join([f"{rule} says {k}" for rule, k in answers.items()])
+    return f"Against uniform boxes {said}; K = 1 is a legal answer here."
+
+
+def summarize_strengths(table: pd.DataFrame) -> str:
+    """Which K one half of the customers predicts for the other, in a sentence."""
+    tried = table[(table["k"] > 1) & table["prediction_strength"].notna()]
+    if tried.empty:
+        return "No K above 1 was tried."
+    strong = tried.loc[tried["prediction_strength"] > STRONG, "k"]
+    found = _name_ks(strong)
+    noise = tried.loc[tried["null_prediction_strength_q95"] > STRONG, "k"]
+    warning = (
+        f" Structureless data pass that bound too at K = {_list(noise)}." if len(noise) else ""
+    )
+    return f"Halves of the customers predict each other (above {STRONG}) at {found}.{warning}"
+
+
+def summarize_aris(table: pd.DataFrame) -> str:
+    """Which K comes back best and worst under resampling, in a sentence."""
+    tried = table.dropna(subset="ari_mean")
+    if tried.empty:
+        return "No K above 1 was tried."
+    best, worst = tried.loc[tried["ari_mean"].idxmax()], tried.loc[tried["ari_mean"].idxmin()]
+    above = tried.loc[tried["compared_ari"] > tried["null_ari_q95"], "k"]
+    found = _name_ks(above)
     return (
-        f"Of {starts} starts, {worst['best_share']:.0%} found the best fit at K = "
-        f"{worst['k']:.0f}, the hardest; a single start would often have missed it."
-        if worst["best_share"] < 0.5
-        else f"At every K at least {worst['best_share']:.0%} of {starts} starts found the best fit."
+        f"The cut comes back best at K = {best['k']:.0f} (mean ARI {best['ari_mean']:.2f}) and "
+        f"worst at K = {worst['k']:.0f} ({worst['ari_mean']:.2f}); above what noise gives is "
+        f"{found}."
+    )
+
+
+def summarize_jaccards(resampled: Resamples) -> str:
+    """At which K every segment comes back, in a sentence."""
+    least = {k: float(values.mean(axis=0).min()) for k, values in resampled.jaccards.items()}
+    if not least:
+        return "No K above 1 was tried."
+    stable = [k for k, value in least.items() if value >= STABLE]
+    worst = min(least, key=lambda k: least[k])
+    found = _name_ks(stable)
+    return (
+        f"Every segment is stable (mean Jaccard ≥ {STABLE}) at {found}; the weakest segment of "
+        f"all, at K = {worst}, has {least[worst]:.2f}."
+    )
+
+
+def summarize_sample(resampled: Resamples, rows: int) -> str:
+    """What was resampled, in a sentence."""
+    pairs, halvings = len(resampled.aris), len(resampled.strengths)
+    whole = "all" if resampled.rows == rows else f"a seeded sample of {resampled.rows:,} of the"
+    return (
+        f"Resampled were {whole} {rows:,} customers: {pairs} pairs of bootstrap samples and "
+        f"{halvings} halvings for each K."
+    )
+
+
+def summarize_clustergram(flow: stability.Flow) -> str:
+    """How far apart the segments of the smallest and the largest K lie, in a sentence."""
+    nodes = flow.nodes.groupby("k")["score"]
+    gaps = nodes.apply(
+        lambda scores: float(np.diff(np.sort(scores)).min()) if len(scores) > 1 else 0
+    )
+    near, far = int(gaps.idxmin()), int(gaps.idxmax())
+    return (
+        f"On the first principal axis the two closest segments are {gaps[far]:.2f} apart at "
+        f"K = {far} and {gaps[near]:.2f} at K = {near}; what is close here may lie apart on "
+        "another axis."
+    )
+
+
+def summarize_flow(flow: stability.Flow) -> str:
+    """Which segments keep their customers when K grows, in a sentence."""
+    known = flow.nodes.dropna(subset="slsa")
+    if known.empty:
+        return "One K alone has no ancestors to compare with."
+    means = known.groupby("k")["slsa"].mean()
+    best, worst = int(means.idxmax()), int(means.idxmin())
+    return (
+        f"Going to K = {best}, segments keep most to one ancestor (mean SLSa {means[best]:.2f}); "
+        f"going to K = {worst} they mix most ({means[worst]:.2f})."
+    )
+
+
+def summarize_silhouette_profile(samples: pd.DataFrame) -> str:
+    """How many customers sit closer to another segment than to their own, in a sentence."""
+    values = samples["silhouette"].dropna()
+    if values.empty:
+        return "With one segment there is no other to be closer to."
+    share = float((values < 0).mean())
+    means = samples.groupby("cluster")["silhouette"].mean()
+    return (
+        f"{share:.1%} of the customers sit closer to another segment than to their own; the mean "
+        f"silhouette of a segment runs from {means.min():.2f} to {means.max():.2f}."
     )

@@ -1,11 +1,23 @@
-"""One row per K, every rule's answer, the choice."""
+"""One row per K, every rule's answer, the choice and the verdict."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import calinski_harabasz_score, silhouette_score
 
 from segmentation import features, kmeans, selection
+
+
+def examine(matrix, *, k_max=10, k=0, resamples=40, seed=0):
+    """The whole of notebook 03: the table, its fits, what was resampled."""
+    fits = selection.fit_all(matrix, k_max=k_max, k=k, seed=seed)
+    table = selection.measure(matrix, fits, seed=seed)
+    gap = selection.measure_gap(matrix, k_max=k_max, resamples=resamples, seed=seed)
+    resampled = selection.resample(matrix, fits, resamples=resamples, seed=seed)
+    counts = selection.scale_counts(resamples)
+    null = selection.draw_null(matrix, fits, seed=seed, **counts)
+    table = selection.add_resamples(table.merge(gap, on="k", how="left"), resampled)
+    return selection.add_null(table, null), fits, resampled
 
 
 @pytest.fixture(scope="module")
@@ -14,43 +26,97 @@ def matrix(table, card):
 
 
 @pytest.fixture(scope="module")
-def sweep(matrix):
-    return selection.sweep(matrix, k_max=10)
+def examined(matrix):
+    return examine(matrix, resamples=100)
 
 
-def test_a_row_per_k_with_empty_cells_where_undefined(sweep):
-    assert list(sweep["k"]) == list(range(1, 11))
-    first = sweep.set_index("k").loc[1]
-    assert first[["silhouette", "calinski_harabasz", "davies_bouldin"]].isna().all()
+@pytest.fixture(scope="module")
+def noise():
+    """A correlated Gaussian without segments."""
+    covariance = 0.6 + 0.4 * np.eye(3)
+    return np.random.default_rng(1).multivariate_normal(np.zeros(3), covariance, 200)
+
+
+def rules_of(table):
+    return selection.ask_rules(table).set_index("rule")["k"].to_dict()
+
+
+def test_a_row_per_k_with_empty_cells_where_undefined(examined):
+    table = examined[0].set_index("k")
+    assert list(table.index) == list(range(1, 11))
+    first = table.loc[1]
     assert first["inertia"] == pytest.approx(600)
-    assert sweep["inertia"].is_monotonic_decreasing
-    assert sweep["best_share"].between(0.05, 1).all()
+    assert first["prediction_strength"] == 1
+    undefined = ["silhouette", "calinski_harabasz", "davies_bouldin", "ari_mean", "jaccard_min"]
+    assert first[[*undefined, "null_silhouette", "excess"]].isna().all()
+    assert table["inertia"].is_monotonic_decreasing
+    assert table.loc[2:].notna().all(axis=None)
 
 
-def test_silhouette_is_that_of_the_best_fit(matrix, sweep):
-    labels = kmeans.fit(matrix, 5).labels
-    assert sweep.set_index("k").loc[5, "silhouette"] == pytest.approx(
-        silhouette_score(matrix, labels)
-    )
+def test_criteria_are_those_of_the_best_fit(matrix, examined):
+    table, fits, _ = examined
+    row = table.set_index("k").loc[5]
+    assert row["silhouette"] == pytest.approx(silhouette_score(matrix, fits[5].labels))
+    expected = calinski_harabasz_score(matrix, fits[5].labels)
+    assert row["calinski_harabasz"] == pytest.approx(expected)
+
+
+def test_rules_answer_as_measured_on_the_bundled_table(examined):
+    assert rules_of(examined[0]) == {
+        "calibrated": 4,
+        "silhouette": 6,
+        "elbow": 4,
+        "gap": 2,
+        "prediction-strength": 4,
+        "stability": 6,
+    }
+
+
+def test_rules_answer_as_measured_on_income_and_spending(matrix):
+    table, _, _ = examine(matrix.iloc[:, 1:], resamples=100)
+    answers = rules_of(table)
+    assert answers["gap"] == 1
+    assert {answers[r] for r in ("calibrated", "silhouette", "elbow", "prediction-strength")} == {5}
+    ch = table.loc[table["calinski_harabasz"].idxmax(), "k"]
+    assert ch == 9
+    gap = table.dropna(subset="gap")
+    answers = selection.stability.gap_choices(gap["gap"], gap["gap_se"])
+    assert answers == {"firstSEmax": 1, "Tibs2001SEmax": 1, "globalSEmax": 5}
+
+
+@pytest.mark.parametrize(
+    ("columns", "strength", "band"),
+    [
+        (3, {2: 0.93, 3: 0.55, 4: 0.83, 5: 0.57, 6: 0.57}, {3: 0.61, 4: 0.43}),
+        (2, {2: 0.56, 3: 0.92, 4: 0.68, 5: 0.85, 6: 0.62}, {}),
+    ],
+)
+def test_prediction_strength_is_as_recorded(matrix, columns, strength, band):
+    found = selection.resample(matrix.iloc[:, 3 - columns :], strength).strengths.mean()
+    for k, value in strength.items():
+        assert found[k] == pytest.approx(value, abs=0.11 if k == 6 else 0.08)
+    assert set(band) <= set(strength)
 
 
 def test_a_large_table_is_sampled_and_says_so(monkeypatch, matrix):
     monkeypatch.setattr(selection, "SAMPLE", 100)
-    row = selection.sweep(matrix, k_max=3).set_index("k").loc[3]
+    fits = selection.fit_all(matrix, k_max=3)
+    row = selection.measure(matrix, fits).set_index("k").loc[3]
     assert 0 < row["silhouette_se"] < 0.05
     assert row["silhouette"] == pytest.approx(0.358, abs=4 * row["silhouette_se"])
+    rows = np.random.default_rng(0).normal(size=(2_500, 2))
+    resampled = selection.resample(rows, [2], resamples=4)
+    assert resampled.rows == 2_000
+    told = selection.summarize_sample(resampled, len(rows))
+    assert "a seeded sample of 2,000 of the 2,500 customers" in told
 
 
 def test_a_k_asked_for_beyond_the_range_has_its_row(matrix):
-    assert list(selection.sweep(matrix, k_max=3, k=12)["k"]) == [1, 2, 3, 12]
-
-
-def test_rules_answer_as_measured(table, card, sweep):
-    answers = selection.ask_rules(sweep).set_index("rule")["k"]
-    assert (answers["elbow"], answers["silhouette"]) == (4, 6)
-    two = features.scale(table, card).iloc[:, 1:]
-    answers = selection.ask_rules(selection.sweep(two)).set_index("rule")["k"]
-    assert (answers["elbow"], answers["silhouette"]) == (5, 5)
+    table, fits, _ = examine(matrix, k_max=3, k=12, resamples=20)
+    assert list(table["k"]) == list(fits) == [1, 2, 3, 12]
+    assert pd.isna(table["gap"].iloc[-1])
+    choice = selection.choose(table, selection.ask_rules(table), k=12)
+    assert (choice["k"], choice["asked"]) == (12, True)
 
 
 def curve(inertia, silhouette=None):
@@ -62,35 +128,34 @@ def curve(inertia, silhouette=None):
 def test_a_straight_curve_has_no_elbow_but_an_answer():
     straight = curve([100.0, 90, 80, 70, 60, 50])
     assert selection.find_elbow(straight) is None
-    answer = selection.answer_elbow(straight)
-    assert "kneedle finds no elbow" in answer["reason"]
+    assert "kneedle finds no elbow" in selection.answer_elbow(straight)["reason"]
     assert "without a bend" in selection.summarize_elbow(straight)
 
 
-def test_an_answer_at_the_edge_is_marked():
-    table = curve([100.0, 50, 30, 25], [np.nan, 0.1, 0.2, 0.3])
+def test_an_answer_at_the_edge_is_marked(matrix):
+    table, _, _ = examine(matrix, k_max=4, resamples=20)
     answers = selection.ask_rules(table).set_index("rule")
     assert answers.loc["silhouette", "at_edge"]
     assert "the edge of the range" in selection.summarize_silhouettes(table)
 
 
-def test_the_rule_decides_unless_k_is_asked_for(sweep):
-    answers = selection.ask_rules(sweep)
-    chosen = selection.choose(answers, rule="silhouette")
+def test_the_rule_decides_unless_k_is_asked_for(examined):
+    answers = selection.ask_rules(examined[0])
+    chosen = selection.choose(examined[0], answers, rule="silhouette")
     assert (chosen["k"], chosen["asked"]) == (6, False)
-    asked = selection.choose(answers, rule="silhouette", k=3)
-    assert (asked["k"], asked["asked"], asked["rules"]["silhouette"]) == (3, True, 6)
+    asked = selection.choose(examined[0], answers, k=3)
+    assert (asked["k"], asked["asked"], asked["rules"]["calibrated"]) == (3, True, 4)
     assert selection.summarize_choice(asked).startswith("3 segments, as asked.")
-    with pytest.raises(ValueError, match="rule must be one of elbow, silhouette"):
-        selection.choose(answers, rule="gut")
+    with pytest.raises(ValueError, match="rule must be one of calibrated, silhouette"):
+        selection.choose(examined[0], answers, rule="gut")
 
 
 @pytest.mark.parametrize(
     ("rules", "told"),
     [
-        ({"elbow": 4, "silhouette": 4}, "All rules agree on 4"),
-        ({"elbow": 4, "silhouette": 6}, "elbow says 4, silhouette says 6"),
-        ({"elbow": 5, "silhouette": 6}, "no rule says 4, elbow says 5 and silhouette says 6"),
+        ({"elbow": 4, "silhouette": 4}, "All 2 rules say 4"),
+        ({"elbow": 4, "silhouette": 6}, "elbow says 4; silhouette 6."),
+        ({"elbow": 5, "silhouette": None}, "none says 4; elbow 5 and silhouette none."),
     ],
 )
 def test_agreement_in_words(rules, told):
@@ -98,8 +163,121 @@ def test_agreement_in_words(rules, told):
     assert told in selection.summarize_rules(choice)
 
 
-def test_silhouettes_of_customers_are_grouped_by_size(matrix):
-    samples = selection.measure_silhouettes(matrix, 4)
+def test_silhouettes_of_customers_are_grouped_by_size(matrix, examined):
+    samples = selection.measure_silhouettes(matrix, examined[1][4])
     assert list(samples["cluster"].value_counts().sort_index()) == [65, 57, 40, 38]
     assert samples["silhouette"].mean() == pytest.approx(0.404, abs=0.0005)
-    assert selection.measure_silhouettes(matrix, 1)["silhouette"].isna().all()
+    assert selection.measure_silhouettes(matrix, examined[1][1])["silhouette"].isna().all()
+
+
+# The null, the gate, the verdict
+
+
+def test_noise_has_no_segments(noise):
+    table, _, _ = examine(noise)
+    choice = selection.choose(table, selection.ask_rules(table))
+    assert (choice["k"], choice["verdict"]) == (1, "none")
+    assert choice["certainty"].startswith("No structure: one segment, all customers. If a cut")
+    asked = selection.choose(table, selection.ask_rules(table), k=2)
+    assert asked["verdict"] == "constructive"
+    assert "No structure was found in this table." in asked["certainty"]
+
+
+def test_a_cut_below_the_null_is_constructive(examined):
+    table = examined[0]
+    three = selection.choose(table, selection.ask_rules(table), k=3)
+    assert three["verdict"] == "constructive"
+    row = table.set_index("k").loc[3]
+    assert row["prediction_strength"] < row["null_prediction_strength_q95"]
+    assert f"mean ARI {row['ari_mean']:.2f}" in three["certainty"]
+    assert row["ari_mean"] == examined[0]["ari_mean"].min()
+
+
+def gate_of(silhouettes, shares=0.2, *, spread=0.01):
+    """The gate of made-up silhouettes against 99 made-up draws around 0.3."""
+    rng = np.random.default_rng(0)
+    ks = range(2, 2 + len(silhouettes))
+    draws = pd.MultiIndex.from_product([range(99), ks], names=["draw", "k"]).to_frame(index=False)
+    null = draws.assign(silhouette=0.3 + spread * rng.normal(size=len(draws)))
+    own = pd.DataFrame({"draw": -1, "k": ks, "silhouette": silhouettes})
+    table = pd.DataFrame({"k": ks, "smallest_share": shares})
+    return selection.open_gate(table, pd.concat([own, null]))
+
+
+def test_the_gate_wants_more_than_chance_gives():
+    gate = gate_of([0.30, 0.32, 0.355, 0.365, 0.40])
+    assert list(gate["gated"]) == [False, False, False, True, True]
+    assert gate["excess"].to_numpy() == pytest.approx([0, 0.02, 0.055, 0.065, 0.1], abs=0.003)
+
+
+def test_wide_chance_and_tiny_segments_close_the_gate():
+    assert not gate_of([0.38, 0.38], spread=0.05)["gated"].any()
+    assert list(gate_of([0.5, 0.5], shares=[0.04, 0.05])["gated"]) == [False, True]
+
+
+def test_a_null_without_spread_still_answers():
+    assert gate_of([0.5, 0.5], spread=0.0)["gated"].all()
+
+
+@pytest.mark.parametrize(
+    ("excess", "strength", "k"),
+    [
+        ([0.10, 0.15, 0.20, 0.19], [0.95, 0.90, 0.90, 0.90], 5),
+        ([0.10, 0.15, 0.20, 0.15], [0.95, 0.90, 0.90, 0.90], 4),
+        ([0.10, 0.15, 0.20, 0.19], [0.95, 0.90, 0.70, 0.60], 3),
+        ([0.10, 0.15, 0.20, 0.19], [0.70, 0.60, 0.50, 0.40], 1),
+    ],
+)
+def test_the_calibrated_rule_takes_the_largest_k_near_the_best(excess, strength, k):
+    table = pd.DataFrame({"k": [2, 3, 4, 5], "excess": excess, "prediction_strength": strength})
+    table["gated"] = pd.array([True] * 4, dtype="boolean")
+    assert selection.answer_calibrated(table)["k"] == k
+    table["gated"] = pd.array([False] * 4, dtype="boolean")
+    assert selection.answer_calibrated(table)["reason"].startswith("no K stands clear")
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, "natural"),
+        ({"prediction_strength": 0.8}, "reproducible"),
+        ({"jaccard_min": 0.74}, "reproducible"),
+        ({"jaccard_min": 0.74, "ari_mean": 0.79}, "constructive"),
+        ({"gated": False}, "constructive"),
+        ({"gated": pd.NA}, "constructive"),
+    ],
+)
+def test_the_verdict_follows_its_definition(change, verdict):
+    row = {"gated": True, "prediction_strength": 0.9, "jaccard_min": 0.8, "ari_mean": 0.9} | change
+    assert selection.judge(pd.Series(row), k=2, asked=True) == verdict
+    assert selection.judge(pd.Series(row), k=1, asked=False) == "none"
+
+
+def test_sensitivity_compares_with_the_main_cut(table, card, matrix, examined):
+    codes = features.encode(table, card)
+    variations = selection.vary(matrix, codes, examined[1][4]).set_index("variation")["ari"]
+    assert variations["min–max scaling"] > 0.9
+    assert variations["with Gender=Male in the distance"] < 0.5
+    assert len(variations) == 2 + 3 + 1 + 2
+    again = kmeans.fit(matrix.drop(columns="Age"), 4, starts=100).labels
+    expected = selection.adjusted_rand_score(examined[1][4].labels, again)
+    assert variations["without Age"] == pytest.approx(expected)
+
+
+def test_every_sentence_stands_for_any_table(noise, examined):
+    flat = examine(np.repeat(np.eye(3), 7, axis=0), resamples=20)
+    for table, fits, resampled in (examined, examine(noise, k_max=4, resamples=20), flat):
+        flow = selection.stability.slsa(np.eye(3)[[0] * len(fits[1].labels)], {1: fits[1].labels})
+        sentences = [
+            selection.summarize_starts(table, starts=20),
+            selection.summarize_elbow(table),
+            selection.summarize_silhouettes(table),
+            selection.summarize_indices(table),
+            selection.summarize_gap(table),
+            selection.summarize_strengths(table),
+            selection.summarize_aris(table),
+            selection.summarize_jaccards(resampled),
+            selection.summarize_flow(flow),
+            selection.summarize_clustergram(flow),
+        ]
+        assert all(s.endswith(".") and "nan" not in s and "  " not in s for s in sentences)

@@ -1,0 +1,122 @@
+"""The resampling of the bundled table beside the same analysis in scikit-learn loops.
+
+    python benchmarks/resampling.py
+
+Ours runs whole; of the peer's resamples a tenth is timed and its time multiplied by ten. Both in
+turn in one run, three times; medians and their ratio are printed with machine and versions.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import sklearn
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+from segmentation import customers, features, selection, stability
+
+KS = range(2, 11)
+TENTH = 10
+ROUNDS = 3
+
+
+def fit(rows: np.ndarray, k: int, starts: int) -> KMeans:
+    return KMeans(k, n_init=starts, random_state=0).fit(rows)
+
+
+def draw_bootstrap(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(len(rows), size=len(rows))
+
+
+def peer_ari(rows: np.ndarray, pairs: int, starts: int, rng: np.random.Generator) -> None:
+    """Bootstrap pairs, everyone predicted by both fits."""
+    for k in KS:
+        for _ in range(pairs):
+            one, two = (fit(rows[draw_bootstrap(rows, rng)], k, starts) for _ in range(2))
+            adjusted_rand_score(one.predict(rows), two.predict(rows))
+
+
+def peer_strength(rows: np.ndarray, halvings: int, starts: int, rng: np.random.Generator) -> None:
+    """Halves that predict each other: pairs kept together, the worst segment."""
+    for k in KS:
+        for _ in range(halvings):
+            order = rng.permutation(len(rows))
+            halves = rows[order[::2]], rows[order[1::2]]
+            fits = [fit(half, k, starts) for half in halves]
+            for own, other, half in zip(fits, fits[::-1], halves, strict=True):
+                predicted = other.predict(half)
+                [_kept(predicted[own.labels_ == h]) for h in range(k)]
+
+
+def _kept(labels: np.ndarray) -> float:
+    counts = np.bincount(labels)
+    return float((counts * (counts - 1)).sum() / max(1, len(labels) * (len(labels) - 1)))
+
+
+def peer_jaccard(rows: np.ndarray, resamples: int, starts: int, rng: np.random.Generator) -> None:
+    """Bootstrap without duplicates, each segment's best match."""
+    for k in KS:
+        own = fit(rows, k, starts).labels_
+        for _ in range(resamples):
+            drawn = np.unique(draw_bootstrap(rows, rng))
+            new = fit(rows[drawn], k, starts).labels_
+            for h in range(k):
+                members = own[drawn] == h
+                max((members & (new == j)).sum() / (members | (new == j)).sum() for j in range(k))
+
+
+def peer_null(rows: np.ndarray, draws: int, rng: np.random.Generator) -> None:
+    """The figures of structureless tables, with the null's counts (the draws are ours)."""
+    for table in stability.draw_null(rows, draws=draws):
+        for k in KS:
+            silhouette_score(table, fit(table, k, 10).labels_)
+        peer_strength(table, 20, 10, rng)
+        peer_ari(table, 10, 10, rng)
+
+
+def run_peer(rows: np.ndarray) -> float:
+    """Seconds of the whole analysis in scikit-learn loops, from a tenth of its resamples."""
+    rng = np.random.default_rng(0)
+    return TENTH * (
+        time_call(lambda: peer_ari(rows, 100 // TENTH, 20, rng))
+        + time_call(lambda: peer_strength(rows, 50 // TENTH, 20, rng))
+        + time_call(lambda: peer_jaccard(rows, 100 // TENTH, 20, rng))
+    ) + 99 / 2 * time_call(lambda: peer_null(rows, 2, rng))
+
+
+def run_ours(rows: np.ndarray) -> float:
+    """Seconds of the same analysis in the package."""
+    return time_call(lambda: (selection.resample(rows, KS), selection.draw_null(rows, KS)))
+
+
+def time_call(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Run both in turn and print medians and ratio."""
+    card = customers.read_card("data/mall_customers.yaml")
+    rows = features.scale(customers.read_customers(card), card).to_numpy()
+    stability.warm_up()
+    ours, peer = [], []
+    for _ in range(ROUNDS):
+        ours.append(run_ours(rows))
+        peer.append(run_peer(rows))
+    versions = f"scikit-learn {sklearn.__version__}, numpy {np.__version__}"
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{versions}; medians of {ROUNDS} rounds in turn")
+    print(f"ours {median(ours):.1f} s, all of it")
+    print(f"scikit-learn loops {median(peer):.0f} s, from a tenth of the resamples, 2 of 99 draws")
+    print(f"{median(peer) / median(ours):.0f} times")
+
+
+if __name__ == "__main__":
+    main()

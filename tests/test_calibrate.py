@@ -1,0 +1,42 @@
+"""A small calibration: fooled by nothing, right where the groups are far apart."""
+
+import numpy as np
+import pytest
+from conftest import load_benchmark
+
+calibrate = load_benchmark("calibrate")
+
+
+def test_plants_what_it_says():
+    job = calibrate.Job("planted", 0, 50_000, features=3, groups=4, apart=6.0)
+    rng = np.random.default_rng(0)
+    table = calibrate.plant(rng, job)
+    assert table.shape == (50_000, 3)
+    labels = calibrate.kmeans.fit(table[::25], 4).labels
+    centres = np.stack([table[::25][labels == j].mean(axis=0) for j in range(4)])
+    apart = np.linalg.norm(centres[:, None] - centres, axis=2) + 99 * np.eye(4)
+    np.testing.assert_allclose(apart.min(axis=1), 6, atol=0.3)
+    assert np.bincount(labels).min() >= 0.09 * len(labels)
+
+
+def test_tables_of_another_base_are_others():
+    job = calibrate.Job("spherical", 0, 50)
+    one, again, other = (calibrate.draw(job, base=base) for base in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_wilson_interval():
+    low, high = calibrate.wilson(90, 100)
+    assert (round(low, 4), round(high, 4)) == (0.8256, 0.9448)
+    assert calibrate.wilson(20, 20)[1] == pytest.approx(1)
+
+
+@pytest.mark.long
+def test_small_calibration():
+    answers = calibrate.simulate(calibrate.plan(6, rows=[200]), base=3)
+    none = answers[(answers["groups"] == 1) & (answers["kind"] != "lognormal 1")]
+    assert (none["k"] == 1).mean() >= 0.9
+    far = answers[answers["apart"] == 6]
+    assert (far["k"] == far["groups"]).mean() >= 0.8
+    assert "pooled" in calibrate.report(answers, calibrate.bundled().head(2))

@@ -45,9 +45,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("card", nargs="?", metavar="CARD", help="dataset card (default: the bundled table's)")
     add("--k", default="auto", metavar="auto|N", help="number of segments (default: auto)")
-    add("--rule", help="who decides under auto: elbow (default) or silhouette")
+    add("--rule", help="who decides under auto: calibrated (default), silhouette, elbow, gap, "
+        "prediction-strength or stability")  # fmt: skip
     add("--k-max", type=int, metavar="N", help="largest K tried (default: 10)")
     add("--features", metavar="A,B", help="columns or labels to use (default: the card's)")
+    add("--resamples", type=int, metavar="N", help="scale of every resampling (default: 100)")
     add("--seed", type=int, metavar="N", help="seed of every random draw (default: 0)")
     add("--output-dir", type=Path, metavar="DIR", help="where runs go (default: outputs)")
     add("--run-id", default="", metavar="ID", help="name of the run (default: the time, UTC)")
@@ -104,7 +106,7 @@ def _validate(options: argparse.Namespace) -> Any:
     from segmentation.customers import explain_error
     from segmentation.pipeline import Parameters
 
-    names = ("rule", "k_max", "features", "seed")
+    names = ("rule", "k_max", "features", "resamples", "seed")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.card:
         given["card"] = str(Path(options.card).resolve())

@@ -323,7 +323,7 @@ def count_levels(table: pd.DataFrame, card: Card) -> pd.DataFrame:
 def summarize_customers(table: pd.DataFrame, card: Card) -> str:
     """The median of each feature and the commonest level of each descriptor, in a sentence."""
     medians = ", ".join(
-        f"{feature.label} {table[name].median():g} {feature.unit}".rstrip()
+        f"{feature.label} {table[name].median():.4g} {feature.unit}".rstrip()
         for name, feature in card.features.items()
     )
     commonest = "".join(

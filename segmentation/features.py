@@ -99,11 +99,14 @@ def summarize_policies(table: pd.DataFrame, card: Card) -> str:
     filled = int(report.loc[report["policy for missing"] == "median", "missing"].sum())
     clipped = int(report.loc[report["policy for outliers"] == "clip", "outliers"].sum())
     kept = int(report.loc[report["policy for outliers"] == "keep", "outliers"].sum())
-    return (
-        f"{len(table) - dropped} of {len(table)} customers are used: {dropped or 'none'} dropped, "
-        f"{filled or 'no'} missing values filled with the median, {clipped or 'no'} outliers "
-        f"clipped, {kept or 'no'} outliers kept as they are."
-    )
+    done = [
+        *([f"{dropped} dropped"] if dropped else []),
+        *([f"{filled} missing values filled with the median"] if filled else []),
+        *([f"{clipped} outliers clipped"] if clipped else []),
+        *([f"{kept} outliers kept"] if kept else []),
+    ]
+    told = ", ".join(done) or "nothing was missing and nothing lay beyond the outer fences"
+    return f"{len(table) - dropped} of {len(table)} customers are used: {told}."
 
 
 def scale(table: pd.DataFrame, card: Card) -> pd.DataFrame:
@@ -123,6 +126,8 @@ def summarize_scaling(table: pd.DataFrame, card: Card) -> str:
 
 def encode(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """Descriptors as 0/1 columns `column=level`, each descriptor's first level left out."""
+    if not card.descriptors:
+        return pd.DataFrame(index=table.index)
     levels = {name: table[name].astype(str) for name in card.descriptors}
     codes = pd.get_dummies(pd.DataFrame(levels, index=table.index), prefix_sep="=", dtype=int)
     first = [f"{name}={min(values)}" for name, values in levels.items() if len(values)]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from segmentation import ROOT, customers, features, runs, segmenter, selection
 
+Rule = Literal["calibrated", "silhouette", "elbow", "gap", "prediction-strength", "stability"]
 NOTEBOOKS = ROOT / "notebooks"
 
 
@@ -22,9 +23,10 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     card: str = "data/mall_customers.yaml"
     k: Annotated[int, Field(ge=0)] = 0
-    rule: Literal["elbow", "silhouette"] = "elbow"
+    rule: Rule = "calibrated"
     k_max: Annotated[int, Field(ge=2, le=50)] = 10
     features: str = ""
+    resamples: Annotated[int, Field(ge=20, le=10_000)] = 100
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
@@ -96,6 +98,7 @@ def _begin_manifest(parameters: Parameters, card: customers.Card, run_id: str) -
         "asked": bool(parameters.k),
         "rule": parameters.rule,
         "rules": {},
+        "verdict": None,
         "parameters": parameters.model_dump(mode="json"),
         "input": {},
         **runs.describe_environment(),
@@ -164,7 +167,7 @@ def _publish(run: runs.Run, manifest: dict[str, Any], output_dir: Path) -> Path:
     from segmentation import reports
 
     chosen: selection.Selection = run.read_json("selection.json")
-    manifest |= {key: chosen[key] for key in ("k", "asked", "rule", "rules")}
+    manifest |= {key: chosen[key] for key in ("k", "asked", "rule", "rules", "verdict")}
     manifest["status"] = "published"
     index = reports.write_pages(run.folder, manifest)
     runs.seal(run, manifest)

@@ -20,8 +20,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from segmentation.customers import Card
 from segmentation.palette import MARKERS, PALETTE
 from segmentation.profiles import Segment
+from segmentation.stability import BANDS, Flow
 
-INK, QUIET, ACCENT = "#333333", "#9aa0a6", PALETTE[0]
+INK, QUIET, NOISE, ACCENT = "#333333", "#9aa0a6", "#eceef0", PALETTE[0]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -162,11 +163,22 @@ def elbow(table: pd.DataFrame) -> Axes:
     return axis
 
 
+def _band(axis: Axes, table: pd.DataFrame, figure: str) -> None:
+    """Where structureless data like these lie: from their mean to their 95 % quantile."""
+    if f"null_{figure}" not in table:
+        return
+    low, high = table[f"null_{figure}"], table[f"null_{figure}_q95"]
+    axis.fill_between(table["k"], low, high, color=NOISE, linewidth=0)
+    axis.plot(table["k"], high, color=QUIET, linewidth=1.2, label="structureless data (95 %)")
+    axis.legend(loc="lower right")
+
+
 @styled
 def silhouettes(table: pd.DataFrame) -> Axes:
-    """Mean silhouette per K of the sweep, the peak marked."""
+    """Mean silhouette per K against structureless data, the peak marked."""
     _, axis = plt.subplots(figsize=(7, 3.8))
     scored = table.dropna(subset="silhouette")
+    _band(axis, scored, "silhouette")
     _curve(axis, scored, "silhouette", "Mean silhouette")
     axis.set(title="Silhouette per K")
     if len(scored):
@@ -174,6 +186,144 @@ def silhouettes(table: pd.DataFrame) -> Axes:
         axis.set_ylim(min(0, low), high + 0.2 * (high - min(0, low)))
         best = scored.loc[scored["silhouette"].idxmax()]
         _mark(axis, best["k"], best["silhouette"], f"peak at {best['k']:.0f}")
+    return axis
+
+
+@styled
+def gap(table: pd.DataFrame) -> Axes:
+    """The gap statistic per K with one standard error up and down."""
+    _, axis = plt.subplots(figsize=(7, 3.8))
+    gaps = table.dropna(subset="gap")
+    axis.errorbar(gaps["k"], gaps["gap"], yerr=gaps["gap_se"], marker="o", color=ACCENT, capsize=4)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(
+        xlabel="Number of segments K", ylabel="Gap", title="Gap statistic ± one standard error"
+    )
+    return axis
+
+
+@styled
+def strengths(table: pd.DataFrame) -> Axes:
+    """Prediction strength per K against structureless data, the usual bound of 0.8 drawn."""
+    _, axis = plt.subplots(figsize=(7, 3.8))
+    tried = table[table["k"] > 1].dropna(subset="prediction_strength")
+    _band(axis, tried, "prediction_strength")
+    _curve(axis, tried, "prediction_strength", "Prediction strength")
+    axis.axhline(0.8, color=INK, linestyle="--", linewidth=1)
+    axis.set(title="Do halves of the customers predict each other?", ylim=(0, 1.02))
+    return axis
+
+
+@styled
+def aris(samples: pd.DataFrame, table: pd.DataFrame) -> Axes:
+    """A box per K of the ARIs (pairs, K) of resampled cuts, against structureless data."""
+    _, axis = plt.subplots(figsize=(7, 3.8))
+    _band(axis, table.dropna(subset="ari_mean"), "ari")
+    if len(samples.columns):
+        axis.boxplot(
+            samples.to_numpy(), positions=list(samples.columns), widths=0.5, patch_artist=True,
+            boxprops={"facecolor": "#cfdcf2", "edgecolor": INK}, medianprops={"color": INK},
+            flierprops={"markersize": 3, "markeredgecolor": QUIET},
+        )  # fmt: skip
+    axis.set(xlabel="Number of segments K", ylabel="Adjusted Rand index", ylim=(None, 1.03))
+    axis.set(title="Does the cut come back in bootstrap samples?")
+    return axis
+
+
+def _draw_bands(axis: Axes) -> None:
+    for bound in list(BANDS)[:-1]:
+        axis.axhline(bound, color=QUIET, linewidth=0.8, linestyle=":")
+    edges = [0.36, *BANDS]
+    for low, (high, word) in zip(edges, BANDS.items(), strict=False):
+        axis.annotate(
+            word, (1.01, (low + high) / 2), xycoords=("axes fraction", "data"), va="center",
+            color="#5f6368", fontsize=9, annotation_clip=False,
+        )  # fmt: skip
+
+
+@styled
+def jaccards(resampled: dict[int, np.ndarray]) -> Axes:
+    """Per K, the mean Jaccard of each segment over the resamples, with the usual bands."""
+    _, axis = plt.subplots(figsize=(7, 3.8))
+    for k, values in resampled.items():
+        axis.scatter([k] * values.shape[1], values.mean(axis=0), color=ACCENT, alpha=0.75, s=34)
+    _draw_bands(axis)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel="Number of segments K", ylabel="Mean Jaccard of a segment", ylim=(0.36, 1.02))
+    axis.set(title="Does each segment come back?")
+    return axis
+
+
+@styled
+def segment_jaccards(resampled: np.ndarray, segments: list[Segment]) -> Axes:
+    """A box a segment of its Jaccards (resamples, k), with the usual bands."""
+    _, axis = plt.subplots(figsize=(7, 3.6))
+    boxes = axis.boxplot(
+        resampled, widths=0.5, patch_artist=True, medianprops={"color": INK},
+        flierprops={"markersize": 3, "markeredgecolor": QUIET},
+    )  # fmt: skip
+    for box, segment in zip(boxes["boxes"], segments, strict=True):
+        box.set(facecolor=segment["colour"], alpha=0.7, edgecolor=INK)
+    _draw_bands(axis)
+    axis.set_xticklabels([wrap(s["name"], width=14 if len(segments) < 6 else 10) for s in segments])
+    axis.set(ylabel="Jaccard similarity", ylim=(min(0.36, resampled.min() - 0.02), 1.02))
+    axis.set(title="Does each segment come back?")
+    return axis
+
+
+@styled
+def gorges(similarities: np.ndarray, segments: list[Segment]) -> Figure:
+    """A panel a segment: how similar all customers are to its centre (0…1, of gorge)."""
+    figure, axes = _grid(len(segments), height=2.2)
+    for axis, segment, values in zip(axes, segments, similarities.T, strict=True):
+        axis.hist(values, bins=24, range=(0, 1), color=segment["colour"], alpha=0.8)
+        axis.set_title(wrap(segment["name"], width=34), fontsize=10)
+        axis.set(xlabel="Similarity to its centre", ylabel="Customers")
+    return figure
+
+
+@styled
+def flow(series: Flow) -> Axes:
+    """Segments by K as nodes, shared customers as edges; the darker a node, the higher its SLSa."""
+    nodes = series.nodes.assign(y=_spread_nodes(series.nodes))
+    return _draw_flow(series.edges, nodes, title="Where do segments come from as K grows?")
+
+
+def _spread_nodes(nodes: pd.DataFrame) -> pd.Series:
+    return nodes["segment"] - (nodes["k"] - 1) / 2
+
+
+@styled
+def clustergram(series: Flow) -> Axes:
+    """The same against each segment's mean on the first principal axis (Schonlau 2002)."""
+    nodes = series.nodes.assign(y=series.nodes["score"])
+    axis = _draw_flow(series.edges, nodes, title="Clustergram")
+    axis.set_ylabel("Mean on the first principal axis")
+    axis.set_yticks(axis.get_yticks())
+    axis.tick_params(axis="y", labelleft=True, length=3)
+    return axis
+
+
+def _draw_flow(edges: pd.DataFrame, nodes: pd.DataFrame, *, title: str) -> Axes:
+    _, axis = plt.subplots(figsize=(7, 4.6))
+    place = nodes.set_index(["k", "segment"])["y"]
+    for edge in edges[edges["share"] > 0.01].itertuples():
+        ends = [place[edge.previous_k, edge.previous], place[edge.k, edge.segment]]
+        axis.plot([edge.previous_k, edge.k], ends, color="#b9c9e6", linewidth=30 * edge.share,
+                  solid_capstyle="butt", zorder=1)  # fmt: skip
+    shade = nodes["slsa"].fillna(1.0).clip(0, 1) ** 2
+    dots = axis.scatter(
+        nodes["k"], nodes["y"], s=60 + 500 * nodes["size"] / nodes["size"].max(), c=shade,
+        cmap=sns.light_palette(ACCENT, as_cmap=True), vmin=0, vmax=1, edgecolor=INK, linewidth=0.8,
+        zorder=2,
+    )  # fmt: skip
+    bar = axis.figure.colorbar(dots, ax=axis, shrink=0.6, ticks=[0, 0.25, 0.64, 1])
+    bar.ax.set_yticklabels(["0", "0.5", "0.8", "1"])
+    bar.set_label("SLSa")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.tick_params(axis="y", labelleft=False, length=0)
+    axis.grid(visible=False)
+    axis.set(xlabel="Number of segments K", title=title)
     return axis
 
 
@@ -200,9 +350,14 @@ def indices(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def silhouette_profile(samples: pd.DataFrame) -> Axes:
-    """Each customer's silhouette as a bar, grouped by segment and sorted, the mean marked."""
+def silhouette_profile(samples: pd.DataFrame, table: pd.DataFrame) -> Axes:
+    """Each customer's silhouette as a bar, by segment, against the mean of structureless data."""
     _, axis = plt.subplots(figsize=(7, 4.2))
+    row = table[table["k"] == samples["cluster"].nunique()].iloc[0]
+    if row.get("null_silhouette", np.nan) > 0:
+        axis.axvspan(row["null_silhouette"], row["null_silhouette_q95"], color="#d9dce0")
+    if samples["silhouette"].isna().all():
+        axis.annotate("One segment: no silhouettes", (0.5, 0.5), ha="center", color=INK)
     start, ticks = 0, {}
     for cluster, values in samples.dropna().groupby("cluster")["silhouette"]:
         bars = np.sort(values)[::-1]
@@ -358,6 +513,9 @@ def mix(levels: pd.DataFrame) -> Figure:
     figure, axes = _grid(
         max(1, len(variables)), width=7.6 if len(variables) < 2 else 4.6, height=height
     )
+    if not variables:
+        axes[0].set_axis_off()
+        axes[0].set_title("The card names no descriptor")
     for axis, variable in zip(axes, variables, strict=False):
         _draw_mix(axis, levels[levels["variable"] == variable])
         axis.set(title=f"{escape(variable)} per segment", xlabel="Share of the segment")

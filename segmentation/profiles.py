@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from segmentation import stability
 from segmentation.customers import Card
 from segmentation.features import measure_association
+from segmentation.kmeans import Floats
 from segmentation.palette import PALETTE
 from segmentation.selection import Selection, summarize_choice
 
@@ -20,6 +22,9 @@ average, from the second on it marks a segment, from the third on it is very hig
 
 WORDS = {"age": {"below": "younger", "above": "older", "very": "much"}}
 """Words by label; every other feature is low or high in its label."""
+
+
+ONE_SEGMENT = "One segment holds everyone, so nothing sets it apart."
 
 
 class Segment(TypedDict, total=False):
@@ -32,6 +37,7 @@ class Segment(TypedDict, total=False):
     centre: dict[str, float]
     profile: dict[str, dict[str, float]]
     colour: str
+    stability: dict[str, float | str]
     sentences: list[str]
 
 
@@ -181,6 +187,49 @@ def _floats(row: pd.Series) -> dict[str, float]:
     return {str(key): float(value) for key, value in row.items()}
 
 
+def add_stability(segments: list[Segment], jaccards: Floats, within: Floats) -> list[Segment]:
+    """The segments with their Jaccards (resamples, k) and SLSw (pairs, k) summed up."""
+    means, dissolved = jaccards.mean(axis=0), stability.dissolutions(jaccards)
+    return [
+        {
+            **segment,
+            "stability": {
+                "jaccard": float(means[position]),
+                "band": stability.name_band(float(means[position])),
+                "dissolved": int(dissolved[position]),
+                "resamples": len(jaccards),
+                "slsw": float(within[:, position].mean()),
+            },
+        }
+        for position, segment in enumerate(segments)
+    ]
+
+
+def summarize_stability(segments: list[Segment]) -> str:
+    """Which segments come back and which do not, in a sentence."""
+    if len(segments) == 1:
+        return "One segment holds everyone, so it always comes back."
+    jaccards = {s["name"]: float(s["stability"]["jaccard"]) for s in segments}
+    worst = min(segments, key=lambda s: jaccards[s["name"]])
+    figures = worst["stability"]
+    return (
+        f"Mean Jaccards run from {min(jaccards.values()):.2f} to {max(jaccards.values()):.2f}; the "
+        f"least certain segment, “{worst['name']}”, is {figures['band']} and dissolved in "
+        f"{figures['dissolved']} of {figures['resamples']} resamples."
+    )
+
+
+def summarize_gorges(similarities: Floats) -> str:
+    """How deep the gorge between members and others is, in a sentence."""
+    if similarities.shape[1] == 1:
+        return "With one segment everyone is its member."
+    middle = float(((similarities > 1 / 3) & (similarities < 2 / 3)).mean())
+    return (
+        f"{middle:.0%} of the similarities lie in the middle third; natural segments pile up at "
+        "both ends, with a gorge between."
+    )
+
+
 def name_clusters(table: pd.DataFrame, segments: list[Segment]) -> pd.DataFrame:
     """A profile with the segments' names in a second column `segment`."""
     names = {segment["id"]: segment["name"] for segment in segments}
@@ -275,6 +324,8 @@ def explain_variance(table: pd.DataFrame, card: Card) -> pd.Series:
 
 def summarize_map(table: pd.DataFrame, card: Card, axes: list[str]) -> str:
     """How much of the spread on the map's two axes lies between the segments, in a sentence."""
+    if table["cluster"].nunique() == 1:
+        return ONE_SEGMENT
     first, second = (card.label(name) for name in axes)
     shares = explain_variance(table, card)
     return (
@@ -285,6 +336,8 @@ def summarize_map(table: pd.DataFrame, card: Card, axes: list[str]) -> str:
 
 def summarize_separation(table: pd.DataFrame, card: Card) -> str:
     """On which feature the segments differ most and least, in a sentence."""
+    if table["cluster"].nunique() == 1:
+        return ONE_SEGMENT
     shares = explain_variance(table, card).sort_values(kind="stable")
     return (
         f"They differ most in {lower_first(str(shares.index[-1]))} ({shares.iloc[-1]:.0%} of its "
@@ -296,7 +349,7 @@ def summarize_separation(table: pd.DataFrame, card: Card) -> str:
 def summarize_effects(profile: pd.DataFrame) -> str:
     """What each segment stands out in, in its own unit, in a phrase a segment."""
     if profile["cluster"].nunique() == 1:
-        return "One segment holds everyone, so nothing sets it apart."
+        return ONE_SEGMENT
     phrases = []
     for segment, rows in profile.groupby("segment", sort=False):
         f = _each(rows.loc[[rows["effect"].abs().idxmax()]])[0]

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.pipeline import Pipeline
 
-from segmentation import InputError, kmeans
+from segmentation import InputError, kmeans, stability
 from segmentation.customers import Card, hash_file
 from segmentation.features import build_preprocessor, select_rows
+from segmentation.kmeans import Floats
 from segmentation.profiles import Segment
+from segmentation.selection import fit_best
 
 BORDERLINE = 0.8
 """Customers with a larger shadow value are borderline (1 is half way between two centroids)."""
@@ -35,9 +37,7 @@ class Limits(TypedDict):
     radius: list[float]
 
 
-def fit(
-    table: pd.DataFrame, card: Card, *, k: int, starts: int = kmeans.STARTS, seed: int = 0
-) -> Pipeline:
+def fit(table: pd.DataFrame, card: Card, *, k: int, seed: int = 0) -> Pipeline:
     """Fit preprocessing and K-means together on the raw features of the rows used.
 
     The Pipeline takes raw columns by name and predicts a position 0…k−1: the largest segment
@@ -51,7 +51,7 @@ def fit(
     used = select_rows(table, card)[list(card.features)]
     check_k(k, used)
     preprocessor = build_preprocessor(card)
-    best = kmeans.fit(preprocessor.fit_transform(used), k, starts=starts, seed=seed)
+    best = fit_best(preprocessor.fit_transform(used), k, seed=seed)
     centres = best.centres[_order(best)]
     final = KMeans(k, init=centres, n_init=1, random_state=seed)
     return Pipeline([("preprocess", preprocessor), ("kmeans", final)]).fit(used)
@@ -91,6 +91,32 @@ def measure_limits(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Limit
     nearest = distances.argmin(axis=1)
     radius = [float(distances[nearest == h, h].max()) for h in range(distances.shape[1])]
     return {"low": dict(used.min()), "high": dict(used.max()), "radius": radius}
+
+
+def resample_segments(
+    pipeline: Pipeline, table: pd.DataFrame, card: Card, *, resamples: int = 100, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Do the fitted segments come back? Jaccards (resamples, k) and SLSw (pairs, k) by position.
+
+    On a seeded sample above 2 000 rows. See `stability.jaccard_bootstrap` and `stability.slsw`.
+    """
+    scaled = scale_rows(pipeline, table, card)
+    rows = scaled[stability.resampling_rows(len(scaled), seed=seed)]
+    labels = kmeans.assign(rows, pipeline["kmeans"].cluster_centers_)
+    jaccards = stability.jaccard_bootstrap(rows, labels, resamples=resamples, seed=seed)
+    return jaccards, stability.slsw(rows, labels, pairs=resamples, seed=seed)
+
+
+def scale_rows(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Floats:
+    """The rows used (m, p) as the distance sees them."""
+    used = select_rows(table, card)[list(card.features)]
+    return pipeline["preprocess"].transform(used).to_numpy()
+
+
+def find_similarities(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Floats:
+    """How similar each row used is to each centre (m, k), 0…1: see `stability.gorge`."""
+    scaled = scale_rows(pipeline, table, card)
+    return stability.gorge(scaled, pipeline["kmeans"].cluster_centers_)
 
 
 def assign(pipeline: Pipeline, table: pd.DataFrame, limits: Limits) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from segmentation import features, palette, plots, profiles, segmenter, selection
+from segmentation import features, palette, plots, profiles, segmenter, selection, stability
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def hostile(card):
 
 
 @pytest.fixture(params=["plain", "hostile"])
-def drawn(request, table, card):
+def drawn(request, table, card, examined):
     """Every argument that a plot may ask for."""
     card = hostile(card) if request.param == "hostile" else card
     pipeline = segmenter.fit(table, card, k=4)
@@ -35,17 +35,40 @@ def drawn(request, table, card):
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
     profile = profiles.profile_features(clustered, card)
     segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card))
-    scaled = features.scale(table, card)
-    return {
+    return examined | {
         "card": card,
-        "scaled": scaled,
         "segments": segments,
         "clustered": segmenter.name_customers(clustered, segments),
         "profile": profiles.name_clusters(profile, segments),
         "levels": profiles.name_clusters(profiles.profile_levels(clustered, card), segments),
-        "samples": selection.measure_silhouettes(scaled, 4),
-        "sweep": selection.sweep(scaled, k_max=4),
     }
+
+
+@pytest.fixture(scope="module")
+def examined(table, card):
+    """What notebooks 03 and 04 resample, in small."""
+    scaled = features.scale(table, card)
+    fits = selection.fit_all(scaled, k_max=4)
+    sweep = selection.measure(scaled, fits)
+    sweep = sweep.merge(selection.measure_gap(scaled, k_max=4, resamples=9), on="k")
+    resampled = selection.resample(scaled, fits, resamples=9)
+    null = selection.draw_null(scaled, fits, draws=19, halvings=4, pairs=2)
+    return {
+        "scaled": scaled,
+        "sweep": selection.add_null(selection.add_resamples(sweep, resampled), null),
+        "aris": resampled.aris,
+        "silhouettes": selection.measure_silhouettes(scaled, fits[4]),
+        "jaccards": resampled.jaccards,
+        "series": stability.slsa(scaled, {k: fits[k].labels for k in (2, 3, 4)}),
+        "similarities": stability.gorge(scaled, fits[4].centres),
+    }
+
+
+SPECIAL = {
+    "aris": {"samples": "aris"},
+    "silhouette_profile": {"samples": "silhouettes"},
+    "jaccards": {"resampled": "jaccards"},
+}
 
 
 PLOTS = sorted(
@@ -60,6 +83,8 @@ def test_draws_and_changes_nothing(name, drawn, table):
     draw = getattr(plots, name)
     wanted = inspect.signature(draw).parameters
     tables = drawn | {"table": drawn["sweep"] if "card" not in wanted else table}
+    tables |= {key: drawn[name_] for key, name_ in SPECIAL.get(name, {}).items()}
+    tables.setdefault("resampled", drawn["jaccards"][4])
     arguments = {key: tables[key] for key in wanted}
     frames = {k: v.copy() for k, v in arguments.items() if isinstance(v, pd.DataFrame)}
     settings = dict(matplotlib.rcParams)

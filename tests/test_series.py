@@ -72,24 +72,50 @@ def test_recorded_figures_of_the_bundled_table(published, k, inertia, silhouette
     assert row["silhouette"] == pytest.approx(silhouette, abs=0.001)
 
 
-def test_rules_answer_as_measured_and_disagree(published):
+def test_every_rule_s_answer_and_the_verdict_are_handed_over(published):
     selection = read_json(published / "tables/selection.json")
-    assert selection["rules"]["elbow"] == 4
+    assert set(selection) == {"k", "asked", "rule", "rules", "reason", "verdict", "certainty"}
+    assert selection["rule"] == "calibrated"
+    assert selection["rules"]["calibrated"] == selection["rules"]["elbow"] == 4
     assert selection["rules"]["silhouette"] == 6
-    answers = read_json(published / "run.json")["notebooks"][2]["answer"]
-    assert "disagree" in answers
+    manifest = read_json(published / "run.json")
+    assert {key: manifest[key] for key in ("k", "rule", "rules", "verdict")} == {
+        key: selection[key] for key in ("k", "rule", "rules", "verdict")
+    }
+    assert manifest["verdict"] == "natural"
+    assert "disagree" in manifest["notebooks"][2]["answer"]
+
+
+def test_segments_carry_their_stability(published):
+    for segment in read_json(published / "segments.json"):
+        stability = segment["stability"]
+        assert stability["jaccard"] > 0.9
+        assert stability["band"] == "highly stable"
+        assert (stability["dissolved"], stability["resamples"]) == (0, 100)
+
+
+def test_structureless_customers_are_one_segment(run_once, noise_card):
+    folder = run_once("noise", noise_card, "--resamples", 40)
+    selection = read_json(folder / "tables/selection.json")
+    assert (selection["k"], selection["verdict"], selection["asked"]) == (1, "none", False)
+    assert selection["certainty"].startswith("No structure: one segment, all customers.")
+    (segment,) = read_json(folder / "segments.json")
+    assert segment["name"] == "All customers"
+    assert "No structure" in (folder / "summary.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize(("k", "sizes"), [(3, [91, 68, 41]), (4, [65, 57, 40, 38])])
 def test_the_cuts_of_the_two_public_write_ups(run_once, k, sizes):
-    folder = run_once(f"k{k}", "--k", k, "--quiet")
+    folder = run_once(f"k{k}", "--k", k, "--resamples", 50)
     segments = read_json(folder / "segments.json")
     assert [segment["size"] for segment in segments] == sizes
-    assert read_json(folder / "tables/selection.json")["asked"] is True
+    selection = read_json(folder / "tables/selection.json")
+    assert selection["asked"] is True
+    assert selection["verdict"] == {3: "constructive", 4: "natural"}[k]
 
 
 def test_at_three_the_young_poor_segment_is_no_low_spender(run_once):
-    folder = run_once("k3", "--k", 3, "--quiet")
+    folder = run_once("k3", "--k", 3, "--resamples", 50)
     young = min(read_json(folder / "segments.json"), key=lambda s: s["centre"]["Age"])
     assert young["centre"]["Spending Score (1-100)"] > 50.2
     told = " ".join([young["name"], *young["sentences"]]).casefold()
@@ -97,7 +123,7 @@ def test_at_three_the_young_poor_segment_is_no_low_spender(run_once):
 
 
 def test_one_segment_runs_through(run_once):
-    folder = run_once("k1", "--k", 1, "--quiet")
+    folder = run_once("k1", "--k", 1, "--resamples", 20)
     (segment,) = read_json(folder / "segments.json")
     assert (segment["name"], segment["size"]) == ("All customers", 200)
     clustered = pd.read_csv(folder / "tables/clustered_data.csv")
@@ -139,6 +165,7 @@ def test_plain_figures_give_the_same_segments_as_the_model(published, table):
     [
         (["--k", "500"], "k must be 1…199 for 200 customers, got 500."),
         (["--k", "0"], "k must be auto or a whole number from 1, got '0'."),
+        (["--resamples", "5"], "resamples: Input should be greater than or equal to 20."),
         (["--k-max", "1"], "k_max: Input should be greater than or equal to 2."),
         (["--kk", "4"], "run_all.py: unknown option --kk; did you mean --k?"),
         (["--rule", "elbw"], "rule: Input should be"),
@@ -205,7 +232,7 @@ def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path, monkeypat
 
 
 def test_the_command_prints_the_report_last_and_a_line_a_notebook(shared_folder):
-    done = run_command("--output-dir", shared_folder / "printed", "--k-max", "4")
+    done = run_command("--output-dir", shared_folder / "printed", "--k-max", 4, "--resamples", 20)
     *lines, last = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == [p.stem for p in pipeline.list_notebooks()]
     assert re.search(r"/printed/\d{8}T\d{9}Z/reports/index\.html$", last)

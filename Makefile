@@ -5,7 +5,7 @@ BIN    := .venv/bin
 READY  := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help report lab test test-all lint format lock clean
+.PHONY: help report lab test test-all bench calibrate lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,12 @@ test: $(READY) chromium  ## run the tests, in parallel
 
 test-all: $(READY) chromium  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
+
+bench: $(READY)  ## measure the resampling beside scikit-learn loops
+	@$(BIN)/python benchmarks/resampling.py
+
+calibrate: $(READY)  ## try the calibrated rule on simulated tables (up to an hour)
+	@$(BIN)/python benchmarks/calibrate.py
 
 lint: $(READY)  ## check style, formatting, types and that notebooks hold no outputs
 	@$(BIN)/ruff check .
@@ -48,6 +54,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c "from segmentation import stability; stability.warm_up()"
 	@touch $(READY)
 
 .PHONY: chromium

@@ -3,15 +3,16 @@
     python benchmarks/calibrate.py --tables 100 --base 2 --output outputs/calibration
 
 Draws structureless tables and tables with planted groups, lets the calibrated rule answer, and
-writes `calibration.md` (shares with 95 % Wilson intervals) and `calibration.json` (one record a
-table). The rule was chosen on `--base 1`; a report takes another base, so no table is seen twice.
+writes `answers.jsonl` (one record a table; a stopped run goes on where it was) and `calibration.md`
+(shares with 95 % Wilson intervals). The rule was chosen on `--base 1`; a report takes another base,
+so that no table is seen twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ K_MAX = 10
 GROUPS = (2, 3, 4, 5, 6)
 FEATURES = (2, 3, 4, 6, 8)
 ROWS = (100, 200, 500, 1_000, 2_000)
+"""Numbers of rows, in turn; groups nearer than 6 sd are planted in up to 1 000 only, for time."""
+
 STRUCTURELESS_ROWS = (200, 1_000)
 APART = (6.0, 4.0, 3.0)
 BUNDLED = Path(__file__).parents[1] / "data" / "raw" / "Mall_Customers.csv"
@@ -104,7 +107,7 @@ def answer(table: Table, *, seed: int, k_max: int = K_MAX) -> Answered:
     shares = [np.bincount(fit.labels, minlength=k).min() / len(rows) for k, fit in fits.items()]
     figures = pd.DataFrame({"k": ks, "smallest_share": shares})
     for draws in (SCREEN_DRAWS, 99):
-        null = selection.draw_null(rows, ks, draws=draws, halvings=0, pairs=0, seed=seed)
+        null = selection.draw_null(rows, ks, draws=draws, halvings=0, pairs=0, seed=seed, threads=1)
         gate = selection.open_gate(figures, null)
         if gate["excess"].max() < selection.LEAST_EXCESS - SCREEN_SLACK:
             break
@@ -116,7 +119,7 @@ def answer(table: Table, *, seed: int, k_max: int = K_MAX) -> Answered:
 
 
 def plan(tables: int, *, rows: Sequence[int] = ROWS) -> list[Job]:
-    """List the jobs, the long ones first.
+    """List the jobs, one of each kind after the other, so that a part of them is a fair part.
 
     `tables` of each structureless kind and n; of each planted K half as many at 6 sd and a
     quarter at 4 and at 3 sd, in turn over `rows` and numbers of features.
@@ -129,16 +132,17 @@ def plan(tables: int, *, rows: Sequence[int] = ROWS) -> list[Job]:
         for i in range(tables)
     ]
     planted = [
-        Job("planted", i, rows[i % len(rows)], FEATURES[(i // len(rows) + i) % 5], k, apart)
+        Job("planted", i, few[i % len(few)], FEATURES[(i // len(few) + i) % 5], k, apart)
         for apart in APART
+        for few in [rows if apart == max(APART) else [n for n in rows if n < max(ROWS)]]
         for k in GROUPS
         for i in range(max(1, tables // (2 if apart == max(APART) else 4)))
     ]
-    return sorted(none + planted, key=lambda job: -job.rows)
+    return sorted(none + planted, key=lambda job: job.number)
 
 
-def simulate(jobs: Sequence[Job], *, base: int, workers: int = -1) -> pd.DataFrame:
-    """Let the rule answer every job: one row a table, with its answer `k`."""
+def simulate(jobs: Sequence[Job], *, base: int, workers: int = -1) -> Iterator[dict[str, object]]:
+    """Let the rule answer every job: one record a table as it comes, with its answer `k`."""
 
     def run(job: Job) -> dict[str, object]:
         choice = answer(draw(job, base=base), seed=job.number)
@@ -146,8 +150,8 @@ def simulate(jobs: Sequence[Job], *, base: int, workers: int = -1) -> pd.DataFra
         figures = gated[["k", "excess", "prediction_strength"]].round(4).to_dict("records")
         return {**asdict(job), "k": choice.k, "gated": figures}
 
-    parallel = joblib.Parallel(n_jobs=workers, batch_size=1, verbose=1)
-    return pd.DataFrame(parallel(joblib.delayed(run)(job) for job in jobs))
+    parallel = joblib.Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")
+    yield from parallel(joblib.delayed(run)(job) for job in jobs)
 
 
 def bundled() -> pd.DataFrame:
@@ -209,13 +213,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--base", type=int, default=2, help="base of the seeds; 1 was for tuning")
     parser.add_argument("--output", type=Path, default=Path("outputs/calibration"))
     chosen = parser.parse_args(arguments)
-    answers = simulate(plan(chosen.tables, rows=chosen.rows), base=chosen.base)
-    own = bundled()
     chosen.output.mkdir(parents=True, exist_ok=True)
-    records = {"answers": answers.to_dict("records"), "bundled": own.to_dict("records")}
-    (chosen.output / "calibration.json").write_text(json.dumps(records, indent=1) + "\n")
-    (chosen.output / "calibration.md").write_text(report(answers, own))
-    print(report(answers, own))
+    stream = chosen.output / "answers.jsonl"
+    jobs = plan(chosen.tables, rows=chosen.rows)
+    continue_stream(stream, jobs, base=chosen.base)
+    told = report(read_stream(stream, jobs), bundled())
+    (chosen.output / "calibration.md").write_text(told)
+    print(told)
+
+
+def continue_stream(stream: Path, jobs: Sequence[Job], *, base: int) -> None:
+    """Answer the jobs that the stream does not hold yet, a line each as it comes."""
+    done = {_key(record) for record in _read_lines(stream)}
+    left = [job for job in jobs if _key(asdict(job)) not in done]
+    with stream.open("a") as file:
+        for record in simulate(left, base=base):
+            print(json.dumps(record), file=file, flush=True)
+
+
+def read_stream(stream: Path, jobs: Sequence[Job]) -> pd.DataFrame:
+    """The records of the jobs, in the jobs' order."""
+    records = {_key(record): record for record in _read_lines(stream)}
+    keys = [_key(asdict(job)) for job in jobs]
+    return pd.DataFrame([records[key] for key in keys if key in records])
+
+
+def _read_lines(stream: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.open()] if stream.is_file() else []
+
+
+def _key(record: dict[str, object]) -> tuple[object, ...]:
+    return tuple(record[name] for name in Job.__dataclass_fields__)
 
 
 if __name__ == "__main__":

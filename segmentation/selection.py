@@ -212,6 +212,7 @@ def draw_null(
     halvings: int = 20,
     pairs: int = 10,
     seed: int = 0,
+    threads: int | None = None,
 ) -> pd.DataFrame:
     """The table's own figures (draw −1) beside those of structureless data like it (draw ≥ 0).
 
@@ -222,7 +223,12 @@ def draw_null(
     wanted = [k for k in ks if k > 1]
     if not wanted:
         return pd.DataFrame(columns=["k", "silhouette", "prediction_strength", "ari", "draw"])
-    counts = {"halvings": halvings, "pairs": pairs, "seed": seed}
+    counts: dict[str, Any] = {
+        "halvings": halvings,
+        "pairs": pairs,
+        "seed": seed,
+        "threads": threads,
+    }
     own = stability.measure_cuts(rows, wanted, **counts).assign(draw=-1)
     return pd.concat([own, stability.null_table(rows, wanted, draws=draws, **counts)])
 

@@ -1,6 +1,7 @@
 """A small calibration: fooled by nothing, right where the groups are far apart."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import load_benchmark
 
@@ -33,8 +34,27 @@ def test_wilson_interval():
 
 
 @pytest.mark.long
+def test_more_rows_never_mean_fewer_segments():
+    jobs = [calibrate.Job("planted", 1, n, 3, 4, 6.0) for n in (100, 200, 500, 1_000, 2_000)]
+    answers = {answer["rows"]: answer["k"] for answer in calibrate.simulate(jobs, base=4)}
+    found = [answers[rows] for rows in sorted(answers)]
+    assert found == sorted(found)
+    assert found[-1] == 4
+
+
+@pytest.mark.long
+def test_the_bundled_table_gives_the_same_k_with_nearly_every_seed():
+    found = calibrate.bundled().set_index(["features", "seed"])["k"]
+    by_features = {name: rows.droplevel(0) for name, rows in found.groupby("features")}
+    assert (by_features["age, income, spending"] == 4).sum() >= 17
+    assert (by_features["income, spending"] == 5).sum() >= 19
+    assert by_features["age, income, spending"][0] == 4
+    assert by_features["income, spending"][0] == 5
+
+
+@pytest.mark.long
 def test_small_calibration():
-    answers = calibrate.simulate(calibrate.plan(6, rows=[200]), base=3)
+    answers = pd.DataFrame(calibrate.simulate(calibrate.plan(6, rows=[200]), base=3))
     none = answers[(answers["groups"] == 1) & (answers["kind"] != "lognormal 1")]
     assert (none["k"] == 1).mean() >= 0.9
     far = answers[answers["apart"] == 6]

@@ -8,9 +8,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_command
+from conftest import ROOT, run_command
 
-from segmentation import customers, pipeline, runs, segmenter
+from segmentation import customers, pipeline, profiles, runs, segmenter
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),
@@ -92,6 +92,18 @@ def test_segments_carry_their_stability(published):
         assert stability["jaccard"] > 0.9
         assert stability["band"] == "highly stable"
         assert (stability["dissolved"], stability["resamples"]) == (0, 100)
+
+
+def test_the_readme_shows_what_the_run_found(published):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    profile = pd.read_csv(published / "tables/segment_profiles.csv")
+    figures = profile[profile["level"].isna()].fillna({"unit": ""})
+    shown = profiles.tabulate_profile(figures)
+    for row in [shown.columns, *shown.to_numpy()]:
+        assert f"| {' | '.join(row)} |" in readme
+    certainty = read_json(published / "tables/selection.json")["certainty"]
+    least = re.search(r"smallest Jaccard (0\.\d\d)", certainty)[1]
+    assert f"smallest Jaccard {least}" in readme
 
 
 def test_structureless_customers_are_one_segment(run_once, noise_card):

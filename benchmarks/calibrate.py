@@ -27,7 +27,7 @@ Table = NDArray[np.float64]
 K_MAX = 10
 GROUPS = (2, 3, 4, 5, 6)
 FEATURES = (2, 3, 4, 6, 8)
-ROWS = (100, 200, 500, 1_000, 2_000)
+ROWS = (100, 200, 500, 1_000, 200, 500, 1_000, 100, 200, 2_000)
 """Numbers of rows, in turn; groups nearer than 6 sd are planted in up to 1 000 only, for time."""
 
 STRUCTURELESS_ROWS = (200, 1_000)

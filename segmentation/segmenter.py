@@ -176,6 +176,14 @@ def name_customers(clustered: pd.DataFrame, segments: list[Segment]) -> pd.DataF
     return named
 
 
+def count_statuses(named: pd.DataFrame) -> pd.DataFrame:
+    """One row a segment, largest first: customers, and how many of them are borderline."""
+    used = named[named["status"] != "dropped"]
+    near = used["status"].eq("borderline").groupby(used["segment"]).agg(["size", "sum", "mean"])
+    near.columns = pd.Index(["customers", "borderline", "share"])
+    return near.sort_values("customers", ascending=False, kind="stable").reset_index()
+
+
 def summarize_assignment(clustered: pd.DataFrame) -> str:
     """How sure the assignment is, in a sentence."""
     used = clustered[clustered["status"] != "dropped"]

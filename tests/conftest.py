@@ -50,6 +50,7 @@ def run_once(shared_folder):
             if not folder.exists():
                 done = run_command("--output-dir", folder.parent, "--run-id", run_id, *options)
                 assert done.returncode == 0, done.stderr
+                (shared_folder / f"{run_id}.txt").write_text(done.stdout + done.stderr, "utf-8")
         return folder
 
     return run
@@ -59,6 +60,12 @@ def run_once(shared_folder):
 def published(run_once):
     """The default run of the bundled table."""
     return run_once("default")
+
+
+@pytest.fixture(scope="session")
+def quick(run_once):
+    """The same with few resamples, for what does not depend on them."""
+    return run_once("quick", "--resamples", 20)
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,16 @@ def test_confidence_and_border_follow_the_shadow_value(fitted, table):
     assert ((assigned["status"] == "borderline") == (shadow > 0.8)).all()
 
 
+def test_borderline_customers_are_counted_per_segment(fitted, table, card):
+    pipeline, limits = fitted
+    clustered = segmenter.cluster_customers(pipeline, table, card, limits)
+    clustered["segment"] = clustered["cluster"].astype(str)
+    counted = segmenter.count_statuses(clustered)
+    assert list(counted["customers"]) == [65, 57, 40, 38]
+    assert counted["borderline"].sum() == (clustered["status"] == "borderline").sum()
+    assert counted["share"].to_numpy() == pytest.approx(counted["borderline"] / [65, 57, 40, 38])
+
+
 def test_beyond_the_training_range_is_outside(fitted, table):
     pipeline, limits = fitted
     stranger = table.iloc[[0]].assign(Age=99.0)

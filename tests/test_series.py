@@ -1,7 +1,14 @@
 """The main job as a user meets it: what it publishes, what it refuses, how it fails."""
 
 import json
+import os
+import pathlib
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import joblib
 import nbformat
@@ -241,6 +248,33 @@ def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path, monkeypat
     assert manifest["failure"]["notebook"] == "01_failing"
     assert (tmp_path / "out/latest").readlink().name == "older"
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["failed", "latest", "older"]
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    source = "import os, pathlib, time\n"
+    source += f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+    write_notebook(tmp_path / "notebooks", "run_dir = ''", source + "time.sleep(120)")
+    command = [sys.executable, ROOT / "run_all.py", "--run-id", "one"]
+    environment = os.environ | {"SEGMENTATION_ROOT": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+        run.send_signal(stop)
+        _, told = run.communicate(timeout=30)
+    assert run.returncode == code
+    assert told == "stopped; the last published run stays as it was.\n"
+    assert read_json(tmp_path / "outputs/failed/one/run.json")["status"] == "aborted"
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["failed"]
+    pid = int((tmp_path / "pid").read_text())
+    wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists())
+
+
+def wait_for(condition, *, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
 
 
 def test_the_command_prints_the_report_last_and_a_line_a_notebook(quick, shared_folder):

@@ -14,7 +14,7 @@ report: $(READY)  ## run the series on the bundled table and print where the rep
 	@$(BIN)/python run_all.py --output-dir "$(OUTPUT)"
 
 lab: $(READY)  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 test: $(READY) chromium  ## run the tests, in parallel
 	@$(BIN)/pytest -n auto --dist worksteal -m "not long"

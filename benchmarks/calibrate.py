@@ -121,7 +121,7 @@ def answer(table: Table, *, seed: int, k_max: int = K_MAX) -> Answered:
 def plan(tables: int, *, rows: Sequence[int] = ROWS) -> list[Job]:
     """List the jobs, one of each kind after the other, so that a part of them is a fair part.
 
-    `tables` of each structureless kind and n; of each planted K a quarter as many at 6 sd and
+    `tables` of each structureless kind and n; of each planted K half as many at 6 sd and
     a fifth at 4 and at 3 sd, in turn over `rows` and numbers of features.
     """
     none = [
@@ -136,7 +136,7 @@ def plan(tables: int, *, rows: Sequence[int] = ROWS) -> list[Job]:
         for apart in APART
         for few in [rows if apart == max(APART) else [n for n in rows if n < max(ROWS)]]
         for k in GROUPS
-        for i in range(max(1, tables // (4 if apart == max(APART) else 5)))
+        for i in range(max(1, tables // (2 if apart == max(APART) else 5)))
     ]
     return sorted(none + planted, key=lambda job: job.number)
 

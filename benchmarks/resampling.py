@@ -3,11 +3,12 @@
     python benchmarks/resampling.py
 
 Ours runs whole; of the peer's resamples a tenth is timed and its time multiplied by ten. Both in
-turn in one run, three times; medians and their ratio are printed with machine and versions.
+turn in one run; medians and their ratio are printed with machine and versions.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import time
@@ -23,7 +24,6 @@ from segmentation import customers, features, selection, stability
 
 KS = range(2, 11)
 TENTH = 10
-ROUNDS = 3
 
 
 def fit(rows: np.ndarray, k: int, starts: int) -> KMeans:
@@ -103,16 +103,19 @@ def time_call(call: Callable[[], object]) -> float:
 
 def main() -> None:
     """Run both in turn and print medians and ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn")
+    rounds = parser.parse_args().rounds
     card = customers.read_card("data/mall_customers.yaml")
     rows = features.scale(customers.read_customers(card), card).to_numpy()
     stability.warm_up()
     ours, peer = [], []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         ours.append(run_ours(rows))
         peer.append(run_peer(rows))
     versions = f"scikit-learn {sklearn.__version__}, numpy {np.__version__}"
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{versions}; medians of {ROUNDS} rounds in turn")
+    print(f"{versions}; medians of {rounds} rounds in turn")
     print(f"ours {median(ours):.1f} s, all of it")
     print(f"scikit-learn loops {median(peer):.0f} s, from a tenth of the resamples, 2 of 99 draws")
     print(f"{median(peer) / median(ours):.0f} times")

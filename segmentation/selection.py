@@ -478,7 +478,7 @@ def _suggest_cut(table: pd.DataFrame) -> str:
     )
 
 
-FALSE_ALARMS = (1, 48)
+FALSE_ALARMS = (12, 1200)
 """Structureless tables in which the calibrated rule found segments, of how many were tried."""
 
 

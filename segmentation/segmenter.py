@@ -136,7 +136,7 @@ def assign(pipeline: Pipeline, table: pd.DataFrame, limits: Limits) -> pd.DataFr
     if distances.shape[1] > 1:
         second = np.take_along_axis(distances, order[:, 1:2], axis=1)[:, 0]
         result["second"] = pd.array(order[:, 1], dtype="Int64")
-        result["confidence"] = 1 - 2 * distance / (distance + second)
+        result["confidence"] = 1 - stability.shade(distance, second)
     result["status"] = np.where(1 - result["confidence"] > BORDERLINE, "borderline", "ok")
     result.loc[_find_outside(result, table[names], limits), "status"] = "outside"
     return result

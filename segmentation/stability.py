@@ -344,8 +344,13 @@ def shadow_values(matrix: ArrayLike, centres: ArrayLike) -> Floats:
     away = np.sort(distances(matrix, centres), axis=1)
     if away.shape[1] == 1:
         return np.full(len(away), np.nan)
-    total = away[:, 0] + away[:, 1]
-    return np.where(total > 0, 2 * away[:, 0] / np.where(total > 0, total, 1.0), 1.0)
+    return shade(away[:, 0], away[:, 1])
+
+
+def shade(nearest: Floats, second: Floats) -> Floats:
+    """Shadow values from the distances (n,) to the nearest and the second nearest centre."""
+    total = nearest + second
+    return np.where(total > 0, 2 * nearest / np.where(total > 0, total, 1.0), 1.0)
 
 
 def gorge(matrix: ArrayLike, centres: ArrayLike) -> Floats:

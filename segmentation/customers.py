@@ -4,36 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+import unicodedata
+from collections import Counter
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from segmentation import ROOT, InputError
+from segmentation import ROOT, InputError, words
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 LARGEST = 1e15  # beyond this, squared distances lose their last digits
+OURS = {"cluster", "segment", "distance", "second", "confidence", "status"}
 FEWEST_ROWS = 10
 ROWS_PER_FEATURE = 70
 """Rows a feature that a study should have (Dolnicar et al. 2014, J. Travel Research)."""
+
+
+TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that turn the direction of the text behind them."""
+
+
+def clean_text(text: str) -> str:
+    """One line of text as it may stand inside a sentence: composed (NFC), without turns."""
+    return " ".join(TURNS.sub("", unicodedata.normalize("NFC", text)).split())
+
+
+Line = Annotated[str, AfterValidator(clean_text)]
+Grade = Literal["very low", "low", "not low", "average", "not high", "high", "very high"]
+Kind = Literal["age", "income", "spending", "recency", "frequency", "tenure", ""]
 
 
 class Column(BaseModel):
     """What a card says about any column."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-    label: str = ""
+    label: Line = ""
     aliases: list[str] = []
 
 
 class Feature(Column):
     """A numeric column that the distance is computed on."""
 
-    unit: str = ""
+    unit: Line = ""
+    kind: Kind | None = None
     range: tuple[float, float] = (-LARGEST, LARGEST)
     missing: Literal["median", "refuse", "drop"] = "median"
     outliers: Literal["keep", "clip", "drop"] = "keep"
@@ -50,16 +77,29 @@ class Descriptor(Column):
     levels: dict[str, list[str]] = {}
 
 
+class GivenSegment(BaseModel):
+    """A name for segments that are like `when`: grades by the labels of features."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    name: Annotated[Line, Field(min_length=1)]
+    when: Annotated[dict[str, Grade], Field(min_length=1)]
+    role: Line = ""
+    action: Line = ""
+
+
 class Card(BaseModel):
     """A dataset card: where the table is and what its columns mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-    title: str
+    title: Line
     table: str
     id: str
     features: Annotated[dict[str, Feature], Field(min_length=2)]
     descriptors: dict[str, Descriptor] = {}
     map: tuple[str, str] | None = None
+    segments: list[GivenSegment] = []
+    owner: Line = ""
+    as_of: date | None = None
     encoding: str = "utf-8-sig"
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     decimal: Literal[".", ","] = "."
@@ -76,6 +116,31 @@ class Card(BaseModel):
             if isinstance(values.get(kind), dict):
                 values[kind] = {str(n): _labelled(n, c) for n, c in values[kind].items()}
         return values
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        """Refuse columns called like ours, names that stand twice, and names for no feature."""
+        for name in {self.id, *self.features, *self.descriptors} & OURS:
+            raise ValueError(
+                f"a column {name} is written by us; give yours another name and {name!r} as alias"
+            )
+        labels = [c.label for c in (*self.features.values(), *self.descriptors.values())]
+        for kind, texts in (("label", labels), ("segment", [g.name for g in self.segments])):
+            if twice := [text for text, n in Counter(texts).items() if n > 1]:
+                raise ValueError(f"the {kind} {twice[0]!r} stands twice; give each its own")
+        known = [feature.label for feature in self.features.values()]
+        for given in self.segments:
+            if unknown := [label for label in given.when if label not in known]:
+                near = suggest(unknown[0], known)
+                raise ValueError(f"segment {given.name}: {unknown[0]} is no feature; {near}")
+        return self
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What each feature means, by label: as the card says, else as its label tells."""
+        features = self.features.values()
+        told = {f.label: f.kind for f in features if f.kind is not None}
+        return {f.label: told.get(f.label, words.find_kind(f.label)) for f in features}
 
     @property
     def source(self) -> Path:
@@ -134,8 +199,11 @@ def explain_error(error: ValidationError, model: type[BaseModel]) -> str:
 def _explain(problem: dict[str, Any], model: type[BaseModel]) -> str:
     place = [str(step) for step in problem["loc"]]
     if problem["type"] != "extra_forbidden":
-        return f"{'.'.join(place) or 'the card'}: {problem['msg']}."
-    columns: dict[str, type[BaseModel]] = {"features": Feature, "descriptors": Descriptor}
+        message = problem["msg"].removeprefix("Value error, ")
+        return f"{'.'.join(place) or 'the card'}: {message}{'' if message[-1] in '.?' else '.'}"
+    columns: dict[str, type[BaseModel]] = {
+        **{"features": Feature, "descriptors": Descriptor, "segments": GivenSegment}
+    }
     owner = columns.get(place[0], model) if len(place) > 1 else model
     return f"{'.'.join(place)} is not known; {suggest(place[-1], owner.model_fields)}"
 
@@ -283,7 +351,7 @@ def _parse_feature(text: pd.Series, feature: Feature, decimal: str) -> tuple[pd.
 
 
 def _parse_descriptor(text: pd.Series, descriptor: Descriptor) -> tuple[pd.Series, list[str]]:
-    text = text.mask(text.str.casefold().isin(MISSING))
+    text = text.mask(text.str.casefold().isin(MISSING)).map(clean_text, na_action="ignore")
     if not descriptor.levels:
         return text, []
     codes = {level.casefold(): level for level in descriptor.levels}

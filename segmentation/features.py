@@ -128,7 +128,7 @@ def encode(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """Descriptors as 0/1 columns `column=level`, each descriptor's first level left out."""
     if not card.descriptors:
         return pd.DataFrame(index=table.index)
-    levels = {name: table[name].astype(str) for name in card.descriptors}
+    levels = {name: table[name].fillna("missing").astype(str) for name in card.descriptors}
     codes = pd.get_dummies(pd.DataFrame(levels, index=table.index), prefix_sep="=", dtype=int)
     first = [f"{name}={min(values)}" for name, values in levels.items() if len(values)]
     return codes.drop(columns=first)
@@ -157,7 +157,8 @@ def compare_encoded(table: pd.DataFrame, card: Card, *, k: int = 4, seed: int = 
 
 def measure_association(labels: Any, levels: pd.Series) -> float:
     """Cramér's V between a cut and a descriptor: 0 unrelated, 1 the one tells the other."""
-    counts = pd.crosstab(np.asarray(labels), levels.astype(str).to_numpy()).to_numpy(dtype=float)
+    named = levels.fillna("missing").astype(str)
+    counts = pd.crosstab(np.asarray(labels), named.to_numpy()).to_numpy(dtype=float)
     expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
     freedom = min(counts.shape) - 1
     chi2 = ((counts - expected) ** 2 / expected).sum()

@@ -16,6 +16,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import Bbox
 
 from segmentation.customers import Card
 from segmentation.palette import MARKERS, PALETTE
@@ -44,9 +45,10 @@ def escape(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
-def wrap(text: object, *, width: int = 30) -> str:
-    """Text broken into lines of so many characters, shown as it is."""
-    return "\n".join(escape(line) for line in fill(str(text), width))
+def wrap(text: object, *, width: int = 30, lines: int | None = None) -> str:
+    """Text broken into lines of so many characters (and at most so many), shown as it is."""
+    broken = fill(str(text), width, max_lines=lines, placeholder=" …")
+    return "\n".join(escape(line) for line in broken)
 
 
 def _titles(card: Card) -> dict[str, str]:
@@ -401,25 +403,59 @@ def _each_segment(
     ]
 
 
+LABEL = {"boxstyle": "round,pad=0.3", "facecolor": (1, 1, 1, 0.85), "linewidth": 1.6}
+
+
 @styled
 def map_2d(clustered: pd.DataFrame, segments: list[Segment], card: Card) -> Axes:
-    """The customers on two features in raw units, by segment, the centres marked."""
+    """The customers on two features in raw units, each segment labelled at its centre."""
     x, y = choose_map(clustered, card)
-    _, axis = plt.subplots(figsize=(8, 6.2))
+    _, axis = plt.subplots(figsize=(5.8, 5.2))
     for segment, rows, marker in _each_segment(clustered, segments):
         axis.scatter(
-            rows[x], rows[y], s=34, marker=marker, color=segment["colour"], alpha=0.75,
-            linewidth=0, label=_legend(segment),
-        )  # fmt: skip
-    for segment in segments:
-        centre = (segment["centre"][x], segment["centre"][y])
-        axis.scatter(*centre, s=260, marker="X", color=segment["colour"], edgecolor="white",
-                     linewidth=1.8, zorder=3)  # fmt: skip
-    axis.set(
-        xlabel=_titles(card)[x], ylabel=_titles(card)[y], title="Who is where; × marks a centre"
-    )
-    axis.legend(loc="upper left", bbox_to_anchor=(0, -0.11), ncols=1 if len(segments) < 4 else 2)
+            rows[x], rows[y], s=26, marker=marker, color=segment["colour"], alpha=0.7, linewidth=0
+        )
+    axis.set(xlabel=_titles(card)[x], ylabel=_titles(card)[y])
+    axis.margins(0.06, 0.08)
+    _label_centres(axis, [(s, s["centre"][x], s["centre"][y]) for s in segments])
     return axis
+
+
+def _label_centres(axis: Axes, centres: list[tuple[Segment, float, float]]) -> None:
+    """Write each segment's name at its centre, moved apart where names would overlap."""
+    few = len(centres) < 7
+    labels = [
+        axis.annotate(
+            wrap(segment["name"], width=22 if few else 18, lines=3 if few else 2), (x, y),
+            xytext=(0, 0), textcoords="offset points", ha="center", va="center", color=INK,
+            fontsize=9 if few else 7.5, bbox=LABEL | {"edgecolor": segment["colour"]},
+        )
+        for segment, x, y in centres
+    ]  # fmt: skip
+    axis.figure.canvas.draw()
+    patches = [label.get_bbox_patch() or label for label in labels]
+    boxes = [patch.get_window_extent() for patch in patches]
+    scale = 72 / axis.figure.dpi
+    for label, (dx, dy) in zip(labels, _move_apart(boxes, axis.bbox), strict=True):
+        label.set_position((dx * scale, dy * scale))
+
+
+def _move_apart(boxes: list[Bbox], frame: Bbox, *, rounds: int = 200) -> np.ndarray:
+    """How far to move each box (n, 2) so that none overlaps another and all stay in the frame."""
+    centres = np.array([[(b.x0 + b.x1) / 2, (b.y0 + b.y1) / 2] for b in boxes])
+    half = np.array([[b.width / 2 + 2, b.height / 2 + 2] for b in boxes])
+    start, inside = centres.copy(), (np.array(frame.min), np.array(frame.max))
+    for _ in range(rounds):
+        gaps = centres[:, None] - centres[None]
+        overlaps = half[:, None] + half[None] - np.abs(gaps)
+        both = (overlaps > 0).all(axis=2) & ~np.eye(len(boxes), dtype=bool)
+        if not both.any():
+            break
+        ups = np.where(gaps[..., 1] >= 0, 1, -1) * np.where(both, overlaps[..., 1], 0)
+        ups = np.where(gaps[..., 1] == 0, np.triu(ups) - np.tril(ups), ups)
+        centres[:, 1] += 0.3 * ups.sum(axis=1)
+        centres = np.clip(centres, inside[0] + half, np.maximum(inside[1] - half, inside[0] + half))
+    return centres - start
 
 
 def _legend(segment: Segment) -> str:

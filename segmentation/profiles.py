@@ -1,33 +1,47 @@
-"""What the segments are like: sizes, raw-unit statistics, effects, names, sentences."""
+"""What the segments are like: sizes, raw-unit statistics, effects, rules, names, sentences."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from segmentation import stability
-from segmentation.customers import Card
+from segmentation import stability, words
+from segmentation.customers import Card, GivenSegment
 from segmentation.features import measure_association
 from segmentation.kmeans import Floats
 from segmentation.palette import PALETTE
 from segmentation.selection import Selection, summarize_choice
+from segmentation.words import lower_first
 
-SLIGHT, MARKER, EXTREME = 0.2, 0.5, 1.5
-"""Distances from everyone's mean, in overall standard deviations: below the first a feature is
-average, from the second on it marks a segment, from the third on it is very high or low."""
+TOLD_IN_NAME = 3
+"""Marked features that a name tells at most, the strongest ones."""
 
-WORDS = {"age": {"below": "younger", "above": "older", "very": "much"}}
-"""Words by label; every other feature is low or high in its label."""
+MORE, LESS, FEWEST_MARKED = 1.5, 2 / 3, 10
+"""A level is marked by a lift beyond these, with so many customers (counted or, for less,
+expected)."""
 
+DEPTH, LEAF = 3, 0.05
+"""Questions that a rule asks at most, and the least share of customers that it may tell of."""
+
+DOUBTFUL = 0.6
+"""A segment with a lower mean Jaccard is not to be trusted (Hennig 2007)."""
 
 ONE_SEGMENT = "One segment holds everyone, so nothing sets it apart."
 
 
-class Segment(TypedDict, total=False):
+class Given(TypedDict):
+    """A name that the card gives: what it stands for, and where that has stopped holding."""
+
+    stands_for: str
+    fails_in: str
+
+
+class Segment(TypedDict):
     """One entry of `segments.json`; `centre` and `profile` are in raw units."""
 
     id: int
@@ -37,115 +51,215 @@ class Segment(TypedDict, total=False):
     centre: dict[str, float]
     profile: dict[str, dict[str, float]]
     colour: str
-    stability: dict[str, float | str]
-    sentences: list[str]
+    given: NotRequired[Given]
+    stability: NotRequired[dict[str, float | str]]
+    roles: NotRequired[list[str]]
+    actions: NotRequired[list[str]]
+    sentences: NotRequired[list[str]]
+
+
+# Statistics --------------------------------------------------------------------------------
 
 
 def profile_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """One row per segment and feature, in raw units, of a table with a column `cluster`.
 
-    Columns: cluster, size, share, variable, unit, mean, sd, min, q25, median, q75, max,
-    overall_mean and effect = (mean − overall mean) / overall sd (divisor n).
+    Columns: cluster, size, share, variable, unit, mean, sd (divisor n), min, q25, median, q75,
+    max, margin (half a 95 % confidence interval of the mean), overall_mean, overall_sd, effect
+    = (mean − overall_mean) / overall_sd, grade of the effect, and explained, the share of the
+    feature's variance that lies between the segments.
     """
     used = table[table["cluster"].notna()]
-    rows = []
-    for cluster, members in used.groupby("cluster"):
-        for name, feature in card.features.items():
-            overall = used[name]
-            spread = overall.std(ddof=0)
-            gap = members[name].mean() - overall.mean()
-            rows.append(
-                {
-                    "cluster": int(cluster),
-                    "size": len(members),
-                    "share": len(members) / len(used),
-                    "variable": feature.label,
-                    "unit": feature.unit,
-                    **_describe(members[name]),
-                    "overall_mean": overall.mean(),
-                    "effect": gap / spread if spread else 0.0,
-                }
-            )
+    explained = explain_variance(used, card)
+    rows = [
+        {
+            "cluster": int(str(cluster)),
+            "size": len(members),
+            "share": len(members) / len(used),
+            "variable": feature.label,
+            "unit": feature.unit,
+            **_describe(members[name], used[name]),
+            "explained": explained[feature.label],
+        }
+        for cluster, members in used.groupby("cluster")
+        for name, feature in card.features.items()
+    ]
     return pd.DataFrame(rows)
 
 
-def _describe(values: pd.Series) -> dict[str, float]:
+def _describe(values: pd.Series, everyone: pd.Series) -> dict[str, float]:
     low, q25, median, q75, high = values.quantile([0, 0.25, 0.5, 0.75, 1])
-    centre = {"mean": values.mean(), "sd": values.std(ddof=0)}
-    return centre | {"min": low, "q25": q25, "median": median, "q75": q75, "max": high}
+    mean, sd, overall = values.mean(), values.std(ddof=0), everyone.mean()
+    spread = everyone.std(ddof=0)
+    effect = (mean - overall) / spread if spread else 0.0
+    return {
+        **{"mean": mean, "sd": sd, "min": low, "q25": q25, "median": median, "q75": q75},
+        **{"max": high, "margin": 1.96 * sd / np.sqrt(max(1, values.count()))},
+        **{"overall_mean": overall, "overall_sd": spread, "effect": effect},
+        "grade": words.grade(effect),
+    }
+
+
+def explain_variance(table: pd.DataFrame, card: Card) -> pd.Series:
+    """The share of each feature's variance that lies between the segments, by label (0…1)."""
+    used = table[table["cluster"].notna()]
+    values = used[list(card.features)]
+    between = values.groupby(used["cluster"]).transform("mean").var(ddof=0)
+    shares = (between / values.var(ddof=0)).fillna(0.0)
+    return shares.rename(index={name: card.label(name) for name in card.features})
 
 
 def profile_levels(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """One row per segment and level of each descriptor, of a table with a column `cluster`.
 
     Columns: cluster, size, share, variable, level, customers, level_share (of the segment),
-    overall_share and lift = level_share / overall_share.
+    overall_share, lift = level_share / overall_share, and whether the level is marked.
     """
     used = table[table["cluster"].notna()]
+    tables = [_count_levels(used, name, card.label(name)) for name in card.descriptors]
+    columns = ["cluster", "size", "share", "variable", "level", "customers", "level_share"]
+    columns += ["overall_share", "lift", "marked"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def _count_levels(used: pd.DataFrame, name: str, label: str) -> pd.DataFrame:
+    levels = used[name].fillna("missing")
+    counts = pd.crosstab(used["cluster"].astype(int), levels).stack().rename("customers")
+    table = counts.rename_axis(["cluster", "level"]).reset_index()
+    sizes = used["cluster"].value_counts()
+    table.insert(1, "size", table["cluster"].map(sizes).astype(int))
+    table.insert(2, "share", table["size"] / len(used))
+    table.insert(3, "variable", label)
+    table["level_share"] = table["customers"] / table["size"]
+    table["overall_share"] = table["level"].map(levels.value_counts(normalize=True))
+    table["lift"] = table["level_share"] / table["overall_share"]
+    more = (table["lift"] >= MORE) & (table["customers"] >= FEWEST_MARKED)
+    expected = table["overall_share"] * table["size"]
+    table["marked"] = more | (table["lift"] <= LESS) & (expected >= FEWEST_MARKED)
+    return table
+
+
+def join_profiles(profile: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
+    """Both profiles as one table, features first; cells that do not apply are empty."""
+    return pd.concat([profile, levels], ignore_index=True).astype({"customers": "Int64"})
+
+
+def find_rules(table: pd.DataFrame, card: Card, *, seed: int = 0) -> pd.DataFrame:
+    """One short rule a segment, from a decision tree of three questions on the raw features.
+
+    Columns: cluster, size, rule (in words; empty where no leaf is the segment's), customers (for
+    whom it is true), hits (of them in the segment), precision = hits / customers, coverage =
+    hits / size, and fidelity, the share of all customers whom the tree puts into their segment.
+    Thresholds are rounded first, so that the words and the figures agree.
+    """
+    used = table[table["cluster"].notna()]
+    values = used[list(card.features)].fillna(used[list(card.features)].median())
+    leaves = [(bounds, _fulfil(values, bounds)) for bounds in _grow(values, used["cluster"], seed)]
+    counts = [used.loc[inside, "cluster"].value_counts() for _, inside in leaves]
+    fidelity = sum(count.max() for count in counts) / len(used)
+    spreads = values.std(ddof=0)
     rows = []
-    for name, descriptor in card.descriptors.items():
-        overall = used[name].fillna("missing").value_counts(normalize=True).sort_index()
-        for cluster, members in used.groupby("cluster"):
-            counts = members[name].fillna("missing").value_counts()
-            for level, share in overall.items():
-                customers = int(counts.get(level, 0))
-                rows.append(
-                    {
-                        "cluster": int(cluster),
-                        "size": len(members),
-                        "share": len(members) / len(used),
-                        "variable": descriptor.label,
-                        "level": level,
-                        "customers": customers,
-                        "level_share": customers / len(members),
-                        "overall_share": share,
-                        "lift": customers / len(members) / share,
-                    }
-                )
-    columns = ["cluster", "size", "share", "variable", "level", "customers"]
-    return pd.DataFrame(rows, columns=[*columns, "level_share", "overall_share", "lift"])
+    for cluster, size in used["cluster"].value_counts().sort_index().items():
+        own = [i for i, count in enumerate(counts) if count.idxmax() == cluster and leaves[i][0]]
+        best = max(own, key=lambda i: counts[i][cluster], default=None)
+        customers = int(counts[best].sum()) if best is not None else 0
+        hits = int(counts[best][cluster]) if best is not None else 0
+        rule = _write_rule(leaves[best][0], card, spreads) if best is not None else ""
+        rows.append((cluster, size, rule, customers, hits, hits / max(1, customers), hits / size))
+    columns = ["cluster", "size", "rule", "customers", "hits", "precision", "coverage"]
+    return pd.DataFrame(rows, columns=columns).assign(fidelity=fidelity)
 
 
-def name_segments(profile: pd.DataFrame) -> dict[int, str]:
+Bounds = dict[str, tuple[float, float]]
+
+
+def _grow(values: pd.DataFrame, clusters: pd.Series, seed: int) -> list[Bounds]:
+    """The leaves of a shallow tree: for each, the range (above, at most) of the features asked.
+
+    A question whose answers lead to the same segment is not asked.
+    """
+    from sklearn.tree import DecisionTreeClassifier
+
+    least = max(1, int(np.ceil(LEAF * len(values))))
+    tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=least, random_state=seed)
+    grown = tree.fit(values.to_numpy(), clusters.astype(int)).tree_
+    decimals = values.std(ddof=0).map(words.count_decimals)
+
+    def walk(node: int, bounds: Bounds) -> list[tuple[Bounds, int]]:
+        majority = int(grown.value[node].argmax())
+        if grown.feature[node] < 0:
+            return [(bounds, majority)]
+        name = values.columns[grown.feature[node]]
+        cut = round(float(grown.threshold[node]), int(decimals[name]))
+        low, high = bounds.get(name, (-np.inf, np.inf))
+        below = walk(grown.children_left[node], bounds | {name: (low, min(high, cut))})
+        above = walk(grown.children_right[node], bounds | {name: (max(low, cut), high)})
+        needless = {answer for _, answer in below + above} == {majority}
+        return [(bounds, majority)] if needless else below + above
+
+    return [bounds for bounds, _ in walk(0, {})]
+
+
+def _fulfil(values: pd.DataFrame, bounds: Bounds) -> pd.Series:
+    inside = pd.Series(True, index=values.index)
+    for name, (low, high) in bounds.items():
+        inside &= (values[name] > low) & (values[name] <= high)
+    return inside
+
+
+def _write_rule(bounds: Bounds, card: Card, spreads: pd.Series) -> str:
+    parts = []
+    for name, feature in card.features.items():
+        if name in bounds:
+            low, high = (words.write_measure(bound, spreads[name]) for bound in bounds[name])
+            ends = f"above {low} up to {high}" if low != "-inf" else f"at most {high}"
+            ends = f"above {low}" if high == "inf" else ends
+            parts.append(f"{lower_first(feature.label)} {ends} {feature.unit}".strip())
+    return words.upper_first(words.join(parts))
+
+
+def find_prototypes(clustered: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """One row a segment: the figures of the customer nearest its centre, without the id."""
+    used = clustered[clustered["cluster"].notna()]
+    nearest = used.loc[used.groupby("cluster")["distance"].idxmin()]
+    columns = {"cluster": "cluster", "segment": "segment"}
+    columns |= {name: card.label(name) for name in [*card.features, *card.descriptors]}
+    return nearest[list(columns)].rename(columns=columns).reset_index(drop=True)
+
+
+# Names -------------------------------------------------------------------------------------
+
+
+def name_segments(profile: pd.DataFrame, kinds: dict[str, str] | None = None) -> dict[int, str]:
     """A plain name per cluster from its own marked features, unique within the run.
 
-    Names that coincide are told apart by finer words, then by further features, then by number.
+    `kinds` holds what a feature means by its label. Names that coincide are told apart by finer
+    words, then by further features, then by number.
     """
     effects = profile.pivot(index="cluster", columns="variable", values="effect")
     effects = effects[list(dict.fromkeys(profile["variable"]))]
     rows = {int(str(cluster)): row for cluster, row in effects.iterrows()}
     if len(rows) == 1:
         return dict.fromkeys(rows, "All customers")
-    names = {cluster: _phrase(row) for cluster, row in rows.items()}
+    kinds = {label: (kinds or {}).get(label, words.find_kind(label)) for label in effects}
+    names = {cluster: _phrase(row, kinds) for cluster, row in rows.items()}
     for more in range(len(effects.columns)):
         twice = [c for c in names if list(names.values()).count(names[c]) > 1]
-        names |= {cluster: _phrase(rows[cluster], fine=True, more=more) for cluster in twice}
+        names |= {c: _phrase(rows[c], kinds, fine=True, more=more) for c in twice}
     return _number(names)
 
 
-def _phrase(effects: pd.Series, *, fine: bool = False, more: int = 0) -> str:
-    """Words for the marked features, and for so many more, in the card's order."""
+def _phrase(effects: pd.Series, kinds: dict[str, str], *, fine: bool = False, more: int = 0) -> str:
+    """Words for the strongest marked features, and for so many more, in the card's order."""
     strongest = effects.abs().sort_values(ascending=False, kind="stable")
-    said = strongest.index[: int((strongest >= MARKER).sum()) + more]
-    phrase = ", ".join(_word(v, effects[v], fine=fine) for v in effects.index if v in said)
-    return phrase[:1].upper() + phrase[1:] if phrase else "Near the average"
-
-
-def _word(variable: str, effect: float, *, fine: bool) -> str:
-    name = lower_first(variable)
-    plain = WORDS.get(variable.casefold(), {"very": "very"})
-    below, above = plain.get("below", f"low {name}"), plain.get("above", f"high {name}")
-    if abs(effect) < SLIGHT:
-        return f"average {name}"
-    grade = "slightly " if abs(effect) < MARKER else ""
-    if fine and abs(effect) >= EXTREME:
-        grade = f"{plain['very']} "
-    return grade + (above if effect > 0 else below)
-
-
-def lower_first(label: str) -> str:
-    """A label inside a sentence: 'Annual income' → 'annual income', but 'BMI' stays."""
-    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+    marked = min(int((strongest >= words.MARKER).sum()), TOLD_IN_NAME)
+    told = set(strongest.index[: marked + more])
+    phrase = ", ".join(
+        words.describe_grade(label, kinds[label], words.grade(effects[label]), fine=fine)
+        for label in effects.index
+        if label in told
+    )
+    return words.upper_first(phrase) or "Near the average"
 
 
 def _number(names: dict[int, str]) -> dict[int, str]:
@@ -158,28 +272,63 @@ def _number(names: dict[int, str]) -> dict[int, str]:
     return numbered
 
 
-def list_segments(profile: pd.DataFrame, centres: pd.DataFrame) -> list[Segment]:
+def match_names(grades: pd.DataFrame, given: Iterable[GivenSegment]) -> dict[int, GivenSegment]:
+    """Which cluster gets which of the card's names, of grades (clusters × labels).
+
+    First where all that a name stands for holds; then, for names left, where at least half does
+    and the rest is merely average. Among several, where it is most pronounced.
+    """
+    found: dict[int, GivenSegment] = {}
+    for strict in (True, False):
+        for name in given:
+            known = name not in found.values() and set(name.when) <= set(grades.columns)
+            free = grades.drop(index=list(found)) if known else grades.iloc[:0]
+            fit = {c: row for c, row in free.iterrows() if _fits(name, row, strict=strict)}
+            if fit:
+                best = max(fit, key=lambda c: fit[c][list(name.when)].abs().sum())
+                found[int(str(best))] = name
+    return found
+
+
+def _fits(name: GivenSegment, grades: pd.Series, *, strict: bool) -> bool:
+    failing = find_failing(name, grades)
+    if strict or not failing:
+        return not failing
+    return len(failing) <= len(name.when) / 2 and all(abs(grades[f]) < 2 for f in failing)
+
+
+def find_failing(name: GivenSegment, grades: pd.Series) -> list[str]:
+    """The features in which a segment is not what its name stands for."""
+    return [v for v, word in name.when.items() if not words.holds({v: word}, {v: grades[v]})]
+
+
+def list_segments(profile: pd.DataFrame, centres: pd.DataFrame, card: Card) -> list[Segment]:
     """The core of `segments.json`: one entry per cluster, in the order of the model's positions.
 
     `centres` (k, p) holds the centroids in raw units, one row a position, raw column names.
     """
-    names = name_segments(profile)
+    grades = profile.pivot(index="cluster", columns="variable", values="grade")
+    given = match_names(grades, card.segments)
+    names = name_segments(profile, card.kinds) | {c: name.name for c, name in given.items()}
+    first = {c: names[c] for c in [*given, *names]}  # the card's names go before their likes
+    names = _number(first)
     segments: list[Segment] = []
     for cluster, rows in profile.groupby("cluster", sort=True):
         position = int(str(cluster))
-        first = rows.iloc[0]
         figures = rows.set_index("variable")[["mean", "sd", "median", "effect"]]
         segments.append(
             {
                 "id": position,
                 "name": names[position],
-                "size": int(first["size"]),
-                "share": float(first["share"]),
+                "size": int(rows["size"].iloc[0]),
+                "share": float(rows["share"].iloc[0]),
                 "centre": {str(c): float(v) for c, v in centres.loc[position].items()},
                 "profile": {str(v): _floats(row) for v, row in figures.iterrows()},
                 "colour": PALETTE[position % len(PALETTE)],
             }
         )
+        if position in given:
+            segments[-1]["given"] = _tell_given(given[position], grades.loc[position])
     return segments
 
 
@@ -187,8 +336,16 @@ def _floats(row: pd.Series) -> dict[str, float]:
     return {str(key): float(value) for key, value in row.items()}
 
 
+def _tell_given(name: GivenSegment, grades: pd.Series) -> Given:
+    stands_for = words.join(f"{lower_first(v)} {word}" for v, word in name.when.items())
+    return {"stands_for": stands_for, "fails_in": words.join(find_failing(name, grades))}
+
+
 def add_stability(segments: list[Segment], jaccards: Floats, within: Floats) -> list[Segment]:
-    """The segments with their Jaccards (resamples, k) and SLSw (pairs, k) summed up."""
+    """The segments with their Jaccards (resamples, k) and SLSw (pairs, k) summed up.
+
+    found counts the resamples in which a segment came back, dissolved the others.
+    """
     means, dissolved = jaccards.mean(axis=0), stability.dissolutions(jaccards)
     return [
         {
@@ -196,6 +353,7 @@ def add_stability(segments: list[Segment], jaccards: Floats, within: Floats) -> 
             "stability": {
                 "jaccard": float(means[position]),
                 "band": stability.name_band(float(means[position])),
+                "found": len(jaccards) - int(dissolved[position]),
                 "dissolved": int(dissolved[position]),
                 "resamples": len(jaccards),
                 "slsw": float(within[:, position].mean()),
@@ -203,6 +361,100 @@ def add_stability(segments: list[Segment], jaccards: Floats, within: Floats) -> 
         }
         for position, segment in enumerate(segments)
     ]
+
+
+# Sentences, roles and actions ----------------------------------------------------------------
+
+
+def add_words(
+    segments: list[Segment],
+    profile: pd.DataFrame,
+    levels: pd.DataFrame,
+    rules: pd.DataFrame,
+    card: Card,
+) -> list[Segment]:
+    """The segments with their sentences, roles and actions; the card's own come first."""
+    told = []
+    for segment in segments:
+        own = [rows[rows["cluster"] == segment["id"]] for rows in (profile, levels, rules)]
+        role = find_role(own[0], card, segment, len(segments))
+        sentences = describe_segment(segment, *own, segments=len(segments))
+        words_of: Any = {"roles": [role["role"]], "actions": [role["action"]]}
+        told.append(segment | words_of | {"sentences": sentences})
+    return told
+
+
+def find_role(profile: pd.DataFrame, card: Card, segment: Segment, segments: int) -> dict[str, str]:
+    """What a segment is to the business and one suggestion, of its rows of the profile."""
+    grades = dict(zip(profile["variable"], profile["grade"], strict=True))
+    by_kind = {kind: grades[v] for v in reversed(list(grades)) if (kind := card.kinds[v])}
+    markers = int((profile["effect"].abs() >= words.MARKER).sum())
+    facts = {**by_kind, "markers": markers, "segments": segments}
+    entry = dict(words.pick(words.read_words()["roles"], facts))
+    own = next((g for g in card.segments if g.name == segment["name"]), None)
+    given = own.model_dump(include={"role", "action"}, exclude_defaults=True) if own else {}
+    return entry | given
+
+
+def describe_segment(
+    segment: Segment,
+    profile: pd.DataFrame,
+    levels: pd.DataFrame,
+    rules: pd.DataFrame,
+    *,
+    segments: int,
+) -> list[str]:
+    """Sentences on one segment, each true of its own rows; the most telling feature first."""
+    facts = {**segment, **segment.get("stability", {}), "segments": segments}
+    facts |= {"segment": segment["name"]}
+    told = [words.say("size", facts)]
+    if given := segment.get("given"):
+        told.append(words.say("name", {**given, "failing": len(given["fails_in"])}))
+    if segment["size"] < words.FEWEST:
+        return told
+    telling = profile.sort_values("effect", key=abs, ascending=False, kind="stable")
+    told += [words.say("feature", row | {"segments": segments}) for row in _each(telling)]
+    for _, rows in levels.groupby("variable", sort=False):
+        told += _describe_levels(rows, segments)
+    if segments > 1:
+        told += [words.say("rule", row) for row in _each(rules)]
+        told += [words.say("stability", facts)] * ("stability" in segment)
+    return told
+
+
+def _describe_levels(rows: pd.DataFrame, segments: int) -> list[str]:
+    """The marked levels of one descriptor, else its commonest level."""
+    marked = rows[rows["marked"]]
+    if marked.empty:
+        commonest = rows.loc[[rows["customers"].idxmax()]]
+        return [words.say("mix", row | {"segments": segments}) for row in _each(commonest)]
+    return [words.say("level", row) for row in _each(marked)]
+
+
+def _each(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    records = rows.fillna({"unit": ""}) if "unit" in rows else rows
+    return [{str(key): value for key, value in r.items()} for r in records.to_dict("records")]
+
+
+def list_warnings(segments: list[Segment], card: Card) -> list[str]:
+    """What a reader has to know before acting, a sentence each."""
+    warned = []
+    placed = {segment["name"] for segment in segments}
+    for segment in segments:
+        if segment["size"] < words.FEWEST:
+            warned.append(f"“{segment['name']}” has fewer than {words.FEWEST} customers.")
+        if fails := segment.get("given", {}).get("fails_in"):
+            warned.append(f"The name “{segment['name']}” no longer holds for {fails}.")
+        jaccard = float(segment.get("stability", {}).get("jaccard", 1.0))
+        if len(segments) > 1 and jaccard < DOUBTFUL:
+            warned.append(f"“{segment['name']}” often dissolves when customers are drawn anew.")
+    gone = [f"“{given.name}”" for given in card.segments if given.name not in placed]
+    if gone:
+        warned.append(f"The card names {words.join(gone)}, but no segment is like that.")
+    return warned
+
+
+# For people ----------------------------------------------------------------------------------
 
 
 def summarize_stability(segments: list[Segment]) -> str:
@@ -248,16 +500,20 @@ def tabulate_profile(profile: pd.DataFrame) -> pd.DataFrame:
             "Customers": f"{first['size']}",
             "Share": f"{first['share']:.1%}",
         }
-        rows.append(row | {_title(f): f"{f['mean']:.1f} ± {f['sd']:.1f}" for f in _each(figures)})
+        rows.append(row | {_title(f): _spread(f) for f in _each(figures)})
     everyone = profile.drop_duplicates("variable")
     total = int(profile.drop_duplicates("cluster")["size"].sum())
     row = {"Segment": "Everyone", "Customers": f"{total}", "Share": f"{1:.1%}"}
-    rows.append(row | {_title(f): f"{f['overall_mean']:.1f}" for f in _each(everyone)})
+    rows.append(row | {_title(f): _write(f, "overall_mean") for f in _each(everyone)})
     return pd.DataFrame(rows)
 
 
-def _each(figures: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in figures.to_dict("records")]
+def _write(figure: dict[str, Any], name: str) -> str:
+    return words.write_measure(figure[name], figure["overall_sd"])
+
+
+def _spread(figure: dict[str, Any]) -> str:
+    return f"{_write(figure, 'mean')} ± {_write(figure, 'sd')}"
 
 
 def _title(figure: dict[str, Any]) -> str:
@@ -276,62 +532,16 @@ def tabulate_levels(levels: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, axis=1).rename_axis("Segment").reset_index() if tables else levels
 
 
-def describe_segment(name: str, profile: pd.DataFrame, levels: pd.DataFrame) -> list[str]:
-    """A few sentences on one segment; every figure is a cell of its rows in the two profiles."""
-    figures = _each(profile[profile["segment"] == name])
-    means = ", ".join(
-        f"{lower_first(f['variable'])} {f['mean']:.1f} {f['unit']}".rstrip()
-        + f" (everyone {f['overall_mean']:.1f})"
-        for f in figures
-    )
-    sentences = [
-        f"{name}: {figures[0]['size']} customers, {figures[0]['share']:.1%} of all.",
-        f"Means: {means}.",
-    ]
-    own = levels[levels["segment"] == name]
-    for variable, rows in own.groupby("variable", sort=False):
-        mix = ", ".join(
-            f"{level['level']} {level['level_share']:.1%} (everyone {level['overall_share']:.1%})"
-            for level in _each(rows)
-        )
-        sentences.append(f"{variable}: {mix}.")
-    return sentences
-
-
-def add_sentences(
-    segments: list[Segment], profile: pd.DataFrame, levels: pd.DataFrame
-) -> list[Segment]:
-    """The segments with their sentences."""
-    return [
-        {**segment, "sentences": describe_segment(segment["name"], profile, levels)}
-        for segment in segments
-    ]
-
-
-def join_profiles(profile: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
-    """Both profiles as one table, features first; cells that do not apply are empty."""
-    return pd.concat([profile, levels], ignore_index=True).astype({"customers": "Int64"})
-
-
-def explain_variance(table: pd.DataFrame, card: Card) -> pd.Series:
-    """The share of each feature's variance that lies between the segments, by label (0…1)."""
-    used = table[table["cluster"].notna()]
-    values = used[list(card.features)]
-    between = values.groupby(used["cluster"]).transform("mean").var(ddof=0)
-    shares = (between / values.var(ddof=0)).fillna(0.0)
-    return shares.rename(index={name: card.label(name) for name in card.features})
-
-
-def summarize_map(table: pd.DataFrame, card: Card, axes: list[str]) -> str:
-    """How much of the spread on the map's two axes lies between the segments, in a sentence."""
-    if table["cluster"].nunique() == 1:
+def summarize_map(profile: pd.DataFrame, axes: list[str]) -> str:
+    """Who lies where on the map's axes (labels), in a sentence an axis."""
+    if profile["cluster"].nunique() == 1:
         return ONE_SEGMENT
-    first, second = (card.label(name) for name in axes)
-    shares = explain_variance(table, card)
-    return (
-        f"The segments account for {shares[first]:.0%} of the variance of {lower_first(first)} and "
-        f"{shares[second]:.0%} of that of {lower_first(second)}."
-    )
+    told = []
+    for label in axes:
+        rows = profile[profile["variable"] == label].set_index("segment")
+        ends = {"highest": rows["mean"].idxmax(), "lowest": rows["mean"].idxmin()}
+        told.append(words.say("axis", {**rows.iloc[0], **ends}))
+    return " ".join(told)
 
 
 def summarize_separation(table: pd.DataFrame, card: Card) -> str:
@@ -353,10 +563,8 @@ def summarize_effects(profile: pd.DataFrame) -> str:
     phrases = []
     for segment, rows in profile.groupby("segment", sort=False):
         f = _each(rows.loc[[rows["effect"].abs().idxmax()]])[0]
-        mean = f"{f['mean']:.1f} {f['unit']}".rstrip()
-        phrases.append(
-            f"{segment}: {lower_first(f['variable'])} {mean} (everyone {f['overall_mean']:.1f})"
-        )
+        mean, everyone = words.write_figure("mean", f), _write(f, "overall_mean")
+        phrases.append(f"{segment}: {lower_first(f['variable'])} {mean} (everyone {everyone})")
     return "; ".join(phrases) + "."
 
 
@@ -397,17 +605,36 @@ def summarize_descriptors(table: pd.DataFrame, card: Card) -> str:
     return " ".join(sentences)
 
 
+def tabulate_actions(segments: list[Segment]) -> pd.DataFrame:
+    """For people: one row a segment, its role and the action suggested."""
+    rows = [(s["name"], words.join(s["roles"]), " ".join(s["actions"])) for s in segments]
+    return pd.DataFrame(rows, columns=["Segment", "Role", "Action"])
+
+
+def find_large(segments: list[Segment]) -> list[Segment]:
+    """The segments whose figures may be told: five customers or more."""
+    return [segment for segment in segments if segment["size"] >= words.FEWEST]
+
+
+def summarize_rules(rules: pd.DataFrame) -> str:
+    """How much of the segmentation the short rules tell, in a sentence."""
+    if len(rules) == 1:
+        return ONE_SEGMENT
+    told = int(((rules["precision"] >= 0.5) & (rules["hits"] >= words.FEWEST)).sum())
+    return (
+        f"Three questions or fewer put {rules['fidelity'].iloc[0]:.1%} of the customers into their "
+        f"own segment; {told} of {len(rules)} segments have a rule that tells them."
+    )
+
+
 def summarize_limits(profile: pd.DataFrame) -> str:
     """What the data cannot support, in two sentences with their figures."""
-    smallest = profile.loc[profile["size"].idxmin()]
-    rows = _each(profile[profile["cluster"] == smallest["cluster"]])
-    widest = max(rows, key=lambda f: f["sd"] / (abs(f["mean"]) or 1))
-    margin = 1.96 * widest["sd"] / np.sqrt(widest["size"])
-    return (
-        f"The smallest segment, {smallest['segment']}, has {smallest['size']} customers: its mean "
-        f"{lower_first(widest['variable'])} is known to ± {margin:.1f} {widest['unit']}".rstrip()
-        + ". One table at one time shows who is alike, not why, nor who will move."
-    )
+    smallest = profile[profile["cluster"] == profile.loc[profile["size"].idxmin(), "cluster"]]
+    widest = (smallest["margin"] / smallest["overall_sd"].where(lambda sd: sd > 0)).fillna(0)
+    facts = _each(smallest.loc[[widest.idxmax()]])[0]
+    facts |= {"segments": profile["cluster"].nunique(), "variable": lower_first(facts["variable"])}
+    limit = words.say("limits", facts)
+    return f"{limit} One table at one time shows who is alike, not why, nor who will move."
 
 
 def write_summary(
@@ -423,8 +650,9 @@ def write_summary(
         stralign="right",
         colalign=("left",),
     )
-    told = "\n\n".join("\n".join(segment["sentences"]) for segment in segments)
-    return (
-        "\n\n".join([title, summarize_choice(choice), table, told, summarize_limits(profile)])
-        + "\n"
-    )
+    told = [
+        "\n".join([*s["sentences"], f"Role: {words.join(s['roles'])}.", *s["actions"]])
+        for s in segments
+    ]
+    parts = [title, summarize_choice(choice), table, *told, summarize_limits(profile)]
+    return "\n\n".join(parts) + "\n"

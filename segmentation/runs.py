@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,7 +26,10 @@ WRITERS = {
     "selection.json": "03_k_selection",
     "clustered_data.csv": "04_modeling",
     "segments.json": "04_modeling",
+    "borderline.csv": "04_modeling",
     "segment_profiles.csv": "05_profiling",
+    "segment_rules.csv": "05_profiling",
+    "segment_prototypes.csv": "05_profiling",
 }
 """Which notebook writes which file that a later one reads."""
 
@@ -34,8 +38,8 @@ PACKAGES = [
     *("jupyterlab", "papermill", "nbconvert", "scikit-learn", "pandas"),
     *("numpy", "seaborn", "matplotlib", "tabulate", "joblib"),
 ]
-FORMULA = re.compile(r"^[=+\-@\t\r](?![\d.,]*$)")
-"""Text that a spreadsheet would run as a formula; a plain signed number is not."""
+FORMULA = re.compile(r"^'*[=+\-@\t\r](?![\d.,]*$)")
+"""Text that a spreadsheet would run as a formula, disarmed or not; a signed number is not."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,12 @@ class Run:
     def read_table(self, name: str, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
         """Read a table that an earlier notebook wrote; `text` names columns to keep as text."""
         path = self._find("tables", name)
-        return pd.read_csv(path, dtype=dict.fromkeys(text, str), float_precision="round_trip")
+        names = {_disarm(column): str for column in text}
+        table = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+        for column in table.select_dtypes(["object", "string"]):
+            texts = table[column].map(_rearm, na_action="ignore")
+            table[column] = texts.astype(table[column].dtype)
+        return table.rename(columns=_rearm)
 
     def save_json(self, value: Any, name: str) -> None:
         """Write plain figures: a file of the `tables` folder, or `segments.json` at the top."""
@@ -78,12 +87,12 @@ class Run:
         """The folder of the model."""
         return self.folder / "artifacts"
 
-    def finish(self, notebook: str, answer: str) -> None:
-        """Leave the proof that a notebook ran to its end, with its answer in a sentence or two."""
-        proof = {"answer": answer, "finished": _now()}
+    def finish(self, notebook: str, answer: str, warnings: Sequence[str] = ()) -> None:
+        """Leave the proof that a notebook ran to its end: its answer, and what to warn of."""
+        proof = {"answer": answer, "warnings": list(warnings), "finished": _now()}
         write_text(self._place("proofs", f"{notebook}.json"), json.dumps(proof, ensure_ascii=False))
 
-    def read_proof(self, notebook: str) -> dict[str, str] | None:
+    def read_proof(self, notebook: str) -> dict[str, Any] | None:
         """The proof that a notebook left, if it ran to its end."""
         path = self.folder / "proofs" / f"{notebook}.json"
         return json.loads(path.read_text("utf-8")) if path.is_file() else None
@@ -107,6 +116,11 @@ def _folder(name: str) -> str:
 
 def _disarm(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+
+
+def _rearm(cell: Any) -> Any:
+    """What `_disarm` was given."""
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and FORMULA.match(cell) else cell
 
 
 def _now() -> str:

@@ -177,11 +177,22 @@ def name_customers(clustered: pd.DataFrame, segments: list[Segment]) -> pd.DataF
 
 
 def count_statuses(named: pd.DataFrame) -> pd.DataFrame:
-    """One row a segment, largest first: customers, and how many of them are borderline."""
+    """One row a segment, largest first, and how many of its customers are borderline.
+
+    Columns: cluster, segment, customers, borderline, share, and of the borderline ones the segment
+    that most are near to (`toward`) and how many these are (`nearest`).
+    """
     used = named[named["status"] != "dropped"]
-    near = used["status"].eq("borderline").groupby(used["segment"]).agg(["size", "sum", "mean"])
-    near.columns = pd.Index(["customers", "borderline", "share"])
-    return near.sort_values("customers", ascending=False, kind="stable").reset_index()
+    rows = []
+    for (cluster, segment), own in used.groupby(["cluster", "segment"], sort=False):
+        near = own.loc[own["status"] == "borderline", "second"]
+        most = near.value_counts().head(1)
+        toward, nearest = (most.index[0], int(most.iloc[0])) if len(most) else ("", 0)
+        counts = (len(own), len(near), len(near) / len(own))
+        rows.append((cluster, segment, *counts, toward, nearest))
+    columns = ["cluster", "segment", "customers", "borderline", "share", "toward", "nearest"]
+    counted = pd.DataFrame(rows, columns=columns)
+    return counted.sort_values("customers", ascending=False, kind="stable", ignore_index=True)
 
 
 def summarize_assignment(clustered: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
-from segmentation import kmeans, stability
+from segmentation import kmeans, stability, words
 from segmentation.kmeans import Fit, Floats
 
 STARTS, FEWER_STARTS = 100, 20
@@ -371,17 +371,11 @@ def answer_stability(table: pd.DataFrame) -> Answer:
 
 
 def _list(ks: Iterable[Any]) -> str:
-    return _join([f"{int(k)}" for k in ks])
+    return words.join(f"{int(k)}" for k in ks)
 
 
 def _name_ks(ks: Iterable[Any]) -> str:
     return f"K = {listed}" if (listed := _list(ks)) else "no K"
-
-
-def _join(words: list[str]) -> str:
-    """'a', 'a and b', 'a, b and c'; nothing for nothing."""
-    *first, last = words or [""]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 RULES = {
@@ -424,7 +418,7 @@ def choose(
     choice: Selection = {
         **{"k": chosen, "asked": bool(k), "rule": rule, "rules": rules, "reason": reason}
     }
-    row = table.set_index("k").loc[chosen]
+    row = table.set_index("k", drop=False).loc[chosen]
     verdict = judge(row, k=chosen, asked=bool(k))
     return {**choice, "verdict": verdict, "certainty": explain_verdict(verdict, row, table)}
 
@@ -448,22 +442,13 @@ def judge(row: pd.Series, *, k: int, asked: bool) -> Verdict:
 
 
 def explain_verdict(verdict: Verdict, row: pd.Series, table: pd.DataFrame) -> str:
-    """The verdict in plain words, with the figures that it rests on."""
+    """The verdict in plain words, with the figures of its row of the table."""
+    told = words.write(words.find_verdict(verdict, row)["say"], row)
     if verdict == "none":
-        return f"No structure: one segment, all customers. {_suggest_cut(table)}"
-    if row.name == 1:
-        return "One segment was asked for, so nothing is claimed."
-    strength = f"prediction strength {row['prediction_strength']:.2f}"
-    figures = (
-        f"{strength}, mean ARI {row['ari_mean']:.2f}, smallest Jaccard {row['jaccard_min']:.2f}"
-    )
-    if verdict == "natural":
-        return f"Natural: clear of structureless data, and each segment comes back ({figures})."
-    if verdict == "reproducible":
-        return f"Reproducible: clear of structureless data and the cut comes back ({figures})."
-    where = "clear of structureless data" if row["gated"] else "no clearer than noise"
-    found = "" if answer_calibrated(table)["k"] != 1 else " No structure was found in this table."
-    return f"Constructive: a cut made for use, {where} ({figures}).{found}"
+        return f"{told} {_suggest_cut(table)}"
+    if verdict == "constructive" and row["k"] != 1 and answer_calibrated(table)["k"] == 1:
+        return f"{told} No structure was found in this table."
+    return told
 
 
 def _suggest_cut(table: pd.DataFrame) -> str:
@@ -471,11 +456,7 @@ def _suggest_cut(table: pd.DataFrame) -> str:
     cuts = table.dropna(subset="ari_mean")
     if cuts.empty:
         return "No cut was tried."
-    best = cuts.loc[cuts["ari_mean"].idxmax()]
-    return (
-        f"If a cut is wanted all the same, K = {best['k']:.0f} comes back best (mean ARI "
-        f"{best['ari_mean']:.2f}, smallest segment {best['smallest_share']:.0%}); ask for it by k."
-    )
+    return words.say("cut", cuts.loc[cuts["ari_mean"].idxmax()])
 
 
 FALSE_ALARMS = (12, 1200)
@@ -562,8 +543,8 @@ def summarize_rules(selection: Selection) -> str:
     others = [f"{rule} {'none' if at is None else at}" for rule, at in rules.items() if at != k]
     if not others:
         return f"All {len(rules)} rules say {k}."
-    backing = f"{_join(agreeing)} {'says' if len(agreeing) == 1 else 'say'} {k}"
-    return f"The rules disagree: {backing if agreeing else f'none says {k}'}; {_join(others)}."
+    backing = f"{words.join(agreeing)} {'says' if len(agreeing) == 1 else 'say'} {k}"
+    return f"The rules disagree: {backing if agreeing else f'none says {k}'}; {words.join(others)}."
 
 
 def summarize_starts(table: pd.DataFrame, *, starts: int) -> str:
@@ -623,7 +604,7 @@ def summarize_gap(table: pd.DataFrame) -> str:
     """What the gap statistic's three rules answer, in a sentence."""
     gaps = table.dropna(subset="gap")
     answers = stability.gap_choices(gaps["gap"], gaps["gap_se"])
-    said = _join([f"{rule} says {k}" for rule, k in answers.items()])
+    said = words.join([f"{rule} says {k}" for rule, k in answers.items()])
     return f"Against uniform boxes {said}; K = 1 is a legal answer here."
 
 

@@ -1,6 +1,7 @@
 """Figures: a table in, Axes or a Figure out; nothing of the caller's is changed."""
 
 import inspect
+from itertools import combinations
 
 import matplotlib
 import pandas as pd
@@ -34,7 +35,7 @@ def drawn(request, table, card, examined):
     limits = segmenter.measure_limits(pipeline, table, card)
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
     profile = profiles.profile_features(clustered, card)
-    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card))
+    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
     return examined | {
         "card": card,
         "segments": segments,
@@ -116,6 +117,18 @@ def test_a_dollar_is_a_dollar(table, card):
 def test_each_segment_has_one_colour(drawn):
     colours = [segment["colour"] for segment in drawn["segments"]]
     assert colours == list(palette.PALETTE[:4])
-    legend = plots.map_2d(drawn["clustered"], drawn["segments"], drawn["card"]).get_legend()
-    faces = [matplotlib.colors.to_hex(h.get_facecolor()[0]) for h in legend.legend_handles]
-    assert faces == colours
+    axis = plots.map_2d(drawn["clustered"], drawn["segments"], drawn["card"])
+    dots = [matplotlib.colors.to_hex(points.get_facecolor()[0]) for points in axis.collections]
+    edges = [
+        matplotlib.colors.to_hex(label.get_bbox_patch().get_edgecolor()) for label in axis.texts
+    ]
+    assert dots == edges == colours
+
+
+def test_labels_of_the_map_overlap_neither_each_other_nor_the_frame(drawn):
+    axis = plots.map_2d(drawn["clustered"], drawn["segments"], drawn["card"])
+    boxes = [label.get_bbox_patch().get_window_extent() for label in axis.texts]
+    assert not [1 for a, b in combinations(boxes, 2) if a.overlaps(b)]
+    frame = axis.bbox.padded(1)
+    assert all(frame.x0 <= b.x0 and b.x1 <= frame.x1 for b in boxes)
+    assert all(frame.y0 <= b.y0 and b.y1 <= frame.y1 for b in boxes)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from segmentation import profiles, segmenter
+from segmentation.customers import Card
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3, 4, 5, 6, 9])
@@ -15,7 +16,7 @@ def cut(request, table, card):
     limits = segmenter.measure_limits(pipeline, table, card)
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
     profile = profiles.profile_features(clustered, card)
-    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card))
+    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
     return clustered, profile, segments
 
 
@@ -70,18 +71,112 @@ def test_segments_are_listed_by_size_with_their_shares(cut):
     assert [segment["id"] for segment in segments] == list(range(len(segments)))
 
 
-def test_every_figure_in_a_segment_s_sentences_is_in_its_rows(cut, card):
-    clustered, profile, segments = cut
-    named = profiles.name_clusters(profile, segments)
-    levels = profiles.name_clusters(profiles.profile_levels(clustered, card), segments)
-    for segment in profiles.add_sentences(segments, named, levels):
-        own = named[named["segment"] == segment["name"]]
-        mix = levels[levels["segment"] == segment["name"]]
-        known = {f"{v:.1f}" for v in [*own["mean"], *own["overall_mean"]]}
-        known |= {f"{100 * v:.1f}" for v in [*mix["level_share"], *mix["overall_share"]]}
-        known |= {f"{segment['size']}", f"{100 * segment['share']:.1f}"}
-        told = " ".join(segment["sentences"]).replace(segment["name"], "")
-        assert set(re.findall(r"\d+(?:\.\d+)?", told)) <= known
+def test_a_rule_is_true_of_as_many_customers_as_it_says(cut, card, table):
+    clustered, _, segments = cut
+    rules = profiles.find_rules(clustered, card)
+    found = 0
+    for rule in rules.to_dict("records"):
+        if not rule["rule"]:
+            continue
+        inside = np.ones(len(table), dtype=bool)
+        asked = 0
+        for name, feature in card.features.items():
+            said = re.search(
+                rf"{feature.label} ((above|up to|at most) [\d.]+ ?)+", rule["rule"], re.I
+            )
+            for side, bound in re.findall(
+                r"(above|up to|at most) ([\d.]+)", said[0] if said else ""
+            ):
+                asked += 1
+                values = table[name].to_numpy()
+                inside &= values > float(bound) if side == "above" else values <= float(bound)
+        own = (clustered["cluster"] == rule["cluster"]).to_numpy()
+        assert 1 <= asked <= 3
+        assert rule["customers"] == inside.sum()
+        assert rule["hits"] == (inside & own).sum()
+        assert rule["precision"] == (inside & own).sum() / inside.sum()
+        assert rule["coverage"] == (inside & own).sum() / own.sum()
+        found += rule["hits"]
+    assert rules["fidelity"].iloc[0] >= found / len(table) - 1e-12
+    assert (found > 0) == (len(segments) > 1)
+
+
+def test_a_prototype_is_nearest_its_centre_and_has_no_id(cut, card):
+    clustered, _, segments = cut
+    named = segmenter.name_customers(clustered, segments)
+    prototypes = profiles.find_prototypes(named, card)
+    assert list(prototypes["cluster"]) == [segment["id"] for segment in segments]
+    assert card.id not in prototypes
+    for row in prototypes.to_dict("records"):
+        own = clustered[clustered["cluster"] == row["cluster"]]
+        nearest = own.loc[own["distance"].idxmin()]
+        assert [row[card.label(name)] for name in card.features] == list(nearest[[*card.features]])
+
+
+def name_in_card(card, **names):
+    given = [{"name": name, "when": when} for name, when in names.items()]
+    return type(card).model_validate(card.model_dump(exclude={"path"}) | {"segments": given})
+
+
+def test_a_name_of_the_card_goes_where_what_it_stands_for_holds(cut, card):
+    _, profile, segments = cut
+    big = {"Annual income": "high", "Spending score": "high"}
+    grades = profile.pivot(index="cluster", columns="variable", values="grade")
+    centres = pd.DataFrame([segment["centre"] for segment in segments])
+    listed = profiles.list_segments(profile, centres, name_in_card(card, Big=big))
+    holding = grades[(grades["Annual income"] >= 2) & (grades["Spending score"] >= 2)]
+    named = [segment["id"] for segment in listed if segment["name"] == "Big"]
+    if len(holding):
+        assert named[0] in holding.index
+        assert listed[named[0]]["given"]["fails_in"] == ""
+    for segment in listed:
+        assert ("given" in segment) == (segment["name"] == "Big")
+
+
+def test_a_name_that_stopped_holding_is_kept_and_flagged(card):
+    variables = ["Age", "Annual income", "Spending score"]
+    rows = [(c, v, e) for c, es in enumerate([(0, 1, 0.4), (0, -1, 0.1)])
+            for v, e in zip(variables, es, strict=True)]  # fmt: skip
+    profile = pd.DataFrame(rows, columns=["cluster", "variable", "effect"])
+    profile["grade"] = [0, 3, 1, 0, -3, 0]
+    profile = profile.assign(size=10, share=0.5, mean=0.0, sd=1.0, median=0.0)
+    centres = pd.DataFrame(0.0, index=[0, 1], columns=list(card.features))
+    whens = {"Annual income": "high", "Spending score": "high"}
+    named = name_in_card(card, Big=whens, Gone={"Age": "very low"})
+    first, second = profiles.list_segments(profile, centres, named)
+    assert (first["name"], first["given"]["fails_in"]) == ("Big", "Spending score")
+    assert second["name"] == "Low annual income"
+    warned = profiles.list_warnings([first, second], named)
+    assert warned == [
+        "The name “Big” no longer holds for Spending score.",
+        "The card names “Gone”, but no segment is like that.",
+    ]
+
+
+def test_a_card_s_action_replaces_ours(cut, card):
+    _, profile, segments = cut
+    own = profile[profile["cluster"] == 0]
+    given = {"name": segments[0]["name"], "when": {"Age": "high"}, "action": "Call them."}
+    named = type(card).model_validate(card.model_dump(exclude={"path"}) | {"segments": [given]})
+    ours = profiles.find_role(own, card, segments[0], len(segments))
+    theirs = profiles.find_role(own, named, segments[0], len(segments))
+    assert theirs["action"] == "Call them."
+    assert theirs["role"] == ours["role"]
+
+
+def test_marked_levels_are_common_or_rare_enough():
+    cluster = np.repeat([0, 1], [40, 60])
+    kind = np.array(["x"] * 30 + ["y"] * 10 + ["x"] * 10 + ["y"] * 45 + ["z"] * 5)
+    table = pd.DataFrame({"cluster": cluster, "kind": kind})
+    kinds = Card.model_validate(
+        {"title": "t", "table": "t", "id": "i", "features": {"a": {}, "b": {}},
+         "descriptors": {"kind": {}}}
+    )  # fmt: skip
+    marked = profiles.profile_levels(table, kinds).set_index(["cluster", "level"])["marked"]
+    assert marked.to_dict() == {
+        (0, "x"): True, (0, "y"): True, (0, "z"): False,
+        (1, "x"): True, (1, "y"): False, (1, "z"): False,
+    }  # fmt: skip
 
 
 def test_level_shares_and_lift(cut, card):

@@ -121,7 +121,7 @@ def save(folder, table, card):
     limits = segmenter.measure_limits(pipeline, table, card)
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
     profile = profiles.profile_features(clustered, card)
-    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card))
+    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
     segmenter.save_segmenter(folder, pipeline, card, limits, segments)
     return pipeline
 

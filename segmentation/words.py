@@ -1,0 +1,140 @@
+"""What things are called: `words.yaml` as predicates and sentences, and how figures are written."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from functools import cache
+from math import floor, inf, log10
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import yaml
+
+Facts = Mapping[str, Any]
+Entry = Mapping[str, Any]
+
+SLIGHT, MARKER, STRONG, EXTREME = 0.2, 0.5, 0.8, 1.5
+"""Distances from everyone's mean, in everyone's standard deviations, where a grade begins."""
+
+FEWEST = 5
+"""Figures about fewer customers than these are withheld from whoever gets the report."""
+
+SHARES = {"share", "level_share", "overall_share", "smallest_share", "explained"}
+SHARES |= {"precision", "coverage", "fidelity"}
+MEASURES = {"mean", "overall_mean", "sd", "margin", "min", "q25", "median", "q75", "max"}
+LONGEST = 32  # characters of a label inside a name
+
+
+@cache
+def read_words() -> dict[str, Any]:
+    """The tables of `words.yaml`."""
+    return yaml.safe_load(Path(__file__).with_name("words.yaml").read_text("utf-8"))
+
+
+def grade(effect: float) -> int:
+    """An effect's grade, −4…4: 0 average, ±1 slight, ±2 marked, ±3 strong, ±4 extreme."""
+    level = bisect_right((SLIGHT, MARKER, STRONG, EXTREME), abs(effect))
+    return level if effect > 0 else -level
+
+
+def holds(when: Mapping[str, Any], facts: Facts) -> bool:
+    """Whether each figure that a predicate names is known and lies in its range or grade."""
+    return all(name in facts and _lies_in(bounds, facts[name]) for name, bounds in when.items())
+
+
+def _lies_in(bounds: Any, value: float) -> bool:
+    low, high = read_words()["grades"][bounds] if isinstance(bounds, str) else bounds
+    return bool(low <= value <= high)
+
+
+def pick(entries: Iterable[Entry], facts: Facts) -> Entry:
+    """The first entry whose predicate holds; each table ends with one that always does."""
+    return next(entry for entry in entries if holds(entry["when"], facts))
+
+
+def say(kind: str, facts: Facts) -> str:
+    """The sentence of a kind that is true of some figures, with these figures in it."""
+    return write(pick(read_words()["sentences"][kind], facts)["say"], facts)
+
+
+def find_verdict(verdict: str, row: Facts) -> dict[str, Any]:
+    """The words for a verdict on a row of k_selection.csv: word, strength 0…3, plain and say."""
+    if verdict == "constructive":
+        verdict = "asked one" if row["k"] == 1 else "clear" if row["gated"] == 1 else verdict
+    return read_words()["verdicts"][verdict]
+
+
+def write(template: str, facts: Facts) -> str:
+    """A template with each figure in its own unit and rounding."""
+    parts = Formatter().parse(template)
+    return "".join(text + (write_figure(name, facts) if name else "") for text, name, *_ in parts)
+
+
+def write_figure(name: str, facts: Facts) -> str:
+    """A figure as people read it: 32.5%, 1,234, 86.1 k$, 0.97; a text as it is."""
+    value = facts[name]
+    if isinstance(value, str):
+        return value
+    if name in SHARES:
+        return f"{value:.1%}"
+    if name in MEASURES:
+        return f"{write_measure(value, facts['overall_sd'])} {facts['unit']}".rstrip()
+    return f"{value:,.0f}" if float(value).is_integer() and name not in RATIOS else f"{value:.2f}"
+
+
+RATIOS = {"jaccard", "prediction_strength", "ari_mean", "jaccard_min", "lift", "effect"}
+
+
+def write_measure(value: float, spread: float) -> str:
+    """A measured value to two or three digits of its standard deviation: 54.0 for a sd of 14."""
+    return f"{value:,.{count_decimals(spread)}f}"
+
+
+def count_decimals(spread: float) -> int:
+    """How many decimals a feature's figures have: 0 for a sd of 100 and more, 1 from 10 on …"""
+    return min(max(2 - floor(log10(spread)), 0), 6) if 0 < spread < inf else 1
+
+
+def find_kind(label: str) -> str:
+    """What a feature means by its label ("Annual income" → income); empty where none fits."""
+    kinds = read_words()["kinds"]
+    hits = (kind for kind, words in kinds.items() if re.search(words["label"], label, re.I))
+    return next(hits, "")
+
+
+def describe_grade(label: str, kind: str, level: int, *, fine: bool = False) -> str:
+    """A feature's grade in a word or two: "younger", "slightly high income"; `fine` says very."""
+    others = read_words()["other kinds"]
+    word = {**others, **read_words()["kinds"].get(kind, {})}
+    if level == 0:
+        return others["average"].format(label=shorten(lower_first(label)))
+    plain = word["high" if level > 0 else "low"].format(label=shorten(lower_first(label)))
+    slight = "slightly " if abs(level) == 1 else ""
+    return f"{word['very']} {plain}" if fine and abs(level) == 4 else slight + plain
+
+
+def lower_first(label: str) -> str:
+    """A label inside a sentence: 'Annual income' → 'annual income', but 'BMI' stays."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
+def upper_first(text: str) -> str:
+    """A text at the head of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def shorten(label: str) -> str:
+    """A label short enough for a name, cut at a word where it can be."""
+    if len(label) <= LONGEST:
+        return label
+    cut = label[:LONGEST].rsplit(" ", 1)[0] if " " in label[:LONGEST] else label[: LONGEST - 1]
+    return f"{cut.rstrip(' ,.;:-')}…"
+
+
+def join(texts: Iterable[str]) -> str:
+    """'a', 'a and b', 'a, b and c'; nothing for nothing."""
+    *first, last = list(texts) or [""]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -42,6 +42,18 @@ PICTURES = {
     "customer_segmentation_2d.png": "The segments, drawn over two features",
     "customer_segmentation_3d.png": "The segments, drawn over three features",
 }
+READERS = {
+    "report.html": (
+        "The report",
+        "One file for whoever decides: to send, to print, to read on a phone.",
+    ),
+    "explore.html": (
+        "The explorer",
+        "Every customer a point, in two dimensions or three; without ids.",
+    ),
+}
+"""The pages that are not notebooks: what the index says of them."""
+
 DOWNLOADS = {
     "Tables": ("tables/*",),
     "Findings": ("summary.txt", "segments.json", "run.json"),
@@ -308,7 +320,7 @@ def render_index(run_dir: Path, steps: list[Step], manifest: dict[str, Any]) -> 
         title=f"{manifest['title']} – segmentation run {manifest['run_id']}",
         note="The overview of a run, for analysts.",
     )
-    template = _environment().get_template("index.html.j2")
+    template = environment().get_template("index.html.j2")
     return template.render(
         **chrome,
         run=manifest,
@@ -317,6 +329,9 @@ def render_index(run_dir: Path, steps: list[Step], manifest: dict[str, Any]) -> 
         reason=_reason(manifest),
         chosen=chosen,
         agreement=_agreement(manifest.get("rules", {})),
+        readers={
+            page: told for page, told in READERS.items() if (run_dir / "reports" / page).is_file()
+        },
         pictures=_list_pictures(run_dir),
         downloads=_list_downloads(run_dir),
         provenance=_provenance(manifest),
@@ -328,10 +343,16 @@ def _chrome(
     manifest: dict[str, Any], steps: list[Step], *, title: str, note: str, **places: Any
 ) -> dict[str, Markup]:
     """Head, masthead and footer of a page as markup, the same on all pages of a run."""
-    values = {"run": manifest, "steps": steps, "facts": _facts(manifest), "note": note, **places}
+    values = {
+        "run": manifest,
+        "steps": steps,
+        "facts": list_facts(manifest),
+        "note": note,
+        **places,
+    }
     values |= {"title": title, "csp": CSP, "style": stylesheet()}
     parts = ("head", "masthead", "footer")
-    get = _environment().get_template
+    get = environment().get_template
     return {part: Markup(get(f"{part}.html.j2").render(values)) for part in parts}
 
 
@@ -344,7 +365,8 @@ def stylesheet() -> Markup:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates; everything that is put into them is escaped."""
     return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
 
 
@@ -373,7 +395,7 @@ def _without_places(text: str) -> str:
 # Words on the pages ------------------------------------------------------------------------
 
 
-def _facts(manifest: dict[str, Any]) -> list[tuple[str, object]]:
+def list_facts(manifest: dict[str, Any]) -> list[tuple[str, object]]:
     """What a reader needs to know before any figure: label and value."""
     k, rows = manifest.get("k"), manifest.get("input", {}).get("rows_used")
     facts = [
@@ -459,13 +481,13 @@ def _list_pictures(run_dir: Path) -> list[dict[str, str]]:
     """The two pictures of the segments that exist, as data URIs with the findings they carry."""
     folder = run_dir / "figures"
     return [
-        {"src": _data_uri(folder / name), "alt": _read_finding(folder / name) or alt}
+        {"src": data_uri(folder / name), "alt": read_finding(folder / name) or alt}
         for name, alt in PICTURES.items()
         if (folder / name).is_file()
     ]
 
 
-def _read_finding(path: Path) -> str:
+def read_finding(path: Path) -> str:
     """What `show_figure` wrote into a picture: the sentence that says what it shows."""
     from PIL import Image
 
@@ -473,7 +495,8 @@ def _read_finding(path: Path) -> str:
         return str(image.info.get("Description", ""))
 
 
-def _data_uri(path: Path) -> str:
+def data_uri(path: Path) -> str:
+    """A picture as it stands inside a page."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

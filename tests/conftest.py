@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from browsing import SWITCHES
 from filelock import FileLock
+from played import play_run
+from playwright.sync_api import sync_playwright
 from sample_run import make_run
+from sample_tables import write_tables
 
 from segmentation import customers, features
 
@@ -54,6 +59,29 @@ def run_once(shared_folder):
         return folder
 
     return run
+
+
+@pytest.fixture(scope="session")
+def play_once(shared_folder):
+    """Play the notebooks' code once per set of options in the whole session; the run's folder."""
+
+    def play(name, card="data/mall_customers.yaml", **options):
+        folder = shared_folder / "played" / name
+        with FileLock(shared_folder / f"played {name}.lock"):
+            if not folder.exists():
+                play_run(folder, ROOT / card, **{"resamples": 20, "k_max": 6} | options)
+        return folder
+
+    return play
+
+
+@pytest.fixture(scope="session")
+def sample_cards(shared_folder):
+    """The cards of four tables unlike the bundled one, by name."""
+    folder = shared_folder / "samples"
+    with FileLock(shared_folder / "samples.lock"):
+        folder.mkdir(exist_ok=True)
+        return write_tables(folder)
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +146,18 @@ def exact():
 @pytest.fixture(scope="session")
 def resampled():
     return read_reference("resampled")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, without a window."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no browser: install the package `chromium` to look at the pages")
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=chromium, args=SWITCHES.split())
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

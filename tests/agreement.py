@@ -1,0 +1,271 @@
+"""Reads every number of `summary.txt` and `report.html` again and looks for it in the tables.
+
+Sentences are taken apart by their templates, so that each figure is compared with its own cell;
+figures of the report outside sentences name their cell themselves.
+"""
+
+import json
+import re
+from datetime import date
+from string import Formatter
+from urllib.parse import parse_qsl, unquote
+
+import pandas as pd
+from bs4 import BeautifulSoup, NavigableString
+
+from segmentation import words
+
+NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?%?")
+
+
+def agrees(text, value):
+    """Whether a text is the value, rounded to the decimals that it shows; texts are equal."""
+    if isinstance(value, str):
+        return text == value
+    found = re.fullmatch(r"(-?[\d,]+(?:\.(\d+))?)(%?)(?: .*)?", text)
+    if not found:
+        return False
+    number, decimals, percent = found[1], len(found[2] or ""), found[3]
+    return number == f"{value * (100 if percent else 1):,.{decimals}f}"
+
+
+def compile_template(template):
+    """A template as a pattern with a group a placeholder."""
+    parts = Formatter().parse(template)
+    return re.compile("".join(re.escape(t) + (f"(?P<{n}>.+?)" if n else "") for t, n, *_ in parts))
+
+
+def read_table(path):
+    """A CSV without the apostrophes that keep spreadsheets from running its texts."""
+    table = pd.read_csv(path)
+    for column in table.select_dtypes(["object", "string"]):
+        table[column] = table[column].str.replace(r"^'(?='*[=+\-@\t\r])", "", regex=True)
+    return table
+
+
+class Run:
+    """A run's files as the checks look things up in them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.manifest = self.read("run.json")
+        self.segments = self.read("segments.json")
+        self.selection = self.read("tables/selection.json")
+        self.tables = {p.name: pd.read_csv(p) for p in (folder / "tables").glob("*.csv")}
+        self.profile = (
+            self.tables["segment_profiles.csv"].astype({"unit": object}).fillna({"unit": ""})
+        )
+
+    def read(self, name):
+        return json.loads((self.folder / name).read_text("utf-8"))
+
+    def rows(self, kind, segment):
+        """The rows that a sentence of a kind may be about."""
+        own = self.profile[self.profile["segment"] == segment["name"]]
+        is_level = own["level"].notna()
+        if kind in ("feature", "level", "mix"):
+            own = own[~is_level if kind == "feature" else is_level]
+            return (own.assign(segments=len(self.segments))).to_dict("records")
+        if kind == "rule":
+            rules = self.tables["segment_rules.csv"]
+            return rules[rules["cluster"] == segment["id"]].to_dict("records")
+        facts = {**segment, **segment["stability"], "segment": segment["name"]}
+        given = segment.get("given", {})
+        failing = len(given.get("fails_in", ""))
+        return [facts | given | {"segments": len(self.segments), "failing": failing}]
+
+
+def check_sentence(sentence, kinds, rows_of):
+    """Whether a sentence is what some template says of some row for which it is true."""
+    for kind in kinds:
+        for entry in words.read_words()["sentences"][kind]:
+            found = compile_template(entry["say"]).fullmatch(sentence)
+            for row in rows_of(kind) if found else []:
+                known = all(name in row for name in found.groupdict())
+                if known and all(agrees(text, row[n]) for n, text in found.groupdict().items()):
+                    return is_true(entry["when"], row)
+    return False
+
+
+def is_true(when, row):
+    """Whether a predicate holds, read anew: a range of a figure, both ends included."""
+    return all(low <= row[name] <= high for name, (low, high) in when.items())
+
+
+OF_SEGMENT = ("size", "name", "feature", "level", "mix", "rule", "stability")
+
+
+def check_segment(lines, run, segment):
+    *sentences, role, action = lines
+    told = [f"Role: {', '.join(segment['roles'])}.", *segment["actions"]]
+    wrong = [] if [role, action] == told else [f"{role} {action}"]
+    rows = lambda kind: run.rows(kind, segment)  # noqa: E731
+    return wrong + [s for s in sentences if not check_sentence(s, OF_SEGMENT, rows)]
+
+
+def check_certainty(text, run):
+    """The verdict's sentence against its row, and what is suggested where there is none."""
+    table = run.tables["k_selection.csv"]
+    row = table[table["k"] == run.manifest["k"]].to_dict("records")[0]
+    template = words.find_verdict(run.manifest["verdict"], row)["say"]
+    found = re.match(compile_template(template).pattern, text)
+    if not found or not all(agrees(t, row[name]) for name, t in found.groupdict().items()):
+        return [text]
+    rest = text[found.end() :].strip()
+    cuts = table.dropna(subset="ari_mean").to_dict("records")
+    known = ("", "No structure was found in this table.", "No cut was tried.")
+    good = rest in known or check_sentence(rest, ["cut"], lambda _: cuts)
+    return [] if good else [text]
+
+
+def check_choice(text, run):
+    """ "4 segments, by the … rule. <certainty> <what the rules say>"."""
+    k, rules = run.manifest["k"], run.manifest["rules"]
+    by = "as asked" if run.manifest["asked"] else f"by the {run.manifest['rule']} rule"
+    head = f"{k} segment{'' if k == 1 else 's'}, {by}. "
+    told = re.search(r" (The rules disagree: .*|All \d+ rules say \d+\.)$", text)
+    if not text.startswith(head) or not told:
+        return [text]
+    wrong = check_certainty(text[len(head) : told.start()], run)
+    said = dict.fromkeys(rules)
+    for names, answer in re.findall(r"([a-z, -]+?) says? (\d+)", told[1].partition(": ")[2]):
+        said |= dict.fromkeys(re.split(r", | and ", names.removeprefix("none")), int(answer))
+    said |= {n: int(a) for n, a in re.findall(r"([a-z-]+) (\d+)", told[1].partition("; ")[2])}
+    if told[1].startswith("All"):
+        said = dict.fromkeys(rules, int(told[1].split()[-1][:-1]))
+        wrong += [told[1]] if f"All {len(rules)} rules" not in told[1] else []
+    if "none says" in told[1] and f"none says {k};" not in told[1]:
+        wrong.append(told[1])
+    return wrong + [told[1]] * any(said[rule] != answer for rule, answer in rules.items())
+
+
+def check_table(text, run):
+    """The statistics of the summary, line by line."""
+    _, _, *lines = text.splitlines()
+    features = run.profile[run.profile["level"].isna()]
+    wrong = []
+    for line, name in zip(lines, [*features["segment"].unique(), "Everyone"], strict=True):
+        cells = re.split(r"\s{2,}", line.strip().removeprefix(name).strip())
+        own = features[features["segment"] == name]
+        rows = (own if len(own) else features.drop_duplicates("variable")).to_dict("records")
+        size, share = rows[0]["size"], rows[0]["share"]
+        if not len(own):
+            size, share = features.drop_duplicates("cluster")["size"].sum(), 1.0
+        good = line.startswith(name) and agrees(cells[0], size) and agrees(cells[1], share)
+        for cell, row in zip(cells[2:], rows, strict=True):
+            values = [row["mean"], row["sd"]] if len(own) else [row["overall_mean"]]
+            shown = cell.split(" ± ")
+            good &= len(shown) == len(values) and all(map(agrees, shown, values))
+        wrong += [] if good else [line]
+    return wrong
+
+
+def check_limits(text, run):
+    sentence, _, rest = text.partition(" One table at one time")
+    features = run.profile[run.profile["level"].isna()]
+    rows = [
+        row | {"segments": len(run.segments), "variable": words.lower_first(row["variable"])}
+        for row in features[features["size"] == features["size"].min()].to_dict("records")
+    ]
+    good = rest == " shows who is alike, not why, nor who will move."
+    return [] if good and check_sentence(sentence, ["limits"], lambda _: rows) else [text]
+
+
+def check_summary(text, run):
+    """What in `summary.txt` does not agree with the tables."""
+    title, choice, table, *told, limits = text.rstrip("\n").split("\n\n")
+    wrong = [title] * (title != run.manifest["title"]) + check_choice(choice, run)
+    wrong += check_table(table, run) + check_limits(limits, run)
+    for block, segment in zip(told, run.segments, strict=True):
+        wrong += check_segment(block.splitlines(), run, segment)
+    return wrong
+
+
+# The report --------------------------------------------------------------------------------
+
+
+def look_up(place, run):
+    """The value of a cell by the place that the report names."""
+    name, _, rest = place.partition("?")
+    where, column = dict(parse_qsl(rest.partition("#")[0])), unquote(rest.partition("#")[2])
+    if name.endswith(".json"):
+        source = run.manifest if name == "run.json" else run.segments[int(where["id"])]
+        for step in re.split(r"\.", column):
+            source = source[step]
+        return source
+    rows = run.tables[name]
+    for key, value in where.items():
+        rows = rows[rows[key].astype(str) == value]
+    assert len(rows) == 1, place
+    return rows[column].iloc[0]
+
+
+def list_texts(run):
+    """Texts that are data, not figures: names, labels, units, dates, places."""
+    profile, manifest = run.profile, run.manifest
+    texts = {
+        *profile["segment"],
+        *profile["variable"],
+        *profile["unit"],
+        *profile["level"].dropna(),
+    }
+    texts |= {manifest["title"], manifest["run_id"], manifest["owner"], *manifest["warnings"]}
+    texts |= {manifest["input"]["path"], manifest["input"]["sha256"], "SHA-256"}
+    days = [day for day in (manifest["as_of"], manifest["started"][:10]) if day]
+    dates = [f"{date.fromisoformat(day).day} {date.fromisoformat(day):%B %Y}" for day in days]
+    return texts | {*dates, f"Customer segments, report of {dates[-1]}"}
+
+
+def check_told(text, run):
+    """A sentence of the report: about the map, a segment's rule, the verdict or the limits."""
+    features = run.profile[run.profile["level"].isna()]
+    ends = []
+    for _, rows in features.groupby("variable", sort=False):
+        named = rows.set_index("segment")["mean"]
+        ends.append(dict(rows.iloc[0]) | {"highest": named.idxmax(), "lowest": named.idxmin()})
+    axes = re.split(r"(?<=segments\.) ", text)
+    rules = [row for s in run.segments for row in run.rows("rule", s)]
+    good = (
+        not NUMBER.search(text)
+        or check_sentence(text, ["rule"], lambda _: rules)
+        or all(check_sentence(axis, ["axis"], lambda _: ends) for axis in axes)
+        or not check_limits(text, run)
+        or not check_certainty(text, run)
+    )
+    return [] if good else [text]
+
+
+def check_report(soup, run):
+    """What in the report's page does not agree with the tables."""
+    alts = [wrong for image in soup.find_all("img") for wrong in check_told(image["alt"], run)]
+    return alts + [wrong for node in list_nodes(soup) for wrong in check_node(node, run)]
+
+
+def check_node(node, run):
+    """What in one text of the page does not agree: a figure, (part of) a sentence, or data."""
+    figure, sentence = node.find_parent("data"), node.find_parent(class_="sentence")
+    text = " ".join(node.split())
+    if figure is not None:
+        value = look_up(figure["data-cell"], run)
+        good = agrees(text, value) and value == type(value)(figure["value"])
+        return [] if good else [text]
+    if sentence is not None:
+        return check_told(" ".join(sentence.get_text().split()), run)
+    return [] if text in list_texts(run) else [text]
+
+
+def parse(page):
+    return BeautifulSoup(page, "html.parser")
+
+
+def list_mutations(text):
+    """The text again and again, one figure's last digit changed each time."""
+    for found in NUMBER.finditer(text):
+        last = max(i for i in range(found.start(), found.end()) if text[i].isdigit())
+        changed = str((int(text[last]) + 1) % 10)
+        yield found[0], text[:last] + changed + text[last + 1 :]
+
+
+def list_nodes(soup):
+    """The texts of the page that hold a figure."""
+    return [node for node in soup.body.find_all(string=NUMBER) if isinstance(node, NavigableString)]

@@ -1,0 +1,44 @@
+"""The notebooks' own code played in this process: a run's files in seconds, without kernels."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import nbformat
+
+from segmentation import briefing, customers, explorer, pipeline, runs
+
+STEPS = ("02_preprocessing", "03_k_selection", "04_modeling", "05_profiling")
+
+
+def play_run(folder: Path, card: Path, **parameters) -> Path:
+    """Play the notebooks from 02 on and write the report and the explorer; the run's folder."""
+    mpl.use("Agg")
+    values = pipeline.Parameters(card=str(card), **parameters)
+    checked, used = pipeline._check_input(values)
+    manifest = pipeline._begin_manifest(values, checked, folder.name) | used
+    run = runs.start_run(folder.parent, folder.name)
+    for step in STEPS:
+        play_notebook(pipeline.NOTEBOOKS / f"{step}.ipynb", run, values)
+        manifest["warnings"] += run.read_proof(step)["warnings"]
+    pipeline._take_choice(manifest, run)
+    runs.write_manifest(run, manifest)
+    briefing.write_report(run.folder, manifest)
+    explorer.write_explorer(run.folder, manifest)
+    return runs._move(run, folder).folder
+
+
+def play_notebook(path: Path, run: runs.Run, values: pipeline.Parameters) -> None:
+    """Execute the code cells in order, the parameters' cell replaced."""
+    names = {"run_dir": str(run.folder), **values.model_dump(mode="json")}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.tags:
+            exec(compile(cell.source, path.name, "exec"), names)
+
+
+def read_manifest(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text("utf-8"))
+
+
+def read_card(folder: Path) -> customers.Card:
+    return customers.read_card(read_manifest(folder)["parameters"]["card"])

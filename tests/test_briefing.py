@@ -1,0 +1,153 @@
+"""The stakeholders' report: its numbers are the tables', it is inert, and it keeps secrets."""
+
+import re
+from itertools import pairwise
+
+import agreement
+import numpy as np
+import pandas as pd
+import pytest
+from agreement import NavigableString, Run, parse
+
+from segmentation import briefing
+
+CUTS = [1, 3, 4, 5, 6]
+SAMPLES = {"hotel": {}, "telecom": {"k": 9, "k_max": 3}, "long": {}, "noise": {}}
+
+
+@pytest.fixture(params=[*CUTS, *SAMPLES])
+def run(request, play_once, sample_cards):
+    """The bundled table at five K, and four tables with cards of their own."""
+    name = request.param
+    if name in SAMPLES:
+        return Run(play_once(name, sample_cards[name], **SAMPLES[name]))
+    return Run(play_once(f"mall {name}", k=name))
+
+
+def read_report(run):
+    return (run.folder / "reports/report.html").read_text("utf-8")
+
+
+def test_every_number_is_the_tables(run):
+    summary = (run.folder / "summary.txt").read_text("utf-8")
+    assert agreement.check_summary(summary, run) == []
+    assert agreement.check_report(parse(read_report(run)), run) == []
+
+
+def test_any_altered_number_of_the_summary_is_noticed(run):
+    summary = (run.folder / "summary.txt").read_text("utf-8")
+    changed = list(agreement.list_mutations(summary))
+    assert len(changed) > 20
+    shown = changed if len(changed) < 300 else changed[::10]
+    assert [figure for figure, text in shown if not agreement.check_summary(text, run)] == []
+
+
+def test_any_altered_number_of_the_report_is_noticed(run):
+    soup, missed, tried = parse(read_report(run)), [], 0
+    nodes = agreement.list_nodes(soup)
+    for node in nodes if len(nodes) < 300 else nodes[::10]:
+        for figure, text in agreement.list_mutations(str(node)):
+            changed = NavigableString(text)
+            node.replace_with(changed)
+            missed += [] if agreement.check_node(changed, run) else [figure]
+            changed.replace_with(node)
+            tried += 1
+    assert missed == []
+    assert tried > 20
+
+
+def test_the_page_is_one_small_inert_file_that_reads_without_pictures(run):
+    page = read_report(run)
+    soup = parse(page)
+    assert len(page.encode()) < 3_000_000
+    assert soup.find_all(["script", "iframe", "object", "form", "link"]) == []
+    assert soup.find_all("a") == []
+    assert len(soup.find_all("h1")) == len(soup.find_all("main")) == 1
+    assert soup.html["lang"] == "en"
+    for image in soup.find_all("img"):
+        assert image["src"].startswith("data:image/png;base64,")
+        assert len(image["alt"]) > 20
+    levels = [int(tag.name[1]) for tag in soup.find_all(re.compile("^h[1-6]$"))]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_each_segment_has_a_card_with_an_action(run):
+    cards = parse(read_report(run)).find_all("article")
+    listed = sorted(run.segments, key=lambda segment: -segment["size"])
+    assert [card.h2.get_text(strip=True) for card in cards] == [s["name"] for s in listed]
+    for card, segment in zip(cards, listed, strict=True):
+        text = card.get_text(" ", strip=True)
+        assert segment["actions"][0] in text
+        assert 2 <= len(card.find_all("dt")) <= 3
+        assert bool(card.find_all(class_="everyone")) == (len(listed) > 1)
+
+
+def test_the_page_says_how_sure(run):
+    headings = parse(read_report(run)).find(class_="verdict").get_text(strip=True)
+    verdict = run.manifest["verdict"]
+    expected = {"natural": "Natural groups", "none": "No groups", "reproducible": "Reproducible"}
+    constructive = "One segment, as asked" if run.manifest["k"] == 1 else "A cut made for use"
+    assert headings.startswith(expected.get(verdict, constructive))
+
+
+def test_at_three_the_young_poor_segment_is_no_low_spender(play_once):
+    run = Run(play_once("mall 3", k=3))
+    (segment,) = [s for s in run.segments if s["centre"]["Age"] < 30]
+    assert segment["centre"]["Spending Score (1-100)"] > 50.2
+    assert "low spend" not in " ".join([segment["name"], *segment["sentences"]]).casefold()
+    page = parse(read_report(run))
+    young = next(c for c in page.find_all("article") if "Younger" in c.h2.get_text())
+    told = re.sub(r"\s+", " ", young.get_text(" ")).casefold()
+    assert "low annual income" in told
+    assert not re.search(r"low spend|spending score is (very )?low|low cost", told)
+
+
+@pytest.fixture
+def small(write_card, play_once):
+    """Sixty customers and three far away from them, cut into three."""
+    rng = np.random.default_rng(3)
+    near = np.vstack([rng.normal(0, 1, (30, 2)), rng.normal(8, 1, (30, 2))])
+    far = rng.normal((77.3, -66.6), 0.1, (3, 2))
+    frame = pd.DataFrame(np.vstack([near, far]).round(3), columns=["a", "b"])
+    frame.insert(0, "id", [f"secret{i}" for i in range(63)])
+    frame["kind"] = ["x"] * 58 + ["rare"] * 2 + ["y"] * 3
+    card = write_card(frame.to_csv(index=False), descriptors={"kind": {}})
+    return Run(play_once("small", card, k=3))
+
+
+def test_groups_under_five_are_withheld(small):
+    (tiny,) = [segment for segment in small.segments if segment["size"] == 3]
+    page = read_report(small)
+    text = parse(page).get_text(" ")
+    assert tiny["name"] in text
+    assert "figures are withheld" in text
+    for figure in tiny["profile"].values():
+        assert f"{figure['mean']:.1f}" not in text
+        assert f"{figure['mean']:.0f}" not in text
+    assert "withheld" in parse(page).find("caption", string="kind").parent.get_text()
+    assert "secret" not in page
+    assert any("fewer than 5" in warning for warning in small.manifest["warnings"])
+    assert any("fewer than 5 customers" in told for told in tiny["sentences"])
+    assert not re.search(r"7[67]\.\d", " ".join(tiny["sentences"]))
+
+
+def test_no_customer_is_named(run):
+    table = pd.read_csv(run.folder / "tables/clustered_data.csv", dtype=str)
+    page = read_report(run)
+    ids = table.iloc[:, 0]
+    assert not [each for each in ids if len(each) > 4 and each in page]
+
+
+def test_a_run_that_was_not_published_says_so(play_once):
+    run = Run(play_once("mall 4", k=4))
+    page = briefing.render_report(run.folder, run.manifest | {"status": "failed"})
+    assert "Not published" in parse(page).find(role="alert").get_text()
+
+
+def test_owner_date_and_a_name_without_a_segment_are_told(play_once, sample_cards):
+    run = Run(play_once("long", sample_cards["long"]))
+    text = re.sub(r"\s+", " ", parse(read_report(run)).get_text(" "))
+    assert "30 September 2026" in text
+    assert "The board's working group on members" in text
+    assert "The card names “Nobody is like this”, but no segment is like that." in text
+    assert "Offer them delivery to the village hall on market days." in text

@@ -63,6 +63,7 @@ def run_series(
     try:
         for notebook in list_notebooks():
             record = _run_notebook(notebook, run, parameters, quiet=quiet)
+            manifest["warnings"] += record.pop("warnings")
             manifest["notebooks"].append(record)
         return _publish(run, manifest, output_dir)
     except BaseException as error:
@@ -99,6 +100,8 @@ def _begin_manifest(parameters: Parameters, card: customers.Card, run_id: str) -
         "rule": parameters.rule,
         "rules": {},
         "verdict": None,
+        "as_of": card.as_of.isoformat() if card.as_of else None,
+        "owner": card.owner or None,
         "parameters": parameters.model_dump(mode="json"),
         "input": {},
         **runs.describe_environment(),
@@ -125,6 +128,7 @@ def _run_notebook(
         "status": "completed",
         "seconds": seconds,
         "answer": proof["answer"],
+        "warnings": proof["warnings"],
     }
 
 
@@ -164,15 +168,22 @@ def _relative(path: Path) -> str:
 
 
 def _publish(run: runs.Run, manifest: dict[str, Any], output_dir: Path) -> Path:
-    from segmentation import reports
+    from segmentation import briefing, explorer, reports
 
+    _take_choice(manifest, run)
+    report = briefing.write_report(run.folder, manifest)
+    explorer.write_explorer(run.folder, manifest)
+    reports.write_pages(run.folder, manifest)
+    runs.seal(run, manifest)
+    published = runs.publish(run, output_dir)
+    return published.folder / report.relative_to(run.folder)
+
+
+def _take_choice(manifest: dict[str, Any], run: runs.Run) -> None:
+    """Enter what the finished notebooks chose."""
     chosen: selection.Selection = run.read_json("selection.json")
     manifest |= {key: chosen[key] for key in ("k", "asked", "rule", "rules", "verdict")}
     manifest["status"] = "published"
-    index = reports.write_pages(run.folder, manifest)
-    runs.seal(run, manifest)
-    published = runs.publish(run, output_dir)
-    return published.folder / index.relative_to(run.folder)
 
 
 def _set_aside(

@@ -1,0 +1,304 @@
+"""The explorer: what its page holds, and what it does in a browser with no network."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from browsing import CONTRASTS, find_violations, watch
+from bs4 import BeautifulSoup
+from PIL import Image, ImageColor, PngImagePlugin
+from playwright.sync_api import Browser, Page
+from sample_run import make_manifest
+
+from segmentation.explorer import write_explorer
+from segmentation.palette import PALETTE
+from segmentation.runs import Run
+
+NAMES = (
+    "</script><script>alert(1)</script>",
+    "<a href='javascript:alert(1)'>click</a><br>%{text} $x^2$ &lt;b&gt;",
+    "<img src=x onerror=alert(1)> \u202eright to left\u202c 👩‍👩‍👧 שלום",
+    "Secret four",
+)
+LABELS = (
+    "<b>Age</b> %{x} $a$ &amp; <!-- ",
+    "=1+1 </script><script>alert(2)</script>\u2028\u2029",
+    "<i>A label of sixty characters</i> with <br> and <sub>more</sub>",
+)
+UNITS = ("years", "<u>k$</u>", "")
+POLICY = (
+    r"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    r"script-src 'sha256-([\w+/=]{44})' 'sha256-([\w+/=]{44})'; base-uri 'none'; form-action 'none'"
+)
+FINDING = "Two groups apart & a third <between> them."
+
+
+def make_customers(sizes: tuple[int, ...], features: int = 3) -> pd.DataFrame:
+    """Customers in round groups, far apart on the first and the last feature, with ids."""
+    rng = np.random.default_rng(1)
+    cluster = np.repeat(np.arange(len(sizes)), sizes)
+    table = pd.DataFrame({"id": [f"ID-{i:06d}" for i in range(len(cluster))]})
+    for i, label in enumerate(LABELS[:features]):
+        apart = 0 if i == 1 else 40 * np.cos(cluster + i)
+        table[label] = (rng.normal(50, 4, len(cluster)) + apart).round(1)
+    return table.assign(cluster=pd.array(cluster, dtype="Int64"), confidence=0.5, status="ok")
+
+
+def make_run(folder: Path, customers: pd.DataFrame) -> Path:
+    """A run's folder with what the explorer reads, and its page."""
+    for name in ("artifacts", "figures", "reports"):
+        (folder / name).mkdir()
+    run, labels = Run(folder), [name for name in customers if name in LABELS]
+    run.save_table(customers, "clustered_data.csv")
+    sizes = customers["cluster"].value_counts().sort_index()
+    segments = [
+        {"id": i, "name": NAMES[i], "size": size, "colour": PALETTE[i]}
+        for i, size in enumerate(sizes.tolist())
+    ]
+    run.save_json(segments, "segments.json")
+    features = [
+        {"column": label, "label": label, "unit": unit}
+        for label, unit in zip(labels, UNITS, strict=False)
+    ]
+    (folder / "artifacts/segmenter.json").write_text(json.dumps({"features": features}))
+    words = PngImagePlugin.PngInfo()
+    words.add_itxt("Description", FINDING)
+    picture = folder / "figures/segments_map.png"
+    Image.new("RGB", (40, 30), "white").save(picture, pnginfo=words)
+    write_explorer(folder, make_manifest() | {"title": NAMES[0]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run whose every text wants to be more than text."""
+    customers = make_customers((30, 20, 10, 4))
+    customers.loc[0, ["cluster", "status"]] = [pd.NA, "dropped"]
+    customers.loc[1, LABELS[0]] = np.nan
+    return make_run(tmp_path_factory.mktemp("hostile"), customers) / "reports/explore.html"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run with two features and 8,000 customers."""
+    customers = make_customers((6_000, 2_000), features=2)
+    return make_run(tmp_path_factory.mktemp("large"), customers) / "reports/explore.html"
+
+
+def read(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def read_data(page: BeautifulSoup) -> dict:
+    return json.loads(page.find(id="customers").string)
+
+
+# What the page holds -----------------------------------------------------------------------
+
+
+def test_only_the_two_scripts_of_the_policy_can_run(hostile: Path) -> None:
+    page = read(hostile)
+    policy = page.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
+    data, *scripts = page.find_all("script")
+    assert data["type"] == "application/json"
+    assert all(script.attrs == {} for script in scripts)
+    hashes = [hashlib.sha256(script.string.encode()).digest() for script in scripts]
+    named = re.fullmatch(POLICY, policy)
+    assert named
+    assert [base64.b64encode(digest).decode() for digest in hashes] == list(named.groups())
+
+
+def test_texts_stay_texts_and_nothing_leads_elsewhere(hostile: Path) -> None:
+    page = read(hostile)
+    assert [segment["name"] for segment in read_data(page)["segments"]] == list(NAMES[:3])
+    assert [axis["label"] for axis in read_data(page)["axes"]] == list(LABELS)
+    assert page.h1
+    assert [name.string for name in page.find_all("bdi")] == list(NAMES[:3])
+    assert page.find("img", id=None)["alt"] == FINDING
+    tags = page.find_all(True)
+    assert not [tag for tag in tags if any(name.startswith("on") for name in tag.attrs)]
+    addresses = [tag.get("src") or tag.get("href") for tag in tags]
+    assert {re.sub(",.*", "", address) for address in addresses if address} == {
+        "data:image/png;base64", "index.html", "explore.html"
+    }  # fmt: skip
+
+
+def test_it_shows_neither_ids_nor_the_order_of_the_table_nor_small_segments(hostile: Path) -> None:
+    page, text = read(hostile), hostile.read_text(encoding="utf-8")
+    table = Run(hostile.parents[1]).read_table("clustered_data.csv")
+    first = read_data(page)["segments"][1]["rows"]
+    own = table.loc[table["cluster"] == 1, list(LABELS)].to_numpy().tolist()
+    assert "ID-0" not in text
+    assert sorted(first) == sorted(own)
+    assert first != own
+    assert NAMES[3] not in text
+    opening = page.find(class_="opening").get_text(" ", strip=True)
+    assert "59 of 63 customers, each a point." in opening
+    assert "1 segment with fewer than 5 customers is not shown." in " ".join(opening.split())
+
+
+def test_a_large_table_is_sampled_in_proportion_and_each_time_the_same(large: Path) -> None:
+    page = read(large)
+    assert "5,000 of 8,000 customers, drawn at random" in page.find(class_="answer").string
+    rows = [len(segment["rows"]) for segment in read_data(page)["segments"]]
+    assert sum(rows) == 5_000
+    assert rows[0] == pytest.approx(3_750, abs=80)
+    before = large.read_bytes()
+    write_explorer(large.parents[1], make_manifest() | {"title": NAMES[0]})
+    assert large.read_bytes() == before
+
+
+def test_it_starts_where_the_segments_differ_most(hostile: Path, large: Path) -> None:
+    def find_start(path: Path) -> list[str]:
+        return [option["value"] for option in read(path).find_all("option", selected=True)]
+
+    assert find_start(hostile) == ["0", "2", "1"]
+    assert find_start(large) == ["0", "1", "2"]
+    assert read_data(read(large))["axes"][2] == {"label": "Confidence", "unit": ""}
+
+
+# What it does in a browser -----------------------------------------------------------------
+
+
+Look = Callable[..., tuple[Page, list[str]]]
+
+
+@pytest.fixture
+def look(browser: Browser) -> Iterator[Look]:
+    """Open a page in an offline window: the page, and what it does but should not."""
+    windows = []
+
+    def open_page(path: Path, width: int = 1280, **options: Any) -> tuple[Page, list[str]]:
+        scheme = options.pop("color_scheme", "light")
+        page, noticed = watch(browser, width, scheme, **options)
+        windows.append(page.context)
+        page.goto(path.as_uri())
+        return page, noticed
+
+    yield open_page
+    for window in windows:
+        window.close()
+
+
+def wait_for(page: Page, find: Callable[[], Any]) -> Any:
+    """What `find` finds, once it finds something."""
+    for _ in range(100):
+        if found := find():
+            return found
+        page.wait_for_timeout(50)
+    raise TimeoutError("nothing was found")
+
+
+def find_colour(page: Page, colour: str) -> list[list[int]]:
+    """The places (x, y) in the window where the drawing has this colour."""
+    plot = page.locator("#plot")
+    pixels = np.asarray(Image.open(BytesIO(plot.screenshot())).convert("RGB")).astype(int)
+    box = plot.bounding_box()
+    assert box
+    near = np.abs(pixels - ImageColor.getrgb(colour)).max(axis=2) < 8
+    return [[int(x + box["x"]), int(y + box["y"])] for y, x in np.argwhere(near)]
+
+
+def count_points(page: Page) -> list[int]:
+    """Points drawn in two dimensions, segment by segment."""
+    groups = "groups => groups.map(group => group.querySelectorAll('path').length)"
+    return page.locator("#plot .scatterlayer .points").evaluate_all(groups)
+
+
+def find_surprises(noticed: list[str], path: Path) -> list[str]:
+    """What a page did but should not have; what a graphics driver says is not the page's."""
+    expected = (f"request {path.as_uri()}", "request data:image/png", "console [.WebGL-")
+    return [notice for notice in noticed if not notice.startswith(expected)]
+
+
+def test_points_are_drawn_and_segments_hidden_in_both_views(look: Look, hostile: Path) -> None:
+    page, noticed = look(hostile)
+    page.locator("#picture").wait_for(state="hidden")
+    assert count_points(page) == [28, 20, 10]
+    assert page.locator("#told").inner_text() == (
+        "Showing 58 customers; 1 customer without a value on an axis left out."
+    )
+    boxes = page.get_by_role("checkbox")
+    boxes.nth(1).uncheck()
+    assert sum(count_points(page)) == 38
+    page.get_by_role("button", name="3-D").click()
+    wait_for(page, lambda: find_colour(page, PALETTE[0]))
+    assert find_colour(page, PALETTE[2])
+    assert not find_colour(page, PALETTE[1])
+    boxes.nth(1).check()
+    wait_for(page, lambda: find_colour(page, PALETTE[1]))
+    for i in range(3):
+        boxes.nth(i).uncheck()
+    wait_for(page, lambda: not any(find_colour(page, colour) for colour in PALETTE[:3]))
+    boxes.nth(2).check()
+    wait_for(page, lambda: find_colour(page, PALETTE[2]))
+    page.get_by_role("button", name="2-D").click()
+    wait_for(page, lambda: sum(count_points(page)) == 10)
+    assert find_surprises(noticed, hostile) == []
+
+
+def test_texts_of_the_data_are_shown_as_they_are(look: Look, hostile: Path) -> None:
+    page, noticed = look(hostile)
+    label = page.locator("#label")
+    page.locator("#picture").wait_for(state="hidden")
+    assert page.locator("#plot .xtitle").text_content() == f"{LABELS[0]} (years)"
+    assert page.locator("#plot .ytitle").text_content() == f"{LABELS[2][:43]}…"
+    row = read_data(read(hostile))["segments"][1]["rows"][0]
+    figures = [f"{value:g} {unit}".strip() for value, unit in zip(row, UNITS, strict=True)]
+    point = page.locator("#plot .points").nth(1).locator("path").first.bounding_box()
+    assert point
+    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    label.wait_for()
+    assert label.locator("p").text_content() == NAMES[1]
+    assert label.locator("dt").all_text_contents() == list(LABELS)
+    assert label.locator("dd").all_text_contents() == figures
+    page.get_by_role("button", name="3-D").click()
+    assert label.is_hidden()
+    places = wait_for(page, lambda: find_colour(page, PALETTE[2]))
+    page.mouse.move(*places[len(places) // 2])
+    label.wait_for()
+    assert label.locator("p").text_content() == NAMES[2]
+    assert find_surprises(noticed, hostile) == []
+
+
+def test_an_axis_that_is_taken_changes_places(look: Look, hostile: Path) -> None:
+    page, _ = look(hostile)
+    page.get_by_label("Horizontal axis").select_option("2")
+    assert page.get_by_label("Vertical axis").input_value() == "0"
+    assert page.locator("#plot .ytitle").text_content() == f"{LABELS[0]} (years)"
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_without_scripts_the_picture_stands_in(
+    look: Look, hostile: Path, tmp_path: Path, blocked: bool
+) -> None:
+    path = tmp_path / "explore.html"
+    text = hostile.read_text(encoding="utf-8")
+    path.write_text(text.replace("sha256-", "sha384-") if blocked else text, encoding="utf-8")
+    page, noticed = look(path, java_script_enabled=blocked)
+    page.wait_for_load_state()
+    assert page.get_by_role("img", name=FINDING).is_visible()
+    assert page.get_by_text("The interactive view needs scripts.").is_visible()
+    assert page.locator("#explorer").is_hidden()
+    assert "dialog" not in noticed
+
+
+@pytest.mark.parametrize(
+    ("view", "width", "scheme"),
+    [("3-D", 1280, "light"), ("3-D", 390, "dark"), ("2-D", 390, "dark")],
+)
+def test_everyone_can_use_it(look: Look, hostile: Path, view: str, width: int, scheme: str) -> None:
+    page, _ = look(hostile, width, color_scheme=scheme)
+    page.locator("#picture").wait_for(state="hidden")
+    page.get_by_role("button", name=view).click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CONTRASTS) == []
+    assert find_violations(page) == []

@@ -1,0 +1,120 @@
+"""A table that means harm goes through the whole series: every page and every CSV stays inert."""
+
+import base64
+import csv
+import hashlib
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from agreement import Run, check_report, parse
+from browsing import watch
+from bs4 import BeautifulSoup
+
+from segmentation.customers import clean_text
+
+SCRIPT = "</script><script>alert('pwned')</script>"
+COLUMNS = {
+    "=cmd|' /C calc'!A0": {"label": f"Spend {SCRIPT} <img src=x onerror=alert(1)>", "unit": "$"},
+    "<b onmouseover=alert(2)>": {"label": "[Age](javascript:alert(3)) $x_1$ `a|b`", "unit": "%{y}"},
+    "@SUM(1)": {"label": "عمر العميل 💸 {mean} \\frac{1}{2} ‮ abc " + "long " * 6, "unit": "</td>"},
+}
+LEVELS = [SCRIPT, '=HYPERLINK("https://evil.example")', "![x](https://evil.example/p.png)", "-2+3"]
+FORMULA = re.compile(r"[=+\-@\t\r](?![\d.,e+-]*$)")
+
+
+@pytest.fixture(scope="module")
+def hostile(shared_folder, run_once):
+    """The published run of the hostile table."""
+    rng = np.random.default_rng(5)
+    values = np.vstack([rng.normal(centre, 1, (40, 3)) for centre in (0, 6, 12)]).round(2)
+    frame = pd.DataFrame(values, columns=list(COLUMNS))
+    frame.insert(0, "+id", [f"=1+{i}<script>id{i}</script>" for i in range(120)])
+    frame["<i>kind"] = rng.choice(LEVELS, 120)
+    frame["e-mail"] = [f"person{i}@mail.example" for i in range(120)]
+    folder = shared_folder / "hostile"
+    folder.mkdir(exist_ok=True)
+    frame.to_csv(folder / "hostile.csv", index=False)
+    card = {
+        "title": f"{SCRIPT} & [x](javascript:alert(4)) $a_b$ {{{{ 7 * 7 }}}}",
+        "table": "hostile.csv",
+        "id": "+id",
+        "owner": f"{SCRIPT} <a href=https://evil.example>owner</a>",
+        "features": COLUMNS,
+        "descriptors": {"<i>kind": {"label": f"Kind {SCRIPT}"}},
+        "segments": [
+            {
+                "name": f"=EVIL() {SCRIPT}",
+                "when": {clean_text(COLUMNS["@SUM(1)"]["label"]): "high"},
+                "action": f"Click [here](https://evil.example) {SCRIPT}",
+            }
+        ],
+    }
+    path = folder / "hostile.yaml"
+    path.write_text(yaml.safe_dump(card, allow_unicode=True), encoding="utf-8")
+    return run_once("hostile", path, "--resamples", 20, "--k", 3, "--k-max", 4)
+
+
+def list_pages(run):
+    return sorted((run / "reports").glob("*.html"))
+
+
+def test_no_page_holds_anything_that_could_run_or_load(hostile):
+    for path in list_pages(hostile):
+        soup = BeautifulSoup(path.read_text("utf-8"), "html.parser")
+        policy = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
+        for script in soup.find_all("script"):
+            if script.get("type") == "application/json":
+                continue
+            digest = base64.b64encode(hashlib.sha256(script.string.encode()).digest()).decode()
+            assert f"'sha256-{digest}'" in policy
+            assert path.name == "explore.html"
+        for tag in soup.find_all(True):
+            assert not [name for name in tag.attrs if name.startswith("on")]
+            assert not re.match(r"\s*(javascript|https?|//)", str(tag.get("href", "")))
+            assert re.match(r"data:image/|$", str(tag.get("src", "")))
+
+
+def test_nobody_s_id_or_address_is_in_the_shared_pages(hostile):
+    for name in ("report.html", "explore.html", "index.html"):
+        page = (hostile / "reports" / name).read_text("utf-8")
+        assert "id7<" not in page
+        assert "id7&lt;" not in page
+    for path in list_pages(hostile):
+        assert "person7@mail" not in path.read_text("utf-8")
+
+
+def test_no_csv_holds_a_formula(hostile):
+    paths = sorted(hostile.rglob("*.csv"))
+    assert len(paths) >= 6
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert [cell for cell in cells if FORMULA.match(cell)] == [], path.name
+
+
+def test_the_figures_still_agree_and_the_texts_are_shown_as_they_are(hostile):
+    run = Run(hostile)
+    soup = parse((hostile / "reports/report.html").read_text("utf-8"))
+    assert check_report(soup, run) == []
+    text = soup.get_text(" ")
+    assert f"=EVIL() {SCRIPT}" in text
+    assert LEVELS[1] in text
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_no_text_turns_the_direction_of_ours(hostile):
+    for path in [*list_pages(hostile), hostile / "summary.txt", hostile / "segments.json"]:
+        assert not re.search("[\u202a-\u202e\u2066-\u2069]", path.read_text("utf-8")), path.name
+
+
+def test_nothing_happens_in_a_browser(hostile, browser):
+    for path in list_pages(hostile):
+        page, noticed = watch(browser, 1280, "light")
+        page.goto(path.as_uri())
+        page.wait_for_load_state("networkidle")
+        kept = [n for n in noticed if path.as_uri() not in n and "request data:image/" not in n]
+        assert kept == []
+        page.context.close()

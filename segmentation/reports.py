@@ -532,6 +532,8 @@ def _finish(page: str) -> str:
     if main is None:
         raise ValueError("the page has no main part")
     make_inert(main)
+    for code in main.find_all("pre"):  # it scrolls, so a keyboard has to reach it
+        code.attrs.setdefault("tabindex", "0")
     for table in main.find_all("table"):
         _align_numbers(table)
         box = {"class": "scroll", "role": "region", "aria-label": "Table", "tabindex": "0"}

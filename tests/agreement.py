@@ -37,10 +37,8 @@ def compile_template(template):
 
 def read_table(path):
     """A CSV without the apostrophes that keep spreadsheets from running its texts."""
-    table = pd.read_csv(path)
-    for column in table.select_dtypes(["object", "string"]):
-        table[column] = table[column].str.replace(r"^'(?='*[=+\-@\t\r])", "", regex=True)
-    return table
+    armed = re.compile(r"^'(?='*[=+\-@\t\r])")
+    return pd.read_csv(path).map(lambda v: armed.sub("", v) if isinstance(v, str) else v)
 
 
 class Run:
@@ -51,7 +49,7 @@ class Run:
         self.manifest = self.read("run.json")
         self.segments = self.read("segments.json")
         self.selection = self.read("tables/selection.json")
-        self.tables = {p.name: pd.read_csv(p) for p in (folder / "tables").glob("*.csv")}
+        self.tables = {path.name: read_table(path) for path in (folder / "tables").glob("*.csv")}
         self.profile = (
             self.tables["segment_profiles.csv"].astype({"unit": object}).fillna({"unit": ""})
         )

@@ -41,7 +41,7 @@ format: $(READY)  ## format the code and strip the notebooks' outputs
 
 lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
-	  --python-version 3.11 --extra dev --custom-compile-command "make lock" \
+	  --python-version 3.11 --extra tables --extra dev --custom-compile-command "make lock" \
 	  pyproject.toml -o requirements.lock
 
 clean:  ## remove the environment and the tools' caches (runs are kept)

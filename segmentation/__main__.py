@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from difflib import get_close_matches
@@ -37,13 +38,16 @@ def build_parser(prog: str = "segmentation") -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     run = commands.add_parser("run", help="run the series on a table", allow_abbrev=False)
     add_run_options(run)
+    card = commands.add_parser("card", help="draft a card for a table", allow_abbrev=False)
+    card.add_argument("table", type=Path, help="CSV, Parquet or Excel file")
+    card.add_argument("-o", type=Path, metavar="CARD", help="where it goes (default: beside)")
     return parser
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of the main job."""
     add = parser.add_argument
-    add("card", nargs="?", metavar="CARD", help="dataset card (default: the bundled table's)")
+    add("card", nargs="?", metavar="CARD_OR_TABLE", help="dataset card, or a table without one")
     add("--k", default="auto", metavar="auto|N", help="number of segments (default: auto)")
     add("--rule", help="who decides under auto: calibrated (default), silhouette, elbow, gap, "
         "prediction-strength or stability")  # fmt: skip
@@ -60,7 +64,29 @@ def main(arguments: list[str] | None = None, *, prog: str = "segmentation") -> i
     """Run the command and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     options = build_parser(prog).parse_args(words)
-    return run(options)
+    return draft(options) if options.command == "card" else run(options)
+
+
+def draft(options: argparse.Namespace) -> int:
+    """Draft a card for a table and write it beside; 0 written, 2 refused."""
+    try:
+        from segmentation import drafts
+
+        source = options.table.resolve()
+        target = options.o or source.with_suffix(".yaml")
+        if target.exists():
+            raise InputError(f"{target} is there already; name another by -o.")
+        card, reasons = drafts.draft_card(source)
+        table = os.path.relpath(source, target.resolve().parent)
+        text = drafts.write_card(card.model_copy(update={"table": table}), reasons)
+        target.write_text(text, encoding="utf-8")
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    for column, role, reason in reasons.itertuples(index=False):
+        print(f"{column}: {role} ({reason})")
+    print(target)
+    return 0
 
 
 def run_main_job(arguments: list[str] | None = None) -> int:
@@ -103,7 +129,7 @@ def _validate(options: argparse.Namespace) -> Any:
     """The parameters, or a refusal that names the option and the mend."""
     from pydantic import ValidationError
 
-    from segmentation.customers import explain_error
+    from segmentation.cards import explain_error
     from segmentation.pipeline import Parameters
 
     names = ("rule", "k_max", "features", "resamples", "seed")

@@ -40,6 +40,7 @@ class Tables:
         self.frames = {
             "run.json": pd.json_normalize(manifest),
             "segments.json": pd.json_normalize(run.read_json("segments.json")),
+            "run.json/quality": pd.DataFrame(manifest.get("quality", [])).rename_axis("number"),
         }
         profile = run.read_table("segment_profiles.csv", text=TEXTS).fillna({"unit": ""})
         descriptors = profile.dropna(subset="level")["variable"].unique()
@@ -54,7 +55,7 @@ class Tables:
         """The rows of a table that hold these values."""
         frame = self.frames[name]
         for column, value in where.items():
-            frame = frame[frame[column] == value]
+            frame = frame[frame[column] == value] if column in frame else frame.loc[[value]]
         return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
     def cell(self, name: str, column: str, *, unit: bool = True, **where: Any) -> Markup:

@@ -2,241 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
-import unicodedata
-from collections import Counter
-from datetime import date
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
+
+from segmentation import ROOT, InputError
+from segmentation.cards import (
+    ROW,
+    Card,
+    Descriptor,
+    Feature,
+    clean_text,
+    keep_features,
+    load_card,
+    suggest,
 )
+from segmentation.drafts import draft_card
+from segmentation.tables import MISSING, Notes, find_decimal, find_key, parse_numbers, read_text
 
-from segmentation import ROOT, InputError, words
+FEWEST_ROWS, MANY_LEVELS = 10, 20
+SPARSE, EMPTY = 0.05, 0.5
+"""Shares of missing values from which a column is warned of, and refused."""
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
-LARGEST = 1e15  # beyond this, squared distances lose their last digits
-OURS = {"cluster", "segment", "distance", "second", "confidence", "status"}
-FEWEST_ROWS = 10
 ROWS_PER_FEATURE = 70
 """Rows a feature that a study should have (Dolnicar et al. 2014, J. Travel Research)."""
 
 
-TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that turn the direction of the text behind them."""
-
-
-def clean_text(text: str) -> str:
-    """One line of text as it may stand inside a sentence: composed (NFC), without turns."""
-    return " ".join(TURNS.sub("", unicodedata.normalize("NFC", text)).split())
-
-
-Line = Annotated[str, AfterValidator(clean_text)]
-Grade = Literal["very low", "low", "not low", "average", "not high", "high", "very high"]
-Kind = Literal["age", "income", "spending", "recency", "frequency", "tenure", ""]
-
-
-class Column(BaseModel):
-    """What a card says about any column."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-    label: Line = ""
-    aliases: list[str] = []
-
-
-class Feature(Column):
-    """A numeric column that the distance is computed on."""
-
-    unit: Line = ""
-    kind: Kind | None = None
-    range: tuple[float, float] = (-LARGEST, LARGEST)
-    missing: Literal["median", "refuse", "drop"] = "median"
-    outliers: Literal["keep", "clip", "drop"] = "keep"
-
-    @property
-    def title(self) -> str:
-        """The label with its unit, as an axis shows it."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-
-class Descriptor(Column):
-    """A categorical column that describes segments and stays out of the distance."""
-
-    levels: dict[str, list[str]] = {}
-
-
-class GivenSegment(BaseModel):
-    """A name for segments that are like `when`: grades by the labels of features."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-    name: Annotated[Line, Field(min_length=1)]
-    when: Annotated[dict[str, Grade], Field(min_length=1)]
-    role: Line = ""
-    action: Line = ""
-
-
-class Card(BaseModel):
-    """A dataset card: where the table is and what its columns mean."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-    title: Line
-    table: str
-    id: str
-    features: Annotated[dict[str, Feature], Field(min_length=2)]
-    descriptors: dict[str, Descriptor] = {}
-    map: tuple[str, str] | None = None
-    segments: list[GivenSegment] = []
-    owner: Line = ""
-    as_of: date | None = None
-    encoding: str = "utf-8-sig"
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    decimal: Literal[".", ","] = "."
-    path: Path = Field(default=Path(), exclude=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _label_columns(cls, values: Any) -> Any:
-        """Give every column without a label its own name as label."""
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
-        for kind in ("features", "descriptors"):
-            if isinstance(values.get(kind), dict):
-                values[kind] = {str(n): _labelled(n, c) for n, c in values[kind].items()}
-        return values
-
-    @model_validator(mode="after")
-    def _check_names(self) -> Self:
-        """Refuse columns called like ours, names that stand twice, and names for no feature."""
-        for name in {self.id, *self.features, *self.descriptors} & OURS:
-            raise ValueError(
-                f"a column {name} is written by us; give yours another name and {name!r} as alias"
-            )
-        labels = [c.label for c in (*self.features.values(), *self.descriptors.values())]
-        for kind, texts in (("label", labels), ("segment", [g.name for g in self.segments])):
-            if twice := [text for text, n in Counter(texts).items() if n > 1]:
-                raise ValueError(f"the {kind} {twice[0]!r} stands twice; give each its own")
-        known = [feature.label for feature in self.features.values()]
-        for given in self.segments:
-            if unknown := [label for label in given.when if label not in known]:
-                near = suggest(unknown[0], known)
-                raise ValueError(f"segment {given.name}: {unknown[0]} is no feature; {near}")
-        return self
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """What each feature means, by label: as the card says, else as its label tells."""
-        features = self.features.values()
-        told = {f.label: f.kind for f in features if f.kind is not None}
-        return {f.label: told.get(f.label, words.find_kind(f.label)) for f in features}
-
-    @property
-    def source(self) -> Path:
-        """The table's path, resolved against the card's folder."""
-        return self.path.parent / self.table
-
-    def label(self, column: str) -> str:
-        """The label of a feature or descriptor."""
-        return (self.features.get(column) or self.descriptors[column]).label
-
-
-def _labelled(name: str, column: Any) -> Any:
-    return column if isinstance(column, BaseModel) else {"label": str(name), **(column or {})}
-
-
 def read_card(path: str | Path, *, features: str = "") -> Card:
-    """Read a dataset card; a relative path starts at the project's folder.
+    """Read a dataset card, or draft one from a table; a relative path starts at the project's.
 
     Parameters
     ----------
-    path : path of the YAML card.
+    path : path of the card (YAML), or of a table without one.
     features : comma-separated column names or labels to keep as features; empty keeps all.
 
     Raises
     ------
     InputError
-        The card is missing, is not YAML, or says something that the schema does not know.
+        There is nothing there, or the card is refused, or no card can be drafted.
     """
     path = ROOT / path
     if not path.is_file():
-        raise InputError(f"{path}: no such card; give the path of a dataset card (YAML).")
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        raise InputError(
-            f"{path.name} is not a dataset card; describe the table in a card like "
-            "data/mall_customers.yaml and give that."
-        )
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        card = Card.model_validate(values).model_copy(update={"path": path})
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise InputError(
-            f"{path.name} is not valid YAML{line}; check indents and quotes."
-        ) from None
-    except ValidationError as error:
-        raise InputError(f"{path.name}: {explain_error(error, Card)}") from None
-    return _keep_features(card, features) if features.strip() else card
-
-
-def explain_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line a problem of a refused pydantic model, the nearest allowed name where one is off."""
-    return "\n".join(_explain(dict(problem), model) for problem in error.errors())
-
-
-def _explain(problem: dict[str, Any], model: type[BaseModel]) -> str:
-    place = [str(step) for step in problem["loc"]]
-    if problem["type"] != "extra_forbidden":
-        message = problem["msg"].removeprefix("Value error, ")
-        return f"{'.'.join(place) or 'the card'}: {message}{'' if message[-1] in '.?' else '.'}"
-    columns: dict[str, type[BaseModel]] = {
-        **{"features": Feature, "descriptors": Descriptor, "segments": GivenSegment}
-    }
-    owner = columns.get(place[0], model) if len(place) > 1 else model
-    return f"{'.'.join(place)} is not known; {suggest(place[-1], owner.model_fields)}"
-
-
-def suggest(name: str, allowed: Any) -> str:
-    """Name the nearest allowed word, or all of them where none is near."""
-    names = [word for word in map(str, allowed) if word != "path"]
-    words = {part.casefold(): word for word in names for part in (*word.split(), word)}
-    near = get_close_matches(name.casefold(), words, n=1, cutoff=0.6)
-    return f"did you mean {words[near[0]]}?" if near else f"known are {', '.join(names)}."
-
-
-def _keep_features(card: Card, wanted: str) -> Card:
-    by_name = {name.casefold(): name for name in card.features}
-    by_label = {feature.label.casefold(): name for name, feature in card.features.items()}
-    known = by_label | by_name
-    names = [word.strip() for word in wanted.split(",") if word.strip()]
-    unknown = [word for word in names if word.casefold() not in known]
-    if unknown:
-        labels = [feature.label for feature in card.features.values()]
-        raise InputError(f"features: {unknown[0]} is not known; {suggest(unknown[0], labels)}")
-    keep = {known[word.casefold()] for word in names}
-    if len(keep) < 2:
-        raise InputError(f"features must name at least 2 of {len(card.features)}, got {len(keep)}.")
-    return card.model_copy(
-        update={"features": {n: f for n, f in card.features.items() if n in keep}}
-    )
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        raise InputError(f"{path}: no such file; give the path of a dataset card or a table.")
+    is_card = path.suffix.lower() in (".yaml", ".yml")
+    card = load_card(path) if is_card else draft_card(path)[0]
+    return keep_features(card, features) if features.strip() else card
 
 
 def read_customers(card: Card) -> pd.DataFrame:
@@ -247,124 +58,149 @@ def read_customers(card: Card) -> pd.DataFrame:
     InputError
         The file cannot be read, or breaks what the card says; the message lists each problem.
     """
-    text = _read_text(card)
-    table, problems = _name_columns(text, card)
-    if not problems:
-        table, problems = _parse_columns(table, card)
-    if problems:
-        raise InputError("\n".join(f"{card.source.name}: {problem}" for problem in problems))
+    return inspect_customers(card)[0]
+
+
+def inspect_customers(card: Card) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The same table, and what was found and mended on the way: column, finding, rows, done."""
+    notes = Notes()
+    name = card.source.name
+    text = read_text(card.source, notes, card=card)
+    notes.check(name)
+    named = _name_columns(text, card, notes)
+    notes.check(name)
+    table = _parse_columns(named, card, notes)
+    notes.check(name)
+    return table.reset_index(drop=True), notes.tabulate()
+
+
+# Columns -----------------------------------------------------------------------------------
+
+
+def _name_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
+    """The card's columns under the card's names: by name, alias or label."""
+    exact = {column.casefold(): column for column in text.columns}
+    loose = {find_key(column): column for column in text.columns}
+    columns, taken = {}, set()
+    for name, others in _list_names(card).items():
+        hits = [exact.get(other.casefold()) for other in (name, *others)]
+        hits += [loose.get(find_key(other)) for other in (name, *others)]
+        hit = next((column for column in hits if column is not None), None)
+        if hit is None and name == ROW == card.id:
+            columns[name] = pd.Series(range(1, len(text) + 1), index=text.index).astype(str)
+        elif hit is None:
+            near = suggest(name, text.columns)
+            notes.refuse(
+                "", f"column {name} is missing", f"{near} Name it in the card's `aliases:`"
+            )
+        else:
+            taken.add(hit)
+            columns[name] = text[hit].str.strip()
+            if hit.casefold() != name.casefold():
+                notes.tell(name, "found under another header", len(text), f"read from {hit}")
+    if extra := len(text.columns) - len(taken):
+        notes.tell("", f"{extra} further columns", len(text), "ignored")
+    return pd.DataFrame(columns, index=text.index)
+
+
+def _list_names(card: Card) -> dict[str, list[str]]:
+    described = {**card.features, **card.descriptors}
+    return {card.id: [], **{n: [*c.aliases, c.label] for n, c in described.items()}}
+
+
+def _parse_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
+    table = text.copy()
+    _check_ids(text[card.id], notes)
+    if len(text) < FEWEST_ROWS:
+        rule = f"{len(text)} customers are too few"
+        notes.refuse("", rule, f"give at least {FEWEST_ROWS}")
+        return table
+    decimal = card.decimal or find_decimal(text[list(card.features)])
+    for name, feature in card.features.items():
+        table[name] = _parse_feature(text[name], feature, decimal, notes)
+    for name, descriptor in card.descriptors.items():
+        table[name] = _parse_descriptor(text[name], descriptor, notes)
+    if not notes.problems and len(table[list(card.features)].drop_duplicates()) < 2:
+        notes.refuse("", "all customers are alike in every feature", "there is nothing to segment")
     return table
 
 
-def _read_text(card: Card) -> pd.DataFrame:
-    """Read every cell as text; nothing is guessed."""
-    source = card.source
-    if not source.is_file():
-        raise InputError(f"{source}: no such table; correct `table:` in {card.path.name}.")
-    try:
-        text = source.read_bytes().decode(card.encoding)
-        return pd.read_csv(
-            io.StringIO(text), sep=card.delimiter, dtype=str, keep_default_na=False, index_col=False
-        )
-    except (UnicodeDecodeError, LookupError) as error:
-        raise InputError(
-            f"{source.name} is not {card.encoding}: {error}; set `encoding:` in {card.path.name}."
-        ) from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{source.name} is empty; give a table with a header.") from None
-    except pd.errors.ParserError as error:
-        raise InputError(f"{source.name} is not a regular CSV: {error}") from None
-
-
-def _name_columns(text: pd.DataFrame, card: Card) -> tuple[pd.DataFrame, list[str]]:
-    """The card's columns under the card's names, and which are missing."""
-    found = {str(column).strip().casefold(): column for column in text.columns}
-    columns, problems = {}, []
-    for name, aliases in _wanted_columns(card).items():
-        hit = next((found[a.casefold()] for a in (name, *aliases) if a.casefold() in found), None)
-        if hit is None:
-            near = suggest(name, text.columns)
-            problems.append(f"column {name} is missing; {near} Name it in `aliases:` of the card.")
-        else:
-            columns[name] = text[hit].str.strip()
-    return pd.DataFrame(columns), problems
-
-
-def _wanted_columns(card: Card) -> dict[str, list[str]]:
-    described = {**card.features, **card.descriptors}
-    return {card.id: [], **{name: column.aliases for name, column in described.items()}}
-
-
-def _parse_columns(text: pd.DataFrame, card: Card) -> tuple[pd.DataFrame, list[str]]:
-    table = text.copy()
-    problems = _check_ids(text[card.id])
-    if len(text) < FEWEST_ROWS:
-        problems.append(f"{len(text)} customers are too few; give at least {FEWEST_ROWS}.")
-    for name, feature in card.features.items():
-        table[name], wrong = _parse_feature(text[name], feature, card.decimal)
-        problems += [f"column {name}: {problem}" for problem in wrong]
-    for name, descriptor in card.descriptors.items():
-        table[name], wrong = _parse_descriptor(text[name], descriptor)
-        problems += [f"column {name}: {problem}" for problem in wrong]
-    return table, problems
-
-
-def _check_ids(ids: pd.Series) -> list[str]:
-    problems = []
-    if (ids == "").any():
-        problems.append(f"column {ids.name}: {(ids == '').sum()} ids are empty; fill them.")
-    twice = ids[(ids != "") & ids.duplicated()]
+def _check_ids(ids: pd.Series, notes: Notes) -> None:
+    """Refuse ids that are missing or stand twice; they are never shown."""
+    empty = ids[ids.str.casefold().isin(MISSING - {"-", "–", "?", "na"})]
+    if len(empty):
+        notes.refuse(str(ids.name), f"{len(empty)} ids are empty", "fill them", empty.rename(ROW))
+    twice = ids[(ids != "") & ids.duplicated()].rename(ROW)
     if len(twice):
-        problems.append(
-            f"column {ids.name}: {len(twice)} ids stand twice ({_rows(twice)}); "
-            "keep one row a customer."
-        )
-    return problems
+        rule = f"{len(twice)} ids stand twice"
+        mend = "keep one row a customer, or read them as `transactions:`"
+        notes.refuse(str(ids.name), rule, mend, twice)
 
 
-def _rows(cells: pd.Series) -> str:
-    """The first places of some cells, as line numbers of the file."""
-    lines = [str(position + 2) for position in cells.index[:3]]
-    return f"line{'s' if len(lines) > 1 else ''} {', '.join(lines)}{'…' if len(cells) > 3 else ''}"
-
-
-def _parse_feature(text: pd.Series, feature: Feature, decimal: str) -> tuple[pd.Series, list[str]]:
-    missing = text.str.casefold().isin(MISSING)
-    numbers = pd.to_numeric(text.str.replace(decimal, ".", regex=False), errors="coerce")
-    numbers = numbers.astype(float)
+def _parse_feature(text: pd.Series, feature: Feature, decimal: str, notes: Notes) -> pd.Series:
+    """The column as numbers; what is no number, ambiguous, missing or out of range is noted."""
+    name, missing = str(text.name), text.str.casefold().isin(MISSING)
+    numbers, rule, mend = parse_numbers(text[~missing], decimal, point=notes.point)
+    values = numbers.reindex(text.index)
+    odd = text[~missing & values.isna()]
+    if len(odd):
+        notes.refuse(name, rule.format(len(odd)), mend, odd)
+    elif mend:
+        notes.tell(name, rule, int((~missing).sum()), mend)
     low, high = feature.range
-    odd = text[~missing & ~np.isfinite(numbers)]
-    beyond = numbers[~missing & np.isfinite(numbers) & ~numbers.between(low, high)]
-    problems = []
-    if len(odd):
-        problems.append(f"{len(odd)} values are not numbers ({odd.iloc[0]!r}, {_rows(odd)}).")
+    beyond = values[values.notna() & ~values.between(low, high)]
     if len(beyond):
-        problems.append(
-            f"{len(beyond)} values lie outside {low:g}…{high:g} {feature.unit} "
-            f"({beyond.iloc[0]:g}, {_rows(beyond)}); correct them or `range:` in the card."
-        )
-    if missing.any() and feature.missing == "refuse":
-        problems.append(f"{missing.sum()} values are missing and `missing: refuse` forbids that.")
+        rule = f"{len(beyond)} values lie outside {low:g}…{high:g} {feature.unit}".rstrip()
+        notes.refuse(name, rule, "correct them or the card's `range:`", text[beyond.index])
+    if feature.transform == "log" and (values < 0).any():
+        mend = "shift them, or leave `transform: log` out of the card"
+        notes.refuse(name, "negative values have no logarithm", mend, text[values < 0])
+    _check_missing(missing, feature, notes, name)
+    if values.nunique() == 1 and not len(odd):
+        notes.tell(name, "the same value in every row", len(text), "has no part in the distance")
+    return values
+
+
+def _check_missing(missing: pd.Series, feature: Feature, notes: Notes, name: str) -> None:
+    share = float(missing.mean())
     if missing.all():
-        problems.append("all values are missing; leave the column out of `features:`.")
-    return numbers, problems
+        notes.refuse(name, "all values are missing", "leave the column out of `features:`")
+    elif share > EMPTY:
+        rule = f"{share:.0%} of the values are missing"
+        notes.refuse(name, rule, "leave the column out of `features:`")
+    elif missing.any() and feature.missing == "refuse":
+        rule = f"{missing.sum()} values are missing"
+        notes.refuse(name, rule, "fill them; `missing: refuse` forbids gaps")
+    elif missing.any():
+        done = {"median": "filled with the median", "drop": "left out"}[feature.missing]
+        much = f" ({share:.0%})" if share > SPARSE else ""
+        notes.tell(name, f"values are missing{much}", int(missing.sum()), done)
 
 
-def _parse_descriptor(text: pd.Series, descriptor: Descriptor) -> tuple[pd.Series, list[str]]:
-    text = text.mask(text.str.casefold().isin(MISSING)).map(clean_text, na_action="ignore")
-    if not descriptor.levels:
-        return text, []
-    codes = {level.casefold(): level for level in descriptor.levels}
-    for level, spellings in descriptor.levels.items():
-        codes |= {spelling.casefold(): level for spelling in spellings}
-    levels = text.str.casefold().map(codes)
-    odd = text[levels.isna() & text.notna()]
-    if len(odd):
-        return levels, [
-            f"{odd.nunique()} codings are unknown ({odd.iloc[0]!r}, {_rows(odd)}); "
-            f"say in the card's `levels:` which of {', '.join(descriptor.levels)} they mean."
-        ]
-    return levels, []
+def _parse_descriptor(text: pd.Series, descriptor: Descriptor, notes: Notes) -> pd.Series:
+    """The column's levels, by the card's codings; the rare ones of very many are pooled."""
+    levels = text.mask(text == "").map(clean_text, na_action="ignore")
+    if descriptor.levels:
+        codes = {level.casefold(): level for level in descriptor.levels}
+        for level, spellings in descriptor.levels.items():
+            codes |= {spelling.casefold(): level for spelling in spellings}
+        found = levels.str.casefold().map(codes)
+        odd = text[found.isna() & ~text.str.casefold().isin(MISSING)]
+        if len(odd):
+            known = ", ".join(descriptor.levels)
+            mend = f"say in the card's `levels:` which of {known} they mean"
+            notes.refuse(str(text.name), f"{odd.nunique()} codings are unknown", mend, odd)
+        return found
+    if levels.isna().all():
+        notes.tell(str(text.name), "all values are missing", len(text), "tells nothing")
+    if (many := levels.nunique()) > MANY_LEVELS:
+        kept = levels.value_counts().index[: MANY_LEVELS - 1]
+        notes.tell(str(text.name), f"{many} levels", len(text), "all but the commonest are “Other”")
+        return levels.where(levels.isna() | levels.isin(kept), "Other")
+    return levels
+
+
+# Describing ------------------------------------------------------------------------------
 
 
 def describe_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:

@@ -11,14 +11,18 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.utils.validation import validate_data
 
 from segmentation import kmeans
-from segmentation.customers import Card, Feature
+from segmentation.cards import Card, Feature
 
 FENCE = 3.0
 """Outliers lie so many interquartile ranges beyond the quartiles (Tukey's outer fence)."""
+
+
+SKEWED = 1.5
+"""Skewness from which a log transform is proposed."""
 
 
 def find_fences(values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -40,17 +44,59 @@ class Clipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return np.clip(validate_data(self, X, dtype=float, reset=False), self.low_, self.high_)
 
 
+class Weigher(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Centre the columns and give all of them together the variance `weight`²."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+        """Learn means and spread of a table (n, p)."""
+        values = validate_data(self, X, dtype=float)
+        self.mean_, spread = values.mean(axis=0), np.sqrt(values.var(axis=0).sum())
+        self.scale_ = spread / self.weight if spread > 0 else 1.0
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Centre and scale a table (n, p)."""
+        return (validate_data(self, X, dtype=float, reset=False) - self.mean_) / self.scale_
+
+    def inverse_transform(self, X: Any) -> NDArray[np.float64]:
+        """The table (n, p) that gave these values."""
+        return np.asarray(X, dtype=float) * self.scale_ + self.mean_
+
+
 def build_preprocessor(card: Card) -> ColumnTransformer:
-    """A pipeline a feature (impute, clip, z-score), fed from raw columns by name."""
+    """A pipeline a feature (impute, log, clip, scale), fed from raw columns by name.
+
+    A feature is a z-score times its weight. A descriptor with a weight is one-hot, all its columns
+    together with the variance of one feature of that weight.
+    """
     steps = [
         (feature.label, _build_steps(feature), [name]) for name, feature in card.features.items()
     ]
+    for name, descriptor in card.coded.items():
+        codes = OneHotEncoder(
+            sparse_output=False, handle_unknown="ignore", feature_name_combiner=_name_code
+        )
+        steps.append((descriptor.label, make_pipeline(codes, Weigher(descriptor.weight)), [name]))
     return ColumnTransformer(steps, verbose_feature_names_out=False).set_output(transform="pandas")
 
 
 def _build_steps(feature: Feature) -> Any:
-    clip = [Clipper()] if feature.outliers == "clip" else []
-    return make_pipeline(SimpleImputer(strategy="median"), *clip, StandardScaler())
+    log = FunctionTransformer(np.log1p, np.expm1, feature_names_out="one-to-one")
+    steps = [log] if feature.transform == "log" else []
+    steps += [Clipper()] if feature.outliers == "clip" else []
+    return make_pipeline(SimpleImputer(strategy="median"), *steps, Weigher(feature.weight))
+
+
+def _name_code(column: Any, level: Any) -> str:
+    return f"{column} is {'missing' if pd.isna(level) else level}"
+
+
+def _transform(values: pd.Series, feature: Feature) -> pd.Series:
+    """A feature on the scale on which its outliers are told."""
+    return np.log1p(values) if feature.transform == "log" else values
 
 
 def select_rows(table: pd.DataFrame, card: Card) -> pd.DataFrame:
@@ -64,7 +110,7 @@ def _find_kept(table: pd.DataFrame, card: Card) -> pd.Series:
         if feature.missing == "drop":
             kept &= table[name].notna()
         if feature.outliers == "drop":
-            kept &= ~_find_outliers(table[name])
+            kept &= ~_find_outliers(_transform(table[name], feature))
     return kept
 
 
@@ -77,7 +123,9 @@ def report_policies(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """One row a feature: its policies, its outer fences in raw units, the rows they concern."""
     rows = []
     for name, feature in card.features.items():
-        low, high = find_fences(table[name])
+        values = _transform(table[name], feature)
+        fences = find_fences(values)
+        low, high = np.expm1(fences) if feature.transform == "log" else fences
         rows.append(
             {
                 "feature": feature.title,
@@ -85,11 +133,26 @@ def report_policies(table: pd.DataFrame, card: Card) -> pd.DataFrame:
                 "policy for missing": feature.missing,
                 "lower fence": float(low),
                 "upper fence": float(high),
-                "outliers": int(_find_outliers(table[name]).sum()),
+                "outliers": int(_find_outliers(values).sum()),
                 "policy for outliers": feature.outliers,
+                "transform": feature.transform,
+                "weight": feature.weight,
             }
         )
     return pd.DataFrame(rows)
+
+
+def describe_outliers(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """What is done to values beyond the outer fences, a row a feature with some.
+
+    Columns as of `customers.inspect_customers`: column, finding, rows, done.
+    """
+    done = {"keep": "kept", "clip": "clipped", "drop": "left out"}
+    rows = []
+    for name, feature in card.features.items():
+        if count := int(_find_outliers(_transform(table[name], feature)).sum()):
+            rows.append((name, "values beyond the outer fences", count, done[feature.outliers]))
+    return pd.DataFrame(rows, columns=["column", "finding", "rows", "done"])
 
 
 def summarize_policies(table: pd.DataFrame, card: Card) -> str:
@@ -111,7 +174,7 @@ def summarize_policies(table: pd.DataFrame, card: Card) -> str:
 
 def scale(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """The z-scored features (m, p) of the rows used, as the distance sees them."""
-    return build_preprocessor(card).fit_transform(select_rows(table, card)[list(card.features)])
+    return build_preprocessor(card).fit_transform(select_rows(table, card)[card.distance])
 
 
 def summarize_scaling(table: pd.DataFrame, card: Card) -> str:
@@ -125,10 +188,11 @@ def summarize_scaling(table: pd.DataFrame, card: Card) -> str:
 
 
 def encode(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """Descriptors as 0/1 columns `column=level`, each descriptor's first level left out."""
-    if not card.descriptors:
+    """Descriptors that are not in the distance as 0/1 columns `column=level`, less the first."""
+    outside = [name for name in card.descriptors if name not in card.coded]
+    if not outside:
         return pd.DataFrame(index=table.index)
-    levels = {name: table[name].fillna("missing").astype(str) for name in card.descriptors}
+    levels = {name: table[name].fillna("missing").astype(str) for name in outside}
     codes = pd.get_dummies(pd.DataFrame(levels, index=table.index), prefix_sep="=", dtype=int)
     first = [f"{name}={min(values)}" for name, values in levels.items() if len(values)]
     return codes.drop(columns=first)
@@ -140,12 +204,33 @@ def preprocess(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     return pd.concat([used[[card.id]], scale(table, card), encode(used, card)], axis=1)
 
 
+def select_matrix(prepared: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """What the distance sees (n, p) of a prepared table: features, then codes in the distance."""
+    codes = [c for c in prepared if any(str(c).startswith(f"{name} is ") for name in card.coded)]
+    return prepared[[*card.features, *codes]]
+
+
+def summarize_skew(table: pd.DataFrame, card: Card) -> str:
+    """Which features a log transform would even out, in a sentence; it is proposed, not done."""
+    skewed = [
+        f"{feature.label} (skewness {skew:.1f})"
+        for name, feature in card.features.items()
+        if feature.transform == "none" and table[name].min() >= 0
+        if (skew := table[name].skew()) > SKEWED
+    ]
+    if not skewed:
+        return "No feature without a transform is strongly skewed."
+    return f"Strongly skewed: {', '.join(skewed)}. Consider `transform: log` in the card."
+
+
 def compare_encoded(table: pd.DataFrame, card: Card, *, k: int = 4, seed: int = 0) -> pd.DataFrame:
     """How K segments follow each descriptor (Cramér's V), left out of and put in the distance."""
     scaled = scale(table, card)
     used = select_rows(table, card)
     rows = []
     for name, descriptor in card.descriptors.items():
+        if name in card.coded:
+            continue
         codes = encode(used, card.model_copy(update={"descriptors": {name: descriptor}}))
         widened = np.hstack([scaled, (codes - codes.mean()) / codes.std(ddof=0).replace(0, 1)])
         out = kmeans.fit(scaled, k, seed=seed).labels

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from segmentation import ROOT, customers, features, runs, segmenter, selection
+from segmentation import (
+    ROOT,
+    cards,
+    customers,
+    drafts,
+    features,
+    runs,
+    segmenter,
+    selection,
+    tables,
+)
 
 Rule = Literal["calibrated", "silhouette", "elbow", "gap", "prediction-strength", "stability"]
 NOTEBOOKS = ROOT / "notebooks"
@@ -60,6 +72,8 @@ def run_series(
     run = runs.start_run(output_dir, run_id)
     manifest = _begin_manifest(parameters, card, run_id) | used
     runs.write_manifest(run, manifest)
+    if card.path.suffix not in (".yaml", ".yml"):
+        _save_draft(card, run, output_dir / run_id, quiet=quiet)
     try:
         for notebook in list_notebooks():
             record = _run_notebook(notebook, run, parameters, quiet=quiet)
@@ -79,17 +93,30 @@ def list_notebooks() -> list[Path]:
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def _check_input(parameters: Parameters) -> tuple[customers.Card, dict[str, Any]]:
+def _check_input(parameters: Parameters) -> tuple[cards.Card, dict[str, Any]]:
     """Refuse what the notebooks could not use, before any kernel starts."""
     card = customers.read_card(parameters.card, features=parameters.features)
-    table = customers.read_customers(card)
+    table, quality = customers.inspect_customers(card)
     used = features.select_rows(table, card)
-    segmenter.check_k(parameters.k or 1, used[list(card.features)])
-    source = {"path": card.source.name, "sha256": customers.hash_file(card.source)}
-    return card, {"input": source | {"rows_read": len(table), "rows_used": len(used)}}
+    segmenter.check_k(parameters.k or 1, used[card.distance])
+    source = {"path": card.source.name, "sha256": tables.hash_file(card.source)}
+    quality = pd.concat([quality, features.describe_outliers(table, card)])
+    return card, {
+        "input": source | {"rows_read": len(table), "rows_used": len(used)},
+        "quality": quality.to_dict("records"),
+    }
 
 
-def _begin_manifest(parameters: Parameters, card: customers.Card, run_id: str) -> dict[str, Any]:
+def _save_draft(card: cards.Card, run: runs.Run, place: Path, *, quiet: bool) -> None:
+    """Keep the card that was drafted for a bare table in the run; say what it holds."""
+    reasons = drafts.draft_card(card.path)[1]
+    table = os.path.relpath(card.path, place)
+    run.save_text(drafts.write_card(card.model_copy(update={"table": table}), reasons), "card.yaml")
+    for column, role, reason in [] if quiet else reasons.itertuples(index=False):
+        print(f"{cards.clean_text(column)}: {role} ({reason})", flush=True)
+
+
+def _begin_manifest(parameters: Parameters, card: cards.Card, run_id: str) -> dict[str, Any]:
     return {
         "run_id": run_id,
         "title": card.title,

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
-from segmentation.customers import Card
+from segmentation.cards import Card
 from segmentation.palette import MARKERS, PALETTE
 from segmentation.profiles import Segment
 from segmentation.stability import BANDS, Flow

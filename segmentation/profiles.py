@@ -11,7 +11,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from segmentation import stability, words
-from segmentation.customers import Card, GivenSegment
+from segmentation.cards import Card, GivenSegment
 from segmentation.features import measure_association
 from segmentation.kmeans import Floats
 from segmentation.palette import PALETTE

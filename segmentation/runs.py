@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from segmentation import ROOT, InputError
-from segmentation.customers import hash_file
+from segmentation.tables import hash_file
 
 WRITERS = {
     "preprocessed_data.csv": "02_preprocessing",

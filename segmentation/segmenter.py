@@ -16,11 +16,12 @@ from sklearn.cluster import KMeans
 from sklearn.pipeline import Pipeline
 
 from segmentation import InputError, kmeans, stability
-from segmentation.customers import Card, hash_file
+from segmentation.cards import Card
 from segmentation.features import build_preprocessor, select_rows
 from segmentation.kmeans import Floats
 from segmentation.profiles import Segment
 from segmentation.selection import fit_best
+from segmentation.tables import hash_file
 
 BORDERLINE = 0.8
 """Customers with a larger shadow value are borderline (1 is half way between two centroids)."""
@@ -48,7 +49,7 @@ def fit(table: pd.DataFrame, card: Card, *, k: int, seed: int = 0) -> Pipeline:
     InputError
         k is not in 1…n−1, or there are fewer distinct customers than k.
     """
-    used = select_rows(table, card)[list(card.features)]
+    used = select_rows(table, card)[card.distance]
     check_k(k, used)
     preprocessor = build_preprocessor(card)
     best = fit_best(preprocessor.fit_transform(used), k, seed=seed)
@@ -73,21 +74,20 @@ def _order(fit: kmeans.Fit) -> NDArray[np.intp]:
 
 
 def find_centres(pipeline: Pipeline, card: Card) -> pd.DataFrame:
-    """The centroids (k, p) in raw units, one row a position."""
+    """The centroids (k, features) in raw units, one row a position; logs are taken back."""
     scaled = pipeline["kmeans"].cluster_centers_
     steps = pipeline["preprocess"].named_transformers_
-    scalers = [steps[feature.label][-1] for feature in card.features.values()]
-    raw = {
-        name: scaled[:, i] * scaler.scale_[0] + scaler.mean_[0]
-        for i, (name, scaler) in enumerate(zip(card.features, scalers, strict=True))
-    }
+    raw = {}
+    for i, (name, feature) in enumerate(card.features.items()):
+        values = steps[feature.label][-1].inverse_transform(scaled[:, [i]])[:, 0]
+        raw[name] = np.expm1(values) if feature.transform == "log" else values
     return pd.DataFrame(raw)
 
 
 def measure_limits(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Limits:
     """What the rows used for the fit span, in raw units and in scaled distance."""
-    used = select_rows(table, card)[list(card.features)]
-    distances = pipeline.transform(used)
+    rows = select_rows(table, card)
+    distances, used = pipeline.transform(rows[card.distance]), rows[list(card.features)]
     nearest = distances.argmin(axis=1)
     radius = [float(distances[nearest == h, h].max()) for h in range(distances.shape[1])]
     return {"low": dict(used.min()), "high": dict(used.max()), "radius": radius}
@@ -109,7 +109,7 @@ def resample_segments(
 
 def scale_rows(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Floats:
     """The rows used (m, p) as the distance sees them."""
-    used = select_rows(table, card)[list(card.features)]
+    used = select_rows(table, card)[card.distance]
     return pipeline["preprocess"].transform(used).to_numpy()
 
 
@@ -127,7 +127,7 @@ def assign(pipeline: Pipeline, table: pd.DataFrame, limits: Limits) -> pd.DataFr
     confidence are empty. Source of the shadow value: Leisch (2010).
     """
     names = list(limits["low"])
-    distances = pipeline.transform(table[names])
+    distances = pipeline.transform(table[list(pipeline.feature_names_in_)])
     order = np.argsort(distances, axis=1, kind="stable")
     position, distance = order[:, 0], np.take_along_axis(distances, order[:, :1], axis=1)[:, 0]
     result = pd.DataFrame({"position": position, "distance": distance}, index=table.index)
@@ -225,21 +225,33 @@ def _list_figures(
     features = []
     for name, feature in card.features.items():
         chain = dict(steps[feature.label].steps)
-        clip, scaler = chain.get("clipper"), chain["standardscaler"]
+        clip, scaler = chain.get("clipper"), chain["weigher"]
         features.append(
             {
                 "column": name,
                 "label": feature.label,
                 "unit": feature.unit,
                 "fill": float(chain["simpleimputer"].statistics_[0]),
+                "transform": feature.transform,
                 "clip": [float(clip.low_[0]), float(clip.high_[0])] if clip else None,
                 "mean": float(scaler.mean_[0]),
-                "scale": float(scaler.scale_[0]),
+                "scale": float(scaler.scale_),
                 "range": [float(limits["low"][name]), float(limits["high"][name])],
             }
         )
+    codes = [
+        {
+            "column": name,
+            "levels": [None if pd.isna(v) else str(v) for v in chain[0].categories_[0]],
+            "mean": chain[-1].mean_.tolist(),
+            "scale": float(chain[-1].scale_),
+        }
+        for name, descriptor in card.coded.items()
+        for chain in [steps[descriptor.label]]
+    ]
     return {
         "features": features,
+        "codes": codes,
         "centres": pipeline["kmeans"].cluster_centers_.tolist(),
         "radius": limits["radius"],
         "ids": [segment["id"] for segment in segments],

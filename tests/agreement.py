@@ -186,6 +186,8 @@ def look_up(place, run):
     """The value of a cell by the place that the report names."""
     name, _, rest = place.partition("?")
     where, column = dict(parse_qsl(rest.partition("#")[0])), unquote(rest.partition("#")[2])
+    if name == "run.json/quality":
+        return run.manifest["quality"][int(where["number"])][column]
     if name.endswith(".json"):
         source = run.manifest if name == "run.json" else run.segments[int(where["id"])]
         for step in re.split(r"\.", column):
@@ -207,6 +209,7 @@ def list_texts(run):
         *profile["unit"],
         *profile["level"].dropna(),
     }
+    texts |= {note[key] for note in manifest["quality"] for key in ("column", "finding", "done")}
     texts |= {manifest["title"], manifest["run_id"], manifest["owner"], *manifest["warnings"]}
     texts |= {manifest["input"]["path"], manifest["input"]["sha256"], "SHA-256"}
     days = [day for day in (manifest["as_of"], manifest["started"][:10]) if day]

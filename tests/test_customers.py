@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from segmentation import InputError, customers
+from segmentation import InputError, customers, tables
 
 ROWS = "\n".join(f"{i:03d},{i},{i * i}" for i in range(1, 13))
 GOOD = f"id,a,b\n{ROWS}\n"
@@ -14,7 +14,7 @@ def read(path, **options):
 
 
 def test_the_bundled_table(card, table):
-    assert customers.hash_file(card.source).startswith("194975e1f84d29ee")
+    assert tables.hash_file(card.source).startswith("194975e1f84d29ee")
     assert list(table) == ["CustomerID", *card.features, "Gender"]
     assert table["CustomerID"].iloc[0] == "1"
     assert table["Gender"].value_counts().to_dict() == {"Female": 112, "Male": 88}
@@ -42,13 +42,16 @@ def test_codings_become_levels(write_card):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,a\n1,2\n", "column b is missing; known are id, a."),
-        (GOOD.replace("id,a,b", "id,a,bb"), "column b is missing; did you mean bb?"),
-        (GOOD + "x,forty,9\n", "column a: 1 values are not numbers ('forty', line 14)."),
-        (GOOD + "x,inf,9\n", "column a: 1 values are not numbers ('inf', line 14)."),
-        (GOOD + "001,1,9\n", "column id: 1 ids stand twice (line 14); keep one row a customer."),
+        ("id,a\n1,2\n", "column b is missing; known are id, a. Name it in the card's `aliases:`."),
+        (GOOD.replace("id,a,b", "id,a,bb"), "column b is missing; did you mean bb? Name it"),
+        (
+            GOOD + "x,forty,9\n",
+            "column a: 1 values are not numbers ('forty' in line 14); correct them",
+        ),
+        (GOOD + "x,inf,9\n", "column a: 1 values are not numbers ('inf' in line 14); correct them"),
+        (GOOD + "001,1,9\n", "column id: 1 ids stand twice (line 14); keep one row a customer"),
         (GOOD + ",1,9\n", "column id: 1 ids are empty"),
-        (GOOD + "x,-1,9\n", "column a: 1 values lie outside 0…99 years (-1, line 14)"),
+        (GOOD + "x,-1,9\n", "column a: 1 values lie outside 0…99 years ('-1' in line 14)"),
         ("id,a,b\n1,2,3\n", "1 customers are too few; give at least 10."),
         ("", "table.csv is empty"),
         (GOOD.replace("2", "é").encode("latin-1"), "is not utf-8"),

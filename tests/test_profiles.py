@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from segmentation import profiles, segmenter
-from segmentation.customers import Card
+from segmentation.cards import Card
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3, 4, 5, 6, 9])

@@ -12,9 +12,9 @@ from conftest import ROOT
 
 CONDA = {"matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
 ORDER = [
-    *("palette", "words", "customers", "kmeans", "features", "stability", "selection"),
-    *("profiles", "changes", "segmenter", "plots", "runs", "reports", "briefing", "explorer"),
-    *("pipeline", "scoring", "service", "__main__"),
+    *("palette", "words", "cards", "tables", "drafts", "transactions", "customers", "kmeans"),
+    *("features", "stability", "selection", "profiles", "changes", "segmenter", "plots", "runs"),
+    *("reports", "briefing", "explorer", "pipeline", "scoring", "service", "__main__"),
 ]
 MODULES = sorted((ROOT / "segmentation").glob("[!_]*.py"))
 

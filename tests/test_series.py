@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, run_command
 
-from segmentation import customers, pipeline, profiles, runs, segmenter
+from segmentation import pipeline, profiles, runs, segmenter, tables
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),
@@ -41,7 +41,7 @@ def test_a_run_holds_every_file_and_tells_the_truth_about_them(published):
     listed = {entry["path"]: entry for entry in manifest["files"]}
     assert {*FILES, *pages} - {"run.json"} <= set(listed)
     for path, entry in listed.items():
-        assert customers.hash_file(published / path) == entry["sha256"]
+        assert tables.hash_file(published / path) == entry["sha256"]
         assert (published / path).stat().st_size == entry["bytes"]
     on_disk = {p.relative_to(published).as_posix() for p in published.rglob("*") if p.is_file()}
     assert on_disk == {*listed, "run.json"}

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from segmentation import InputError, words
+from segmentation.transactions import Transactions
 
 LARGEST = 1e15  # beyond this, squared distances lose their last digits
 OURS = {"cluster", "segment", "distance", "second", "confidence", "status"}
@@ -99,6 +100,7 @@ class Card(Part):
     features: Annotated[dict[str, Feature], Field(min_length=2)]
     descriptors: dict[str, Descriptor] = {}
     map: tuple[str, str] | None = None
+    transactions: Transactions | None = None
     segments: list[GivenSegment] = []
     owner: Line = ""
     as_of: date | None = None
@@ -115,6 +117,9 @@ class Card(Part):
         if not isinstance(values, dict):
             return values
         values = dict(values)
+        if values.get("transactions"):
+            made = list_made_features(str(values.get("currency") or ""))
+            values = {"id": "customer", "features": made} | values
         for kind in ("features", "descriptors"):
             if isinstance(values.get(kind), dict):
                 values[kind] = {str(n): _labelled(n, c) for n, c in values[kind].items()}
@@ -123,6 +128,9 @@ class Card(Part):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         """Refuse columns called like ours, names that stand twice, and names for no feature."""
+        made = list_made_features("")
+        if self.transactions and (self.descriptors or not {*self.features} <= {*made}):
+            raise ValueError(f"`transactions:` make the features {', '.join(made)}, no others")
         for name in {self.id, *self.features, *self.descriptors} & OURS:
             raise ValueError(
                 f"a column {name} is written by us; give yours another name and {name!r} as alias"
@@ -168,6 +176,18 @@ class Card(Part):
     def label(self, column: str) -> str:
         """The label of a feature or descriptor."""
         return (self.features.get(column) or self.descriptors[column]).label
+
+
+def list_made_features(currency: str) -> dict[str, Any]:
+    """The features that transactions are made into, as a card says them."""
+    spent = {"unit": currency}
+    return {
+        "recency": {"label": "Days since last purchase", "unit": "days", "kind": "recency"},
+        "frequency": {"label": "Purchases", "kind": "frequency"},
+        "monetary": {"label": "Total spent", "kind": "spending", **spent},
+        "tenure": {"label": "Days since first purchase", "unit": "days", "kind": "tenure"},
+        "basket": {"label": "Average basket", "kind": "", **spent},
+    }
 
 
 def _labelled(name: str, column: Any) -> Any:

@@ -20,6 +20,7 @@ from segmentation.cards import (
 )
 from segmentation.drafts import draft_card
 from segmentation.tables import MISSING, Notes, find_decimal, find_key, parse_numbers, read_text
+from segmentation.transactions import Transactions, read_transactions
 
 FEWEST_ROWS, MANY_LEVELS = 10, 20
 SPARSE, EMPTY = 0.05, 0.5
@@ -63,6 +64,8 @@ def read_customers(card: Card) -> pd.DataFrame:
 
 def inspect_customers(card: Card) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The same table, and what was found and mended on the way: column, finding, rows, done."""
+    if card.transactions:
+        return _gather_customers(card, card.transactions)
     notes = Notes()
     name = card.source.name
     text = read_text(card.source, notes, card=card)
@@ -72,6 +75,22 @@ def inspect_customers(card: Card) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = _parse_columns(named, card, notes)
     notes.check(name)
     return table.reset_index(drop=True), notes.tabulate()
+
+
+def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row a customer from a table of transactions, and what was found in it."""
+    table, report = read_transactions(
+        card.source,
+        columns,
+        as_of=card.as_of,
+        delimiter=card.delimiter or ",",
+        decimal="," if card.decimal == "," else ".",
+        encoding=card.encoding or "utf-8",
+    )
+    gathered = table.rename(columns={"customer": card.id})[[card.id, *card.features]]
+    report = report.set_axis(["finding", "rows", "done"], axis=1)
+    report.insert(0, "column", "")
+    return gathered.astype(dict.fromkeys(card.features, float)), report
 
 
 # Columns -----------------------------------------------------------------------------------

@@ -418,7 +418,8 @@ def describe_segment(
         told += _describe_levels(rows, segments)
     if segments > 1:
         told += [words.say("rule", row) for row in _each(rules)]
-        told += [words.say("stability", facts)] * ("stability" in segment)
+    if segments > 1 and "stability" in segment:
+        told.append(words.say("stability", facts))
     return told
 
 

@@ -42,14 +42,14 @@ def fit(table: pd.DataFrame, card: Card, *, k: int, seed: int = 0) -> Pipeline:
     """Fit preprocessing and K-means together on the raw features of the rows used.
 
     The Pipeline takes raw columns by name and predicts a position 0…k−1: the largest segment
-    first, ties by centre in the card's order.
+    first, ties by centre in the card's order. The order of the rows changes nothing.
 
     Raises
     ------
     InputError
         k is not in 1…n−1, or there are fewer distinct customers than k.
     """
-    used = select_rows(table, card)[card.distance]
+    used = select_rows(table, card)[card.distance].sort_values(card.distance, kind="stable")
     check_k(k, used)
     preprocessor = build_preprocessor(card)
     best = fit_best(preprocessor.fit_transform(used), k, seed=seed)

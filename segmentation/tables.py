@@ -212,9 +212,11 @@ def _decode(content: bytes, source: Path, card: Card | None) -> str:
     return text
 
 
-def _split(text: str, delimiter: str, *, limit: int | None = None) -> list[tuple[int, list[str]]]:
+def _split(
+    text: str, delimiter: str, *, limit: int | None = None, strict: bool = True
+) -> list[tuple[int, list[str]]]:
     """The records that are not blank, each with its first line: (line, cells)."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
     records, line = [], 1
     for cells in reader:
         if any(cell.strip() for cell in cells):
@@ -230,10 +232,11 @@ def _find_delimiter(text: str, source: Path, wanted: list[str]) -> str:
     scores = {}
     for delimiter in DELIMITERS:
         try:
-            widths = [len(cells) for _, cells in _split(text, delimiter, limit=100)]
-            header = {find_key(c) for _, cells in _split(text, delimiter, limit=5) for c in cells}
+            records = _split(text, delimiter, limit=100, strict=False)
         except csv.Error:
             continue
+        widths = [len(cells) for _, cells in records]
+        header = {find_key(cell) for _, cells in records[:5] for cell in cells}
         width, count = Counter(widths).most_common(1)[0] if widths else (1, 0)
         found = sum(find_key(name) in header for name in wanted)
         scores[delimiter] = (found, width > 1 and count / len(widths), width)
@@ -304,7 +307,7 @@ def find_key(name: str) -> str:
 
 SIGNS = re.compile(
     r"^\(?(?:[A-Z]{3}\s?|[€$£¥]\s?)?(?P<sign>[-+]?)(?:[€$£¥]\s?)?"
-    r"(?P<core>[0-9][0-9.,'’\s]*(?:[eE][-+]?[0-9]+)?|[.,][0-9]+)(?:\s?(?:[€$£¥%]|[A-Z]{3}))?$"
+    r"(?P<core>[0-9](?:[0-9.,'’\s]*[0-9.,])?(?:[eE][-+]?[0-9]+)?|[.,][0-9]+)(?:\s?(?:[€$£¥%]|[A-Z]{3}))?$"
 )
 WRITTEN = {
     ".": re.compile(r"(?:[0-9]{1,3}(?:([,'’\s])[0-9]{3})(?:\1[0-9]{3})*|[0-9]*)(?:\.[0-9]*)?"),

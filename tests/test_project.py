@@ -12,7 +12,7 @@ from conftest import ROOT
 
 CONDA = {"matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
 ORDER = [
-    *("palette", "words", "cards", "tables", "drafts", "transactions", "customers", "kmeans"),
+    *("palette", "words", "transactions", "cards", "tables", "drafts", "customers", "kmeans"),
     *("features", "stability", "selection", "profiles", "changes", "segmenter", "plots", "runs"),
     *("reports", "briefing", "explorer", "pipeline", "scoring", "service", "__main__"),
 ]

@@ -22,8 +22,9 @@ test: $(READY) chromium  ## run the tests, in parallel
 test-all: $(READY) chromium  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
 
-bench: $(READY)  ## measure the resampling beside scikit-learn loops
+bench: $(READY)  ## measure the resampling and the transactions beside their peers
 	@$(BIN)/python benchmarks/resampling.py
+	@$(BIN)/python benchmarks/transactions.py
 
 calibrate: $(READY)  ## try the calibrated rule on simulated tables (up to an hour)
 	@$(BIN)/python benchmarks/calibrate.py

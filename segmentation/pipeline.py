@@ -79,6 +79,7 @@ def run_series(
             record = _run_notebook(notebook, run, parameters, quiet=quiet)
             manifest["warnings"] += record.pop("warnings")
             manifest["notebooks"].append(record)
+        _check_unchanged(card, manifest)
         return _publish(run, manifest, output_dir)
     except BaseException as error:
         kept = _set_aside(run, manifest, output_dir, error)
@@ -97,14 +98,22 @@ def _check_input(parameters: Parameters) -> tuple[cards.Card, dict[str, Any]]:
     """Refuse what the notebooks could not use, before any kernel starts."""
     card = customers.read_card(parameters.card, features=parameters.features)
     table, quality = customers.inspect_customers(card)
+    digest = tables.hash_file(card.source)
     used = features.select_rows(table, card)
     segmenter.check_k(parameters.k or 1, used[card.distance])
-    source = {"path": card.source.name, "sha256": tables.hash_file(card.source)}
+    source = {"path": card.source.name, "sha256": digest}
     quality = pd.concat([quality, features.describe_outliers(table, card)])
     return card, {
         "input": source | {"rows_read": len(table), "rows_used": len(used)},
         "quality": quality.to_dict("records"),
     }
+
+
+def _check_unchanged(card: cards.Card, manifest: dict[str, Any]) -> None:
+    """Refuse to publish what was read from a table that changed on the way."""
+    if tables.hash_file(card.source) != manifest["input"]["sha256"]:
+        last = manifest["notebooks"][-1]["name"]
+        raise NotebookError(last, None, f"{card.source.name} changed while the series ran")
 
 
 def _save_draft(card: cards.Card, run: runs.Run, place: Path, *, quiet: bool) -> None:

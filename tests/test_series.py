@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, run_command
 
-from segmentation import pipeline, profiles, runs, segmenter, tables
+from segmentation import customers, pipeline, profiles, runs, segmenter, tables
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),
@@ -185,8 +185,7 @@ def test_plain_figures_give_the_same_segments_as_the_model(published, table):
         (["--features", "Age,Incme"], "features: Incme is not known; did you mean"),
         (["--features", "Age"], "features must name at least 2 of 3, got 1."),
         (["--run-id", "../x"], "run-id must be"),
-        (["no_such_card.yaml"], "no such card; give the path of a dataset card (YAML)."),
-        (["data/raw/Mall_Customers.csv"], "describe the table in a card like"),
+        (["no_such_card.yaml"], "no such file; give the path of a dataset card or a table."),
     ],
 )
 def test_refusals_are_one_line_and_start_nothing(options, message, tmp_path):
@@ -242,6 +241,60 @@ def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path, monkeypat
     assert manifest["failure"]["notebook"] == "01_failing"
     assert (tmp_path / "out/latest").readlink().name == "older"
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["failed", "latest", "older"]
+
+
+def test_a_table_that_changes_on_the_way_is_not_published(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    table = tmp_path / "data/raw/Mall_Customers.csv"
+    change = f"open({str(table)!r}, 'a').write('201,Male,30,40,50\\n')\n"
+    done = (
+        f"from segmentation import runs\n{change}runs.open_run(run_dir).finish('01_failing', 'x')"
+    )
+    write_notebook(tmp_path / "notebooks", "run_dir = ''", done)
+    first = nbformat.read(tmp_path / "notebooks/01_failing.ipynb", 4)
+    first.cells[1].metadata.tags = ["parameters"]
+    nbformat.write(first, tmp_path / "notebooks/01_failing.ipynb")
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path / "notebooks")
+    asked = pipeline.Parameters(card=str(tmp_path / "data/mall_customers.yaml"))
+    with pytest.raises(pipeline.SeriesFailed, match="changed while the series ran"):
+        pipeline.run_series(asked, output_dir=tmp_path / "out", run_id="one", quiet=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["failed"]
+
+
+def test_a_bare_table_is_run_with_a_drafted_card(run_once, shared_folder):
+    table = shared_folder / "visitors.csv"
+    rng = np.random.default_rng(4)
+    values = np.vstack([rng.normal(centre, 1, (40, 2)) for centre in (0, 9)]).round(2)
+    frame = pd.DataFrame(values, columns=["Visits", "Spend (€)"])
+    frame.insert(0, "Visitor no", [f"V{i:04}" for i in range(80)])
+    frame.to_csv(table, index=False, sep=";", decimal=",")
+    folder = run_once("bare", table, "--resamples", 20, "--k-max", 3)
+    assert read_json(folder / "tables/selection.json")["k"] == 2
+    told = (shared_folder / "bare.txt").read_text("utf-8")
+    assert "Visitor no: id (different in every row)" in told
+    card = customers.read_card(folder / "card.yaml")
+    assert card.source.resolve() == table.resolve()
+    assert list(card.features) == ["Visits", "Spend (€)"]
+    assert card.features["Spend (€)"].unit == "€"
+    again = customers.read_customers(card)
+    assert len(again) == 80
+    assert "V0001" not in (folder / "reports/report.html").read_text("utf-8")
+
+
+def test_the_card_command_writes_a_card_and_never_over_one(tmp_path):
+    source = tmp_path / "mall.csv"
+    shutil.copy(ROOT / "data/raw/Mall_Customers.csv", source)
+    command = [sys.executable, "-m", "segmentation", "card", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "mall.yaml")
+    assert "CustomerID: id (different in every row)" in done.stdout
+    card = customers.read_card(tmp_path / "mall.yaml")
+    assert list(card.features) == ["Age", "Annual Income (k$)", "Spending Score (1-100)"]
+    assert list(card.descriptors) == ["Gender"]
+    assert len(customers.read_customers(card)) == 200
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "is there already; name another by -o." in again.stderr
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -175,6 +175,8 @@ def _parse_feature(text: pd.Series, feature: Feature, decimal: str, notes: Notes
         mend = "shift them, or leave `transform: log` out of the card"
         notes.refuse(name, "negative values have no logarithm", mend, text[values < 0])
     _check_missing(missing, feature, notes, name)
+    if len(values) == values.nunique() == values.max() - values.min() + 1:
+        notes.tell(name, "running numbers, as of an id", len(text), "kept; leave ids out")
     if values.nunique() == 1 and not len(odd):
         notes.tell(name, "the same value in every row", len(text), "has no part in the distance")
     return values

@@ -142,17 +142,19 @@ def report_policies(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def describe_outliers(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """What is done to values beyond the outer fences, a row a feature with some.
+def describe_quality(table: pd.DataFrame, found: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """What was found while reading, then outliers by their policy, then the customers used.
 
     Columns as of `customers.inspect_customers`: column, finding, rows, done.
     """
     done = {"keep": "kept", "clip": "clipped", "drop": "left out"}
-    rows = []
+    rows = [*found.itertuples(index=False, name=None)]
     for name, feature in card.features.items():
         if count := int(_find_outliers(_transform(table[name], feature)).sum()):
             rows.append((name, "values beyond the outer fences", count, done[feature.outliers]))
-    return pd.DataFrame(rows, columns=["column", "finding", "rows", "done"])
+    used = int(_find_kept(table, card).sum())
+    rows.append(("", "customers used", used, f"of {len(table)} in the table"))
+    return pd.DataFrame(rows, columns=found.columns)
 
 
 def summarize_policies(table: pd.DataFrame, card: Card) -> str:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from segmentation import (
@@ -102,7 +101,7 @@ def _check_input(parameters: Parameters) -> tuple[cards.Card, dict[str, Any]]:
     used = features.select_rows(table, card)
     segmenter.check_k(parameters.k or 1, used[card.distance])
     source = {"path": card.source.name, "sha256": digest}
-    quality = pd.concat([quality, features.describe_outliers(table, card)])
+    quality = features.describe_quality(table, quality, card)
     return card, {
         "input": source | {"rows_read": len(table), "rows_used": len(used)},
         "quality": quality.to_dict("records"),

@@ -21,6 +21,23 @@ def test_the_bundled_table(card, table):
     assert table["Age"].dtype == float
 
 
+def test_headers_and_codings_met_in_the_wild(card, tmp_path):
+    rows = "".join(f"{i},{'01FM'[i % 4]},{20 + i},{30 + i},{40 + i}\n" for i in range(1, 21))
+    (tmp_path / "wild.csv").write_text(
+        f"CustomerID,Genre,age,Annual_Income,Spending_Score\n{rows}", "utf-8"
+    )
+    wild = card.model_copy(update={"table": "wild.csv", "path": tmp_path / "card.yaml"})
+    table = customers.read_customers(wild)
+    assert list(table) == ["CustomerID", *card.features, "Gender"]
+    assert table["Gender"].tolist()[:4] == ["Male", "Female", "Male", "Female"]
+
+
+def test_running_numbers_as_a_feature_are_told(write_card):
+    rows = "".join(f"c{i},{i},{i % 7}\n" for i in range(1, 31))
+    _, quality = customers.inspect_customers(customers.read_card(write_card("id,a,b\n" + rows)))
+    assert quality["finding"].tolist() == ["running numbers, as of an id"]
+
+
 def test_ids_stay_text(write_card):
     assert read(write_card(GOOD))["id"].iloc[0] == "001"
 

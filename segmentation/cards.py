@@ -131,11 +131,19 @@ class Card(Part):
         made = list_made_features("")
         if self.transactions and (self.descriptors or not {*self.features} <= {*made}):
             raise ValueError(f"`transactions:` make the features {', '.join(made)}, no others")
+        twice = [name for name, n in Counter(self.columns).items() if n > 1]
+        if twice:
+            raise ValueError(f"column {twice[0]} stands twice; say once what it is")
+        for name in self.columns:
+            if coded := [other for other in self.coded if name.startswith(f"{other} is ")]:
+                raise ValueError(f"column {name} looks like a code of {coded[0]}; name it anew")
         for name in {self.id, *self.features, *self.descriptors} & OURS:
             raise ValueError(
                 f"a column {name} is written by us; give yours another name and {name!r} as alias"
             )
         labels = [c.label for c in (*self.features.values(), *self.descriptors.values())]
+        if ours := [label for label in labels if label.casefold() in OURS]:
+            raise ValueError(f"the label {ours[0]} is a word of ours; give that column another")
         for kind, texts in (("label", labels), ("segment", [g.name for g in self.segments])):
             if twice := [text for text, n in Counter(texts).items() if n > 1]:
                 raise ValueError(f"the {kind} {twice[0]!r} stands twice; give each its own")
@@ -191,7 +199,8 @@ def list_made_features(currency: str) -> dict[str, Any]:
 
 
 def _labelled(name: str, column: Any) -> Any:
-    return column if isinstance(column, BaseModel) else {"label": str(name), **(column or {})}
+    known = column is None or isinstance(column, dict)
+    return {"label": str(name), **(column or {})} if known else column
 
 
 def load_card(path: Path) -> Card:
@@ -213,6 +222,8 @@ def load_card(path: Path) -> Card:
         ) from None
     except ValidationError as error:
         raise InputError(f"{path.name}: {explain_error(error, Card)}") from None
+    except ValueError as error:  # a date that is none
+        raise InputError(f"{path.name} is not valid YAML: {error}; correct it.") from None
 
 
 def explain_error(error: ValidationError, model: type[BaseModel]) -> str:

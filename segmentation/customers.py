@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,12 @@ def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, 
         decimal="," if card.decimal == "," else ".",
         encoding=card.encoding or "utf-8",
     )
+    negative = [n for n, f in card.features.items() if f.transform == "log" and table[n].min() < 0]
+    if negative:
+        raise InputError(
+            f"{card.source.name}: {', '.join(negative)} is negative for some customers and has no "
+            "logarithm; leave `transform: log` out of the card."
+        )
     gathered = table.rename(columns={"customer": card.id})[[card.id, *card.features]]
     report = report.set_axis(["finding", "rows", "done"], axis=1)
     report.insert(0, "column", "")
@@ -98,28 +105,39 @@ def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, 
 
 def _name_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     """The card's columns under the card's names: by name, alias or label."""
-    exact = {column.casefold(): column for column in text.columns}
-    loose = {find_key(column): column for column in text.columns}
-    columns, taken = {}, set()
+    exact = _find_unique({column: column.casefold() for column in text.columns})
+    loose = _find_unique({column: find_key(column) for column in text.columns})
+    columns: dict[str, pd.Series] = {}
+    taken: dict[str, str] = {}
     for name, others in _list_names(card).items():
-        hits = [exact.get(other.casefold()) for other in (name, *others)]
+        hits = [name if name in text.columns else None]
+        hits += [exact.get(other.casefold()) for other in (name, *others)]
         hits += [loose.get(find_key(other)) for other in (name, *others)]
         hit = next((column for column in hits if column is not None), None)
-        if hit is None and name == ROW == card.id:
+        if name == ROW == card.id:
             columns[name] = pd.Series(range(1, len(text) + 1), index=text.index).astype(str)
         elif hit is None:
             near = suggest(name, text.columns)
             notes.refuse(
                 "", f"column {name} is missing", f"{near} Name it in the card's `aliases:`"
             )
+        elif hit in taken:
+            mend = "name each in the card's `aliases:`"
+            notes.refuse("", f"{name} and {taken[hit]} are both read from {hit}", mend)
         else:
-            taken.add(hit)
+            taken[hit] = name
             columns[name] = text[hit].str.strip()
             if hit.casefold() != name.casefold():
                 notes.tell(name, "found under another header", len(text), f"read from {hit}")
     if extra := len(text.columns) - len(taken):
         notes.tell("", f"{extra} further columns", len(text), "ignored")
     return pd.DataFrame(columns, index=text.index)
+
+
+def _find_unique(keys: dict[str, str]) -> dict[str, str]:
+    """The columns that can be told by a key: it is not empty and no other column has it."""
+    counts = Counter(keys.values())
+    return {key: column for column, key in keys.items() if key and counts[key] == 1}
 
 
 def _list_names(card: Card) -> dict[str, list[str]]:
@@ -201,6 +219,7 @@ def _check_missing(missing: pd.Series, feature: Feature, notes: Notes, name: str
 def _parse_descriptor(text: pd.Series, descriptor: Descriptor, notes: Notes) -> pd.Series:
     """The column's levels, by the card's codings; the rare ones of very many are pooled."""
     levels = text.mask(text == "").map(clean_text, na_action="ignore")
+    levels = levels.replace("missing", "“missing”")  # ours says that there is no level
     if descriptor.levels:
         codes = {level.casefold(): level for level in descriptor.levels}
         for level, spellings in descriptor.levels.items():
@@ -278,6 +297,8 @@ def summarize_groups(table: pd.DataFrame, card: Card) -> str:
         return "The card names no descriptor to colour by."
     by, values = next(iter(card.descriptors)), table[list(card.features)]
     means = values.groupby(table[by]).mean()
+    if means.empty:
+        return f"{card.label(by)} is missing for everybody."
     gaps = (means.max() - means.min()) / values.std(ddof=0)
     widest = str(gaps.idxmax())
     feature, means = card.features[widest], means[widest].sort_values()

@@ -15,6 +15,7 @@ from segmentation import InputError
 from segmentation.cards import OURS, Card, Column, clean_text, explain_error
 from segmentation.tables import MISSING, Notes, find_decimal, parse_numbers, read_text
 
+EMPTY = 0.5
 FEW_LEVELS, FEW_CODES = 12, 5
 """Levels of a descriptor, and distinct whole numbers that are rather codes than amounts."""
 
@@ -23,8 +24,17 @@ SKEWED = 1.5
 
 NAMED = re.compile(r"(^|[\W_])(id|no|nr|key|uuid|guid|msisdn)([\W_]|$)|number|nummer|[a-z]I[dD]\b")
 CODED = re.compile(r"\b(code|gender|sex|plan|type|class|flag|segment|group|region|zip)\b", re.I)
-PERSONAL = re.compile(r"e-?mail|phone|telefon|\bname|address|iban|account|konto|compte", re.I)
-DAY = re.compile(r"\d{4}-\d\d?-\d\d?(?:[T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}(?: .*)?")
+PERSONAL = re.compile(
+    r"mail|phone|telefon|(^|[\W_])tel([\W_]|$)|mobil|handy|vorname|nachname|surname|pr[ée]nom|birth"
+    r"|(^|[\W_])((first|last|full|middle|user|nick)[\W_]?)?name([\W_]|$)|address|adress|iban|account"
+    r"|konto|compte|passport|(^|[\W_])ssn([\W_]|$)",
+    re.I,
+)
+ADDRESS = re.compile(r"\S+@\S+\.\S+")
+DAY = re.compile(
+    r"\d{4}[-/]\d\d?(?:[-/]\d\d?)?(?:[T ].*)?|\d\d?[-./]\d\d?[-./]\d{2,4}(?: .*)?"
+    r"|(?:19|20)\d\d[01]\d[0-3]\d|[01]?\d[./](?:19|20)\d\d"
+)
 UNITS = re.compile(r"[€$£¥%]|\b(?:EUR|USD|GBP|CHF)\b")
 IN_HEADER = re.compile(r"^(?P<label>.*\S)\s*[(\[](?P<unit>[^()\[\]\d]{1,12})[)\]]$")
 
@@ -66,7 +76,9 @@ def draft_column(cells: pd.Series, decimal: str, *, point: bool = True) -> Draft
     own = whole and distinct == len(cells) and not PERSONAL.search(name)
     if own and (NAMED.search(name) or _looks_like_ids(known)):
         return "id", "different in every row", {}
-    if NAMED.search(name) or PERSONAL.search(name):
+    if len(known) < EMPTY * len(cells):
+        return "left out", "mostly missing", {}
+    if NAMED.search(name) or PERSONAL.search(name) or known.str.fullmatch(ADDRESS).mean() > EMPTY:
         return "left out", "seems to name a person or an account", {}
     if known.str.fullmatch(DAY).mean() > 0.9:
         return "left out", "dates", {}
@@ -75,6 +87,8 @@ def draft_column(cells: pd.Series, decimal: str, *, point: bool = True) -> Draft
 
 def _draft_values(name: str, known: pd.Series, decimal: str, point: bool) -> Draft:
     numbers, _, mend = parse_numbers(known, decimal, point=point)
+    if "decimal:" in mend:
+        return "left out", "a decimal point or comma? say `decimal:` in a card", {}
     distinct = known.nunique()
     if numbers.notna().all():
         codes = bool((numbers % 1 == 0).all()) and distinct <= FEW_CODES
@@ -131,10 +145,10 @@ def _collect(source: Path, drafts: dict[str, Draft], decimal: str) -> Card:
     }
     values |= {"id": next(iter(ids))} if (ids := find("id")) else {}
     if len(values["features"]) < 2:
-        found = ", ".join(values["features"]) or "none"
+        why = "; ".join(f"{name}: {reason}" for name, (_, reason, _) in drafts.items())
         raise InputError(
-            f"{source.name}: at least two columns of numbers are needed, found {found}; "
-            "`segmentation card` says why each column was left out."
+            f"{source.name}: at least two columns of numbers are needed ({why[:600]}); "
+            "write a card, or give the table such columns."
         )
     try:
         return Card.model_validate(values).model_copy(update={"path": source})

@@ -71,7 +71,7 @@ def run_series(
     run = runs.start_run(output_dir, run_id)
     manifest = _begin_manifest(parameters, card, run_id) | used
     runs.write_manifest(run, manifest)
-    if card.path.suffix not in (".yaml", ".yml"):
+    if card.path.suffix.lower() not in (".yaml", ".yml"):
         _save_draft(card, run, output_dir / run_id, quiet=quiet)
     try:
         for notebook in list_notebooks():

@@ -423,6 +423,8 @@ def map_2d(clustered: pd.DataFrame, segments: list[Segment], card: Card) -> Axes
 
 def _label_centres(axis: Axes, centres: list[tuple[Segment, float, float]]) -> None:
     """Write each segment's name at its centre, moved apart where names would overlap."""
+    if not centres:
+        return
     few = len(centres) < 7
     labels = [
         axis.annotate(

@@ -88,6 +88,8 @@ def profile_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
 
 
 def _describe(values: pd.Series, everyone: pd.Series) -> dict[str, float]:
+    if values.isna().all():  # filled with everyone's median before the distance saw them
+        values = values.fillna(everyone.median())
     low, q25, median, q75, high = values.quantile([0, 0.25, 0.5, 0.75, 1])
     mean, sd, overall = values.mean(), values.std(ddof=0), everyone.mean()
     spread = everyone.std(ddof=0)

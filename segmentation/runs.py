@@ -68,7 +68,8 @@ class Run:
         for column in table.select_dtypes(["object", "string"]):
             texts = table[column].map(_rearm, na_action="ignore")
             table[column] = texts.astype(table[column].dtype)
-        return table.rename(columns=_rearm)
+        table = table.rename(columns=_rearm)
+        return table.astype({"cluster": "Int64"}) if "cluster" in table else table
 
     def save_json(self, value: Any, name: str) -> None:
         """Write plain figures: a file of the `tables` folder, or `segments.json` at the top."""

@@ -31,8 +31,10 @@ KINDS = {
     b"%PDF": "a PDF; export the table as CSV",
     b"\x1f\x8b": "compressed; unpack it first",
     b"<": "a web page or XML, perhaps an error page; export the table as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save it as CSV",
     b"{": "JSON; export the table as CSV",
-    b"[": "JSON; export the table as CSV",
+    b"[{": "JSON; export the table as CSV",
+    b"[[": "JSON; export the table as CSV",
 }
 """What files begin with that are no CSV, and the mend."""
 
@@ -258,6 +260,10 @@ def _find_header(records: list[tuple[int, list[str]]], notes: Notes) -> tuple[li
     if first:
         notes.tell("", "title lines above the header", first, "skipped")
     header = [clean_text(name.lstrip("\ufeff")) for name in records[first][1]]
+    numbers = [name for name in header if re.fullmatch(r"[-+]?[0-9]+([.,][0-9]+)?", name)]
+    years = [name for name in numbers if re.fullmatch("(19|20)[0-9]{2}", name)]
+    if len(numbers) - len(years) > 1 or any("@" in name for name in header):
+        notes.refuse("", "the first line looks like data", "give the table a header")
     for name, times in Counter(name for name in header if name).items():
         if times > 1:
             notes.refuse(name, f"stands {times} times in the header", "give each its own name")
@@ -277,7 +283,7 @@ def _check_width(records: list[tuple[int, list[str]]], width: int, notes: Notes)
 
 def _drop_total(frame: pd.DataFrame, notes: Notes) -> pd.DataFrame:
     """Without a last line of totals."""
-    if len(frame) and str(frame.iloc[-1, 0]).strip().casefold() in TOTALS:
+    if len(frame) and str(frame.iloc[-1, 0]).strip(" :").casefold() in TOTALS:
         notes.tell("", "a line of totals at the end", 1, "left out")
         return frame.iloc[:-1]
     return frame

@@ -50,7 +50,10 @@ REFUSED = {
     "6 blank lines": (b"\n\n\n", "is empty; give a table with a header."),
     "7 header only": (HEADER, "0 customers are too few; give at least 10."),
     "8 one row": (make_table(ROWS[:1]), "1 customers are too few; give at least 10."),
-    "9 no header": (make_table(ROWS[1:], ",".join(map(str, ROWS[0]))), "column a is missing"),
+    "9 no header": (
+        make_table(ROWS[1:], ",".join(map(str, ROWS[0]))),
+        "the first line looks like data; give the table a header.",
+    ),
     "10 a name twice": (make_table(header="id,a,a,kind"), "column a: stands 2 times in the header"),
     "11 a nameless column with content": (
         make_table([(*row, 1) for row in ROWS], HEADER + ","),

@@ -72,15 +72,20 @@ def build_preprocessor(card: Card) -> ColumnTransformer:
     A feature is a z-score times its weight. A descriptor with a weight is one-hot, all its columns
     together with the variance of one feature of that weight.
     """
-    steps = [
-        (feature.label, _build_steps(feature), [name]) for name, feature in card.features.items()
-    ]
+    chains = {name: _build_steps(feature) for name, feature in card.features.items()}
     for name, descriptor in card.coded.items():
         codes = OneHotEncoder(
             sparse_output=False, handle_unknown="ignore", feature_name_combiner=_name_code
         )
-        steps.append((descriptor.label, make_pipeline(codes, Weigher(descriptor.weight)), [name]))
+        chains[name] = make_pipeline(codes, Weigher(descriptor.weight))
+    steps = [(f"x{i}", chain, [name]) for i, (name, chain) in enumerate(chains.items())]
     return ColumnTransformer(steps, verbose_feature_names_out=False).set_output(transform="pandas")
+
+
+def find_chains(preprocessor: ColumnTransformer, card: Card) -> dict[str, Any]:
+    """The fitted pipeline of each column in the distance, by the column's name."""
+    fitted = preprocessor.named_transformers_
+    return {name: fitted[f"x{i}"] for i, name in enumerate(card.distance)}
 
 
 def _build_steps(feature: Feature) -> Any:

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from segmentation import InputError, kmeans, stability
 from segmentation.cards import Card
-from segmentation.features import build_preprocessor, select_rows
+from segmentation.features import build_preprocessor, find_chains, select_rows
 from segmentation.kmeans import Floats
 from segmentation.profiles import Segment
 from segmentation.selection import fit_best
@@ -76,10 +76,10 @@ def _order(fit: kmeans.Fit) -> NDArray[np.intp]:
 def find_centres(pipeline: Pipeline, card: Card) -> pd.DataFrame:
     """The centroids (k, features) in raw units, one row a position; logs are taken back."""
     scaled = pipeline["kmeans"].cluster_centers_
-    steps = pipeline["preprocess"].named_transformers_
+    steps = find_chains(pipeline["preprocess"], card)
     raw = {}
     for i, (name, feature) in enumerate(card.features.items()):
-        values = steps[feature.label][-1].inverse_transform(scaled[:, [i]])[:, 0]
+        values = steps[name][-1].inverse_transform(scaled[:, [i]])[:, 0]
         raw[name] = np.expm1(values) if feature.transform == "log" else values
     return pd.DataFrame(raw)
 
@@ -221,10 +221,10 @@ def save_segmenter(
 def _list_figures(
     pipeline: Pipeline, card: Card, limits: Limits, segments: list[Segment]
 ) -> dict[str, Any]:
-    steps = pipeline["preprocess"].named_transformers_
+    steps = find_chains(pipeline["preprocess"], card)
     features = []
     for name, feature in card.features.items():
-        chain = dict(steps[feature.label].steps)
+        chain = dict(steps[name].steps)
         clip, scaler = chain.get("clipper"), chain["weigher"]
         features.append(
             {
@@ -246,8 +246,8 @@ def _list_figures(
             "mean": chain[-1].mean_.tolist(),
             "scale": float(chain[-1].scale_),
         }
-        for name, descriptor in card.coded.items()
-        for chain in [steps[descriptor.label]]
+        for name in card.coded
+        for chain in [steps[name]]
     ]
     return {
         "features": features,

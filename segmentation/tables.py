@@ -120,7 +120,7 @@ def read_text(source: Path, notes: Notes, *, card: Card | None = None) -> pd.Dat
     if source.suffix.lower() == ".parquet":
         return _read_parquet(source)
     if source.suffix.lower() in (".xlsx", ".xlsm"):
-        return _read_excel(source)
+        return _read_excel(source, notes)
     return _read_csv(source, notes, card)
 
 
@@ -140,20 +140,21 @@ def _check_file(source: Path, card: Card | None) -> None:
 def _read_parquet(source: Path) -> pd.DataFrame:
     duckdb = load_extra("duckdb", "Parquet")
     try:
-        query = "SELECT COLUMNS(*)::VARCHAR FROM read_parquet(?)"
-        frame = duckdb.connect().execute(query, [str(source)]).df()
+        frame = duckdb.connect().from_parquet(str(source)).df()
     except duckdb.Error:
         raise InputError(f"{source.name} is not a Parquet file; write it anew.") from None
     return _as_text(frame)
 
 
-def _read_excel(source: Path) -> pd.DataFrame:
+def _read_excel(source: Path, notes: Notes) -> pd.DataFrame:
     load_extra("openpyxl", "Excel")
     try:
-        frame = pd.read_excel(source, dtype=str, keep_default_na=False)
+        frame = pd.read_excel(source, header=None, dtype=str, keep_default_na=False)
     except Exception:
         raise InputError(f"{source.name} is no readable Excel file; save it as CSV.") from None
-    return _as_text(frame)
+    rows = enumerate(frame.fillna("").astype(str).to_numpy().tolist(), 1)
+    records = [(line, cells) for line, cells in rows if "".join(cells).strip()]
+    return _tabulate(records, source, notes)
 
 
 def load_extra(name: str, what: str) -> Any:
@@ -165,7 +166,10 @@ def load_extra(name: str, what: str) -> Any:
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    text = frame.astype(object).where(frame.notna(), "").astype(str)
+    whole = [c for c in frame.select_dtypes("floating") if (frame[c].dropna() % 1 == 0).all()]
+    typed = frame.astype(dict.fromkeys(whole, "Int64")).astype(object)
+    text = typed.where(frame.notna(), "").astype(str)
+    text.columns = [clean_text(str(column)) for column in text.columns]
     return text.set_axis(pd.RangeIndex(2, len(text) + 2))
 
 
@@ -180,7 +184,12 @@ def _read_csv(source: Path, notes: Notes, card: Card | None) -> pd.DataFrame:
     except csv.Error as error:
         mend = "close the quotes" if "end of data" in str(error) else "mend its quotes"
         raise InputError(f"{source.name} is not a regular CSV: {error}; {mend}.") from None
-    if len(records) == 0:
+    return _tabulate(records, source, notes)
+
+
+def _tabulate(records: list[tuple[int, list[str]]], source: Path, notes: Notes) -> pd.DataFrame:
+    """Records with their lines as a table, its header found, totals and blank columns gone."""
+    if not records:
         raise InputError(f"{source.name} is empty; give a table with a header.")
     header, first = _find_header(records, notes)
     _check_width(records[first:], len(header), notes)
@@ -312,7 +321,7 @@ def find_key(name: str) -> str:
 
 
 SIGNS = re.compile(
-    r"^\(?(?:[A-Z]{3}\s?|[€$£¥]\s?)?(?P<sign>[-+]?)(?:[€$£¥]\s?)?"
+    r"^(?:[A-Z]{3}\s?|[€$£¥]\s?)?(?P<sign>[-+]?)(?:[€$£¥]\s?)?"
     r"(?P<core>[0-9](?:[0-9.,'’\s]*[0-9.,])?(?:[eE][-+]?[0-9]+)?|[.,][0-9]+)(?:\s?(?:[€$£¥%]|[A-Z]{3}))?$"
 )
 WRITTEN = {
@@ -352,6 +361,11 @@ def parse_numbers(
     Currency, percent and thousands signs are read where only one reading is possible; 1.234 beside
     1,234 is never guessed; `point` says that a plain 1.234 stands in a file with decimal points.
     """
+    cells = cells.str.replace("−", "-", regex=False)
+    units = cells.str.extract(r"([€$£¥%]|[A-Z]{3})")[0]
+    if units.nunique() > 1 or (units.eq("%").any() and units.isna().any()):
+        told = "{} values have different currencies or units"
+        return cells.map(lambda _: np.nan), told, "bring them to one"
     parts = _strip_signs(cells)
     readings = {d: _convert(parts, d) for d in ([decimal] if decimal else WRITTEN)}
     whole = {d: values for d, values in readings.items() if values.notna().all()}

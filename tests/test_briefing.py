@@ -102,6 +102,30 @@ def test_at_three_the_young_poor_segment_is_no_low_spender(play_once):
     assert not re.search(r"low spend|spending score is (very )?low|low cost", told)
 
 
+def test_rows_that_the_card_drops_and_a_column_of_words_alone_go_all_the_way(write_card, play_once):
+    rng = np.random.default_rng(8)
+    values = np.vstack([rng.normal(centre, 1, (30, 3)) for centre in (0, 8)]).round(2)
+    frame = pd.DataFrame(values, columns=["spend__2024", "remainder", "last"])
+    frame["spend__2024"] = frame["spend__2024"].abs()
+    frame.loc[3:5, "remainder"] = np.nan
+    frame.loc[frame.index < 30, "last"] = np.nan  # a gap that means something
+    frame["plan"], frame["void"] = rng.choice(["missing", "x"], 60), ""
+    frame.insert(0, "id", [f"c{i}" for i in range(60)])
+    card = write_card(
+        frame.to_csv(index=False),
+        features={
+            "spend__2024": {"transform": "log"},
+            "remainder": {"missing": "drop"},
+            "last": {},
+        },
+        descriptors={"void": {}, "plan": {"weight": 0.3}},
+    )
+    run = Run(play_once("dropped", card, k=2))
+    assert (run.manifest["input"]["rows_read"], run.manifest["input"]["rows_used"]) == (60, 57)
+    assert sum(segment["size"] for segment in run.segments) == 57
+    assert agreement.check_report(parse(read_report(run)), run) == []
+
+
 @pytest.fixture
 def small(write_card, play_once):
     """Sixty customers and three far away from them, cut into three."""

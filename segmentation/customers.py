@@ -233,6 +233,7 @@ def _parse_descriptor(text: pd.Series, descriptor: Descriptor, notes: Notes) -> 
         return found
     if levels.isna().all():
         notes.tell(str(text.name), "all values are missing", len(text), "tells nothing")
+        return levels.astype(object)
     if (many := levels.nunique()) > MANY_LEVELS:
         kept = levels.value_counts().index[: MANY_LEVELS - 1]
         notes.tell(str(text.name), f"{many} levels", len(text), "all but the commonest are “Other”")

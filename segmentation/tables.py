@@ -271,7 +271,7 @@ def _find_header(records: list[tuple[int, list[str]]], notes: Notes) -> tuple[li
     header = [clean_text(name.lstrip("\ufeff")) for name in records[first][1]]
     numbers = [name for name in header if re.fullmatch(r"[-+]?[0-9]+([.,][0-9]+)?", name)]
     years = [name for name in numbers if re.fullmatch("(19|20)[0-9]{2}", name)]
-    if len(numbers) - len(years) > 1 or any("@" in name for name in header):
+    if len(numbers) - len(years) > 1 or any(re.fullmatch(r"\S+@\S+\.\S+", name) for name in header):
         notes.refuse("", "the first line looks like data", "give the table a header")
     for name, times in Counter(name for name in header if name).items():
         if times > 1:

@@ -6,7 +6,6 @@ Every figure in it is taken from a table of the run by its place and carries tha
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,8 @@ def write_report(run_dir: Path, manifest: dict[str, Any]) -> Path:
 def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
     """The report's page."""
     tables = Tables(run_dir, manifest)
-    listed = json.loads((run_dir / "segments.json").read_text("utf-8"))
+    run = Run(run_dir)
+    listed = run.read_json("segments.json")
     segments = sorted(listed, key=lambda segment: -segment["size"])
     picture = run_dir / "figures" / "segments_map.png"
     choice = tables.rows("k_selection.csv")[0]
@@ -100,7 +100,7 @@ def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
         segments=[_describe(segment, tables, len(segments)) for segment in segments],
         verdict=words.find_verdict(manifest["verdict"], choice),
         rivals=_find_rivals(manifest),
-        selection=json.loads((run_dir / "tables/selection.json").read_text("utf-8")),
+        selection=run.read_json("selection.json"),
         map={"src": reports.data_uri(picture), "alt": reports.read_finding(picture)},
         descriptors=_list_levels(tables),
         glossary=words.read_words()["glossary"],

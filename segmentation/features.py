@@ -16,13 +16,10 @@ from sklearn.utils.validation import validate_data
 
 from segmentation import kmeans
 from segmentation.cards import Card, Feature
+from segmentation.drafts import SKEWED
 
 FENCE = 3.0
 """Outliers lie so many interquartile ranges beyond the quartiles (Tukey's outer fence)."""
-
-
-SKEWED = 1.5
-"""Skewness from which a log transform is proposed."""
 
 
 def find_fences(values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

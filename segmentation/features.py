@@ -106,6 +106,15 @@ def select_rows(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     return table[_find_kept(table, card)]
 
 
+def find_drop_fences(table: pd.DataFrame, card: Card) -> dict[str, list[float]]:
+    """Where outliers begin of the features that drop them, on the scale on which they are told."""
+    return {
+        name: [float(fence) for fence in find_fences(_transform(table[name], feature))]
+        for name, feature in card.features.items()
+        if feature.outliers == "drop"
+    }
+
+
 def _find_kept(table: pd.DataFrame, card: Card) -> pd.Series:
     kept = pd.Series(True, index=table.index)
     for name, feature in card.features.items():

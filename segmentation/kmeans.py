@@ -138,6 +138,28 @@ def assign(matrix: ArrayLike, centres: ArrayLike) -> Labels:
     return labels if stack.ndim == 3 else labels[0]
 
 
+def nearest_two(matrix: ArrayLike, centres: ArrayLike) -> tuple[Labels, Labels, Floats, Floats]:
+    """Find the nearest and the second nearest of k centres for each row of an (n, p) matrix.
+
+    Both labels and both distances, each (n,); a tie goes to the lower label. With one centre the
+    second label is -1 and its distance infinite.
+    """
+    rows = np.ascontiguousarray(matrix, dtype=np.float64)
+    labels, squares = np.empty((2, len(rows)), np.int64), np.empty((2, len(rows)))
+    _nearest_two(rows, np.ascontiguousarray(centres, dtype=np.float64), labels, squares)
+    return labels[0], labels[1], np.sqrt(squares[0]), np.sqrt(squares[1])
+
+
+def shade(nearest: Floats, second: Floats) -> Floats:
+    """Shadow values 2·d1/(d1 + d2) from the distances (n,) to the two nearest centres.
+
+    0 on the centroid, 1 on the border, or where both centres are at no distance. Leisch (2010).
+    """
+    with np.errstate(invalid="ignore"):
+        shadow = 2 * nearest / (nearest + second)
+    return np.where(nearest + second > 0, shadow, 1.0)
+
+
 def silhouettes(matrix: ArrayLike, solutions: ArrayLike) -> Floats:
     """Give the silhouette of every row under each of m labellings: (m, n), as in scikit-learn.
 
@@ -438,6 +460,21 @@ def _fit_resamples(columns: Floats, weights: Floats, k: int, seeds: NDArray[np.u
 def _assign(columns: Floats, stack: Floats, labels: Labels) -> None:
     for b in range(len(stack)):
         _nearest(columns, stack[b], labels[b])
+
+
+@_compiled
+def _nearest_two(rows: Floats, centres: Floats, labels: Labels, squares: Floats) -> None:
+    for i in range(len(rows)):
+        first, second, least, next_least = -1, -1, np.inf, np.inf
+        for j in range(len(centres)):
+            square = 0.0
+            for f in range(rows.shape[1]):
+                square += (rows[i, f] - centres[j, f]) ** 2
+            if square < least:
+                first, second, least, next_least = j, first, square, least
+            elif square < next_least:
+                second, next_least = j, square
+        labels[0, i], labels[1, i], squares[0, i], squares[1, i] = first, second, least, next_least
 
 
 @_compiled

@@ -17,25 +17,27 @@ from sklearn.pipeline import Pipeline
 
 from segmentation import InputError, kmeans, stability
 from segmentation.cards import Card
-from segmentation.features import build_preprocessor, find_chains, select_rows
+from segmentation.features import build_preprocessor, find_chains, find_drop_fences, select_rows
 from segmentation.kmeans import Floats
 from segmentation.profiles import Segment
+from segmentation.scorer import BORDERLINE, STATUSES, Scorer
 from segmentation.selection import fit_best
 from segmentation.tables import hash_file
 
-BORDERLINE = 0.8
-"""Customers with a larger shadow value are borderline (1 is half way between two centroids)."""
-
-SLACK = 1e-9  # relative; the training rows themselves are never outside
 MODEL, FIGURES = "segmenter.joblib", "segmenter.json"
 
 
 class Limits(TypedDict):
-    """What the training rows spanned: each feature's range, each position's largest distance."""
+    """What the training rows spanned: each feature's range, each position's largest distance.
+
+    `fence` holds, for features whose outliers are dropped, where these begin (of the logarithm
+    where there is one).
+    """
 
     low: dict[str, float]
     high: dict[str, float]
     radius: list[float]
+    fence: dict[str, list[float]]
 
 
 def fit(table: pd.DataFrame, card: Card, *, k: int, seed: int = 0) -> Pipeline:
@@ -87,10 +89,11 @@ def find_centres(pipeline: Pipeline, card: Card) -> pd.DataFrame:
 def measure_limits(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Limits:
     """What the rows used for the fit span, in raw units and in scaled distance."""
     rows = select_rows(table, card)
+    fence = find_drop_fences(table, card)
     distances, used = pipeline.transform(rows[card.distance]), rows[list(card.features)]
     nearest = distances.argmin(axis=1)
     radius = [float(distances[nearest == h, h].max()) for h in range(distances.shape[1])]
-    return {"low": dict(used.min()), "high": dict(used.max()), "radius": radius}
+    return {"low": dict(used.min()), "high": dict(used.max()), "radius": radius, "fence": fence}
 
 
 def resample_segments(
@@ -119,34 +122,33 @@ def find_similarities(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Fl
     return stability.gorge(scaled, pipeline["kmeans"].cluster_centers_)
 
 
-def assign(pipeline: Pipeline, table: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+def build_scorer(pipeline: Pipeline, card: Card, limits: Limits) -> Scorer:
+    """The fitted model as plain arrays."""
+    return Scorer.from_figures(_list_figures(pipeline, card, limits))
+
+
+def assign(scorer: Scorer, table: pd.DataFrame) -> pd.DataFrame:
     """Put each customer (n raw rows) into a segment and say how sure that is.
 
     Columns: position, distance (scaled), second (position of the next segment), confidence
-    = 1 − 2·d1/(d1+d2), status (ok, borderline or outside). With one segment second and
-    confidence are empty. Source of the shadow value: Leisch (2010).
+    and status; see `Scorer.score`. With one segment second and confidence are empty, in a row that
+    the card's policies drop all but the status.
     """
-    names = list(limits["low"])
-    distances = pipeline.transform(table[list(pipeline.feature_names_in_)])
-    order = np.argsort(distances, axis=1, kind="stable")
-    position, distance = order[:, 0], np.take_along_axis(distances, order[:, :1], axis=1)[:, 0]
-    result = pd.DataFrame({"position": position, "distance": distance}, index=table.index)
-    result["second"] = pd.array([pd.NA] * len(table), dtype="Int64")
-    result["confidence"] = np.nan
-    if distances.shape[1] > 1:
-        second = np.take_along_axis(distances, order[:, 1:2], axis=1)[:, 0]
-        result["second"] = pd.array(order[:, 1], dtype="Int64")
-        result["confidence"] = 1 - stability.shade(distance, second)
-    result["status"] = np.where(1 - result["confidence"] > BORDERLINE, "borderline", "ok")
-    result.loc[_find_outside(result, table[names], limits), "status"] = "outside"
-    return result
+    values = table[scorer.columns].to_numpy(dtype=np.float64)
+    codes = [scorer.encode(name, clean_levels(table[name])) for name in scorer.levels]
+    scores = scorer.score(values, np.stack(codes, axis=1) if codes else None)
+    result = pd.DataFrame(index=table.index)
+    for name in ("position", "second"):
+        places = pd.Series(getattr(scores, name), index=table.index, dtype="Int64")
+        result[name] = places.mask(places < 0)
+    result["distance"], result["confidence"] = scores.distance, scores.confidence
+    result["status"] = np.array(STATUSES)[scores.status]
+    return result[["position", "distance", "second", "confidence", "status"]]
 
 
-def _find_outside(assigned: pd.DataFrame, raw: pd.DataFrame, limits: Limits) -> pd.Series:
-    low, high = pd.Series(limits["low"]), pd.Series(limits["high"])
-    beyond = (raw < low - SLACK * low.abs()) | (raw > high + SLACK * high.abs())
-    radius = np.array(limits["radius"])[assigned["position"]]
-    return beyond.any(axis=1) | (assigned["distance"] > radius * (1 + SLACK))
+def clean_levels(levels: pd.Series) -> list[str | None]:
+    """The levels of a descriptor as a model knows them, None where there is none."""
+    return [None if pd.isna(level) else str(level) for level in levels]
 
 
 def cluster_customers(
@@ -156,13 +158,8 @@ def cluster_customers(
 
     Rows that the card's policies drop keep an empty cluster and the status `dropped`.
     """
-    clustered = table.copy()
-    assigned = assign(pipeline, select_rows(table, card), limits)
-    clustered["cluster"] = assigned["position"].astype("Int64")
-    columns = ["distance", "second", "confidence", "status"]
-    clustered[columns] = assigned[columns]
-    clustered["status"] = clustered["status"].fillna("dropped")
-    return clustered
+    assigned = assign(build_scorer(pipeline, card, limits), table)
+    return pd.concat([table, assigned.rename(columns={"position": "cluster"})], axis=1)
 
 
 def name_customers(clustered: pd.DataFrame, segments: list[Segment]) -> pd.DataFrame:
@@ -213,14 +210,16 @@ def save_segmenter(
     """Write `segmenter.joblib`, the fitted Pipeline, and the same in plain figures beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     joblib.dump(pipeline, folder / MODEL)
-    figures = _list_figures(pipeline, card, limits, segments)
-    figures["sha256"] = {MODEL: hash_file(folder / MODEL)}
+    figures = _list_figures(pipeline, card, limits) | {
+        "ids": [segment["id"] for segment in segments],
+        "names": [segment["name"] for segment in segments],
+        "sha256": {MODEL: hash_file(folder / MODEL)},
+    }
     (folder / FIGURES).write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _list_figures(
-    pipeline: Pipeline, card: Card, limits: Limits, segments: list[Segment]
-) -> dict[str, Any]:
+def _list_figures(pipeline: Pipeline, card: Card, limits: Limits) -> dict[str, Any]:
+    """What `segmenter.json` says of a model: all that it takes to score without the Pipeline."""
     steps = find_chains(pipeline["preprocess"], card)
     features = []
     for name, feature in card.features.items():
@@ -234,6 +233,7 @@ def _list_figures(
                 "fill": float(chain["simpleimputer"].statistics_[0]),
                 "transform": feature.transform,
                 "clip": [float(clip.low_[0]), float(clip.high_[0])] if clip else None,
+                "fence": limits["fence"].get(name),
                 "mean": float(scaler.mean_[0]),
                 "scale": float(scaler.scale_),
                 "range": [float(limits["low"][name]), float(limits["high"][name])],
@@ -242,7 +242,7 @@ def _list_figures(
     codes = [
         {
             "column": name,
-            "levels": [None if pd.isna(v) else str(v) for v in chain[0].categories_[0]],
+            "levels": clean_levels(chain[0].categories_[0]),
             "mean": chain[-1].mean_.tolist(),
             "scale": float(chain[-1].scale_),
         }
@@ -254,9 +254,8 @@ def _list_figures(
         "codes": codes,
         "centres": pipeline["kmeans"].cluster_centers_.tolist(),
         "radius": limits["radius"],
-        "ids": [segment["id"] for segment in segments],
-        "names": [segment["name"] for segment in segments],
         "borderline": BORDERLINE,
+        "card": card.model_dump(mode="json", exclude={"table", "path"}, exclude_defaults=True),
         "versions": {
             "python": platform.python_version(),
             "scikit-learn": sklearn.__version__,

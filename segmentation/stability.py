@@ -341,16 +341,8 @@ def shadow_values(matrix: ArrayLike, centres: ArrayLike) -> Floats:
     Undefined (NaN) with one centre; 1 where the two nearest centres coincide with the row.
     Leisch (2010).
     """
-    away = np.sort(distances(matrix, centres), axis=1)
-    if away.shape[1] == 1:
-        return np.full(len(away), np.nan)
-    return shade(away[:, 0], away[:, 1])
-
-
-def shade(nearest: Floats, second: Floats) -> Floats:
-    """Shadow values from the distances (n,) to the nearest and the second nearest centre."""
-    total = nearest + second
-    return np.where(total > 0, 2 * nearest / np.where(total > 0, total, 1.0), 1.0)
+    _, second, nearest, next_nearest = kmeans.nearest_two(matrix, centres)
+    return np.where(second < 0, np.nan, kmeans.shade(nearest, next_nearest))
 
 
 def gorge(matrix: ArrayLike, centres: ArrayLike) -> Floats:

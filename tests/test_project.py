@@ -13,7 +13,8 @@ from conftest import ROOT
 CONDA = {"matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
 ORDER = [
     *("palette", "words", "transactions", "cards", "tables", "drafts", "customers", "kmeans"),
-    *("features", "stability", "selection", "profiles", "changes", "segmenter", "plots", "runs"),
+    *("features", "stability", "selection", "profiles", "scorer", "changes", "segmenter"),
+    *("plots", "runs"),
     *("reports", "briefing", "explorer", "pipeline", "scoring", "service", "__main__"),
 ]
 MODULES = sorted((ROOT / "segmentation").glob("[!_]*.py"))

@@ -17,6 +17,11 @@ def fitted(table, card):
     return pipeline, segmenter.measure_limits(pipeline, table, card)
 
 
+@pytest.fixture(scope="module")
+def scorer(fitted, card):
+    return segmenter.build_scorer(fitted[0], card, fitted[1])
+
+
 def test_the_largest_segment_comes_first(fitted, table):
     pipeline, _ = fitted
     assert list(np.bincount(pipeline.predict(table))) == [65, 57, 40, 38]
@@ -38,17 +43,16 @@ def test_centres_are_the_means_in_raw_units(fitted, table, card):
     np.testing.assert_allclose(segmenter.find_centres(pipeline, card), means, rtol=1e-10)
 
 
-def test_no_training_row_is_outside(fitted, table):
-    pipeline, limits = fitted
-    assigned = segmenter.assign(pipeline, table, limits)
+def test_no_training_row_is_outside(scorer, table):
+    assigned = segmenter.assign(scorer, table)
     assert set(assigned["status"]) <= {"ok", "borderline"}
     assert assigned["confidence"].between(0, 1).all()
     assert (assigned["second"] != assigned["position"]).all()
 
 
-def test_confidence_and_border_follow_the_shadow_value(fitted, table):
-    pipeline, limits = fitted
-    assigned = segmenter.assign(pipeline, table, limits)
+def test_confidence_and_border_follow_the_shadow_value(fitted, scorer, table):
+    pipeline, _ = fitted
+    assigned = segmenter.assign(scorer, table)
     nearest = np.sort(pipeline.transform(table), axis=1)
     shadow = 2 * nearest[:, 0] / (nearest[:, 0] + nearest[:, 1])
     np.testing.assert_allclose(assigned["confidence"], 1 - shadow)
@@ -65,20 +69,18 @@ def test_borderline_customers_are_counted_per_segment(fitted, table, card):
     assert counted["share"].to_numpy() == pytest.approx(counted["borderline"] / [65, 57, 40, 38])
 
 
-def test_beyond_the_training_range_is_outside(fitted, table):
-    pipeline, limits = fitted
+def test_beyond_the_training_range_is_outside(scorer, table):
     stranger = table.iloc[[0]].assign(Age=99.0)
-    assert segmenter.assign(pipeline, stranger, limits)["status"].item() == "outside"
+    assert segmenter.assign(scorer, stranger)["status"].item() == "outside"
     edge = table.loc[[table["Age"].idxmax()]]
-    assert segmenter.assign(pipeline, edge, limits)["status"].item() != "outside"
+    assert segmenter.assign(scorer, edge)["status"].item() != "outside"
 
 
-def test_farther_than_any_member_is_outside(fitted, table):
-    pipeline, limits = fitted
+def test_farther_than_any_member_is_outside(scorer, table):
     odd = table.iloc[[0]].assign(
         **{"Age": 70.0, "Annual Income (k$)": 137.0, "Spending Score (1-100)": 99.0}
     )
-    assert segmenter.assign(pipeline, odd, limits)["status"].item() == "outside"
+    assert segmenter.assign(scorer, odd)["status"].item() == "outside"
 
 
 def test_a_dropped_row_keeps_an_empty_cluster(table, card):

@@ -5,7 +5,7 @@ BIN    := .venv/bin
 READY  := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help report lab test test-all bench calibrate lint format lock clean
+.PHONY: help report lab serve test test-all bench calibrate lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,9 @@ report: $(READY)  ## run the series on the bundled table and print where the rep
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+
+serve: $(READY)  ## answer for the newest run on http://127.0.0.1:8000/
+	@$(BIN)/segmentation serve --run "$(OUTPUT)/latest"
 
 test: $(READY) chromium  ## run the tests, in parallel
 	@$(BIN)/pytest -n auto --dist worksteal -m "not long"
@@ -42,7 +45,7 @@ format: $(READY)  ## format the code and strip the notebooks' outputs
 
 lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
-	  --python-version 3.11 --extra tables --extra dev --custom-compile-command "make lock" \
+	  --python-version 3.11 --extra tables --extra service --extra dev --custom-compile-command "make lock" \
 	  pyproject.toml -o requirements.lock
 
 clean:  ## remove the environment and the tools' caches (runs are kept)

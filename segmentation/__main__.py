@@ -41,7 +41,27 @@ def build_parser(prog: str = "segmentation") -> Parser:
     card = commands.add_parser("card", help="draft a card for a table", allow_abbrev=False)
     card.add_argument("table", type=Path, help="CSV, Parquet or Excel file")
     card.add_argument("-o", type=Path, metavar="CARD", help="where it goes (default: beside)")
+    score = commands.add_parser(
+        "score", help="put a file's customers into segments", allow_abbrev=False
+    )
+    score.add_argument("table", type=Path, help="CSV, Parquet or Excel file")
+    score.add_argument(
+        "-o", type=Path, metavar="FILE", required=True, help="CSV or Parquet to write"
+    )
+    score.add_argument("--segment", default="", metavar="NAME", help="keep one segment's customers")
+    _add_model(score)
+    serve = commands.add_parser("serve", help="answer over HTTP, with a page", allow_abbrev=False)
+    serve.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="port (default: 8000)")
+    _add_model(serve)
     return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    text = "the run whose model answers (default: outputs/latest)"
+    parser.add_argument(
+        "--run", type=Path, metavar="RUN", default=ROOT / "outputs/latest", help=text
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +84,8 @@ def main(arguments: list[str] | None = None, *, prog: str = "segmentation") -> i
     """Run the command and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     options = build_parser(prog).parse_args(words)
-    return draft(options) if options.command == "card" else run(options)
+    commands = {"run": run, "card": draft, "score": score, "serve": serve}
+    return commands[options.command](options)
 
 
 def draft(options: argparse.Namespace) -> int:
@@ -86,6 +107,53 @@ def draft(options: argparse.Namespace) -> int:
     for column, role, reason in reasons.itertuples(index=False):
         print(f"{column}: {role} ({reason})")
     print(target)
+    return 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Score a file; 0 written, 2 refused."""
+    try:
+        from tqdm import tqdm
+
+        from segmentation import scoring
+
+        model = scoring.load_model(options.run)
+        form = "{l_bar}{bar}| {postfix}"
+        with tqdm(total=1.0, bar_format=form, leave=False, disable=None) as bar:
+
+            def tell(tally: scoring.Tally) -> None:
+                bar.set_postfix_str(f"{tally.rows:,} customers", refresh=False)
+                bar.update(tally.share - bar.n)
+
+            tally = scoring.score_file(
+                options.table, options.o, model, segment=options.segment, tell=tell
+            )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    print(tally.describe(model))
+    print(options.o)
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve the newest model; 2 refused, 130 or 143 stopped."""
+    import logging
+
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        from segmentation import service
+    except ImportError as error:
+        print(f"serving needs {error.name}; pip install 'segmentation[service]'.", file=sys.stderr)
+        return REFUSED
+    try:
+        service.serve(options.run, host=options.host, port=options.port)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt as stop:
+        return stop.args[0] if stop.args else 130
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -105,15 +106,11 @@ def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, 
 
 def _name_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     """The card's columns under the card's names: by name, alias or label."""
-    exact = _find_unique({column: column.casefold() for column in text.columns})
-    loose = _find_unique({column: find_key(column) for column in text.columns})
+    found = match_columns(text.columns, card)
     columns: dict[str, pd.Series] = {}
     taken: dict[str, str] = {}
-    for name, others in _list_names(card).items():
-        hits = [name if name in text.columns else None]
-        hits += [exact.get(other.casefold()) for other in (name, *others)]
-        hits += [loose.get(find_key(other)) for other in (name, *others)]
-        hit = next((column for column in hits if column is not None), None)
+    for name in card.columns:
+        hit = found.get(name)
         if name == ROW == card.id:
             columns[name] = pd.Series(range(1, len(text) + 1), index=text.index).astype(str)
         elif hit is None:
@@ -132,6 +129,23 @@ def _name_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     if extra := len(text.columns) - len(taken):
         notes.tell("", f"{extra} further columns", len(text), "ignored")
     return pd.DataFrame(columns, index=text.index)
+
+
+def match_columns(headers: Iterable[str], card: Card) -> dict[str, str]:
+    """The header of each of the card's columns that is there: by name, else alias, else label.
+
+    Spelled alike first, then but for case, then by letters and digits alone.
+    """
+    known = list(headers)
+    exact = _find_unique({header: header.casefold() for header in known})
+    loose = _find_unique({header: find_key(header) for header in known})
+    found = {}
+    for name, others in _list_names(card).items():
+        hits = [name if name in known else None]
+        hits += [exact.get(other.casefold()) for other in (name, *others)]
+        hits += [loose.get(find_key(other)) for other in (name, *others)]
+        found[name] = next((header for header in hits if header is not None), None)
+    return {name: header for name, header in found.items() if header is not None}
 
 
 def _find_unique(keys: dict[str, str]) -> dict[str, str]:
@@ -177,13 +191,7 @@ def _check_ids(ids: pd.Series, notes: Notes) -> None:
 def _parse_feature(text: pd.Series, feature: Feature, decimal: str, notes: Notes) -> pd.Series:
     """The column as numbers; what is no number, ambiguous, missing or out of range is noted."""
     name, missing = str(text.name), text.str.casefold().isin(MISSING)
-    numbers, rule, mend = parse_numbers(text[~missing], decimal, point=notes.point)
-    values = numbers.reindex(text.index)
-    odd = text[~missing & values.isna()]
-    if len(odd):
-        notes.refuse(name, rule.format(len(odd)), mend, odd)
-    elif mend:
-        notes.tell(name, rule, int((~missing).sum()), mend)
+    values = read_numbers(text, decimal, notes)
     low, high = feature.range
     beyond = values[values.notna() & ~values.between(low, high)]
     if len(beyond):
@@ -195,8 +203,21 @@ def _parse_feature(text: pd.Series, feature: Feature, decimal: str, notes: Notes
     _check_missing(missing, feature, notes, name)
     if len(values) == values.nunique() == values.max() - values.min() + 1:
         notes.tell(name, "running numbers, as of an id", len(text), "kept; leave ids out")
-    if values.nunique() == 1 and not len(odd):
+    if values.nunique() == 1 and (missing | values.notna()).all():
         notes.tell(name, "the same value in every row", len(text), "has no part in the distance")
+    return values
+
+
+def read_numbers(text: pd.Series, decimal: str, notes: Notes) -> pd.Series:
+    """A column as numbers, NaN where missing; what is no number or ambiguous is noted."""
+    missing = text.str.casefold().isin(MISSING)
+    numbers, rule, mend = parse_numbers(text[~missing], decimal, point=notes.point)
+    values = numbers.reindex(text.index)
+    odd = text[~missing & values.isna()]
+    if len(odd):
+        notes.refuse(str(text.name), rule.format(len(odd)), mend, odd)
+    elif mend:
+        notes.tell(str(text.name), rule, int((~missing).sum()), mend)
     return values
 
 
@@ -218,19 +239,16 @@ def _check_missing(missing: pd.Series, feature: Feature, notes: Notes, name: str
 
 def _parse_descriptor(text: pd.Series, descriptor: Descriptor, notes: Notes) -> pd.Series:
     """The column's levels, by the card's codings; the rare ones of very many are pooled."""
-    levels = text.mask(text == "").map(clean_text, na_action="ignore")
-    levels = levels.replace("missing", "“missing”")  # ours says that there is no level
     if descriptor.levels:
-        codes = {level.casefold(): level for level in descriptor.levels}
-        for level, spellings in descriptor.levels.items():
-            codes |= {spelling.casefold(): level for spelling in spellings}
-        found = levels.str.casefold().map(codes)
+        codes = list_codes(descriptor)
+        found = text.map(lambda cell: codes.get(clean_text(cell).casefold()))
         odd = text[found.isna() & ~text.str.casefold().isin(MISSING)]
         if len(odd):
             known = ", ".join(descriptor.levels)
             mend = f"say in the card's `levels:` which of {known} they mean"
             notes.refuse(str(text.name), f"{odd.nunique()} codings are unknown", mend, odd)
         return found
+    levels = text.map(_clean_level)
     if levels.isna().all():
         notes.tell(str(text.name), "all values are missing", len(text), "tells nothing")
         return levels.astype(object)
@@ -239,6 +257,35 @@ def _parse_descriptor(text: pd.Series, descriptor: Descriptor, notes: Notes) -> 
         notes.tell(str(text.name), f"{many} levels", len(text), "all but the commonest are “Other”")
         return levels.where(levels.isna() | levels.isin(kept), "Other")
     return levels
+
+
+def list_codes(descriptor: Descriptor) -> dict[str, str]:
+    """The level that each coding of the card means, by the coding in small letters."""
+    codes = {level.casefold(): level for level in descriptor.levels}
+    for level, spellings in descriptor.levels.items():
+        codes |= {spelling.casefold(): level for spelling in spellings}
+    return codes
+
+
+def read_level(cell: str, descriptor: Descriptor) -> str | None:
+    """The level that a cell holds, None where it is missing.
+
+    Raises
+    ------
+    InputError
+        The card lists levels, and this is none of them.
+    """
+    if not descriptor.levels:
+        return _clean_level(cell)
+    level = list_codes(descriptor).get(clean_text(cell).casefold())
+    if level is None and cell.strip().casefold() not in MISSING:
+        raise InputError(f"must be one of {', '.join(descriptor.levels)}.")
+    return level
+
+
+def _clean_level(cell: str) -> str | None:
+    """A level as the card has none: as it is spelled; our own word for a gap is set apart."""
+    return {"": None, "missing": "“missing”"}.get(level := clean_text(cell), level)
 
 
 # Describing ------------------------------------------------------------------------------

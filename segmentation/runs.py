@@ -56,14 +56,14 @@ class Run:
         """Write a table as CSV; text that a spreadsheet would run is disarmed by an apostrophe."""
         safe = table.copy()
         for column in safe.select_dtypes(["object", "string", "category"]):
-            safe[column] = safe[column].map(_disarm, na_action="ignore")
-        safe.columns = [_disarm(column) for column in safe.columns]
+            safe[column] = safe[column].map(disarm, na_action="ignore")
+        safe.columns = [disarm(column) for column in safe.columns]
         write_text(self._place("tables", name), safe.to_csv(index=False))
 
     def read_table(self, name: str, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
         """Read a table that an earlier notebook wrote; `text` names columns to keep as text."""
         path = self._find("tables", name)
-        names = {_disarm(column): str for column in text}
+        names = {disarm(column): str for column in text}
         table = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
         for column in table.select_dtypes(["object", "string"]):
             texts = table[column].map(_rearm, na_action="ignore")
@@ -115,12 +115,13 @@ def _folder(name: str) -> str:
     return "" if name == "segments.json" else "tables"
 
 
-def _disarm(cell: Any) -> Any:
+def disarm(cell: Any) -> Any:
+    """A cell with an apostrophe before it where a spreadsheet would run it as a formula."""
     return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def _rearm(cell: Any) -> Any:
-    """What `_disarm` was given."""
+    """What `disarm` was given."""
     return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and FORMULA.match(cell) else cell
 
 

@@ -109,10 +109,21 @@ class Scorer:
             _radius=np.array(figures["radius"], dtype=np.float64),
         )
 
+    @property
+    def typical(self) -> Floats:
+        """The medians (p,) of the training rows, which also fill gaps."""
+        return self._fill
+
+    @property
+    def spans(self) -> Floats:
+        """What the training rows spanned (p, 2), in raw units."""
+        return self._range.T
+
     def encode(self, column: str, levels: Iterable[Any]) -> Labels:
-        """The codes (n,) of a descriptor's levels, −1 for one that the model has never seen."""
+        """The codes (n,) of levels; one never seen is “Other” where that is a level, else −1."""
         known = self.levels[column]
-        return np.array([known.get(level, -1) for level in levels], dtype=np.int64)
+        other = known.get("Other", -1)
+        return np.array([known.get(level, other) for level in levels], dtype=np.int64)
 
     def scale(self, values: Floats, codes: Labels | None = None) -> Floats:
         """Raw values (n, p), NaN where missing, and codes (n, c) as the distance sees them."""

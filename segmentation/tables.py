@@ -115,7 +115,7 @@ def read_text(source: Path, notes: Notes, *, card: Card | None = None) -> pd.Dat
 
     CSV with the card's encoding and delimiter or found ones, Parquet, Excel.
     """
-    _check_file(source, card)
+    check_file(source, card)
     notes.point = source.suffix.lower() in (".parquet", ".xlsx", ".xlsm")
     if source.suffix.lower() == ".parquet":
         return _read_parquet(source)
@@ -124,15 +124,16 @@ def read_text(source: Path, notes: Notes, *, card: Card | None = None) -> pd.Dat
     return _read_csv(source, notes, card)
 
 
-def _check_file(source: Path, card: Card | None) -> None:
+def check_file(source: Path, card: Card | None = None, *, limit: int | None = LARGEST_FILE) -> None:
+    """Refuse what is no file, or has more bytes than the limit."""
     mend = f"correct `table:` in {card.path.name}" if card else "give the path of a table"
     if not source.exists():
         raise InputError(f"{source}: no such table; {mend}.")
     if not source.is_file():
         raise InputError(f"{source} is not a file; {mend}.")
-    if (size := source.stat().st_size) > LARGEST_FILE:
+    if limit and (size := source.stat().st_size) > limit:
         raise InputError(
-            f"{source.name} has {size / 1e6:,.0f} MB, the limit is {LARGEST_FILE / 1e6:,.0f} MB; "
+            f"{source.name} has {size / 1e6:,.0f} MB, the limit is {limit / 1e6:,.0f} MB; "
             "keep only the columns that the card names, or draw a sample of the customers."
         )
 
@@ -157,12 +158,12 @@ def _read_excel(source: Path, notes: Notes) -> pd.DataFrame:
     return _tabulate(records, source, notes)
 
 
-def load_extra(name: str, what: str) -> Any:
-    """A library of the extra `tables`, or a refusal that says how to get it."""
+def load_extra(name: str, what: str, *, extra: str = "tables") -> Any:
+    """A library of an extra, or a refusal that says how to get it."""
     try:
         return import_module(name)
     except ImportError:
-        raise InputError(f"{what} needs {name}; pip install 'segmentation[tables]'.") from None
+        raise InputError(f"{what} needs {name}; pip install 'segmentation[{extra}]'.") from None
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -236,6 +237,20 @@ def _split(
         if limit and len(records) == limit:
             break
     return records
+
+
+def find_lines(source: Path, rows: list[int]) -> list[int]:
+    """The line of a CSV on which each of some rows (ascending, from 0 below the header) begins."""
+    lines, wanted = [], set(rows)
+    with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader, row, line = csv.reader(file), -1, 1
+        for cells in reader:
+            if row in wanted and cells:
+                lines.append(line)
+            row, line = row + bool(cells), reader.line_num + 1
+            if len(lines) == len(wanted):
+                break
+    return [dict(zip(sorted(wanted), lines, strict=False)).get(row, row + 2) for row in rows]
 
 
 def _find_delimiter(text: str, source: Path, wanted: list[str]) -> str:

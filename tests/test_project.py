@@ -15,7 +15,7 @@ ORDER = [
     *("palette", "words", "transactions", "cards", "tables", "drafts", "customers", "kmeans"),
     *("features", "stability", "selection", "profiles", "scorer", "changes", "segmenter"),
     *("plots", "runs"),
-    *("reports", "briefing", "explorer", "pipeline", "scoring", "service", "__main__"),
+    *("reports", "briefing", "explorer", "pipeline", "scoring", "payloads", "service", "__main__"),
 ]
 MODULES = sorted((ROOT / "segmentation").glob("[!_]*.py"))
 

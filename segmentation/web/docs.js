@@ -1,0 +1,10 @@
+// The API's documentation, to be tried out.
+"use strict";
+SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#docs",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  syntaxHighlight: false,
+  validatorUrl: null,
+});

@@ -127,9 +127,7 @@ class Reader:
 
     def _read_untyped(self, body: bytes) -> Inquiry:
         try:
-            rows = json.loads(
-                body
-            )  # unlike msgspec, it reads NaN and 1e999, so that these are told
+            rows = json.loads(body.decode("utf-8-sig"))  # with NaN and 1e999, to be told of them
         except (ValueError, RecursionError) as error:
             place = getattr(error, "pos", getattr(error, "start", None))
             where = "" if place is None else f" at character {place + 1}"

@@ -476,7 +476,7 @@ def describe_api(shelf: Shelf) -> dict[str, Any]:
         schemas["Customer"] = payloads.describe_row(model.scorer)
         schemas["Answer"]["example"] = msgspec.json.decode(_try(model, reader)[0])
         known = [str(segment[key]) for segment in model.segments for key in scoring.KEYS]
-        paths["/predict_file"]["post"]["parameters"][0]["schema"]["enum"] = known
+        paths["/predict_file"]["post"]["parameters"][0]["schema"]["enum"] = ["", *known]
     return api
 
 

@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from sample_run import make_run
 from sample_tables import write_tables
 
-from segmentation import customers, features
+from segmentation import customers, features, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -202,3 +202,24 @@ def write_card(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def model_once(play_once, shared_folder):
+    """A published run of a card, made once in the session without kernels."""
+
+    def make(name, card="data/mall_customers.yaml", **options):
+        folder = play_once(f"model-{name}", card, **options)
+        with FileLock(shared_folder / f"model {name}.lock"):
+            manifest = json.loads((folder / "run.json").read_text("utf-8"))
+            if not manifest["files"]:
+                runs.seal(runs.Run(folder), manifest)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mall_model(model_once):
+    """The folder of the bundled table's model."""
+    return model_once("mall")

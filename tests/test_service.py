@@ -1,0 +1,573 @@
+"""The service as a stranger meets it: answers, refusals, hot replacement, silence about data."""
+
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segmentation import payloads, runs, scoring, service
+from segmentation.cards import OURS
+
+HERE = Path(__file__).parent
+CUSTOMER = {"Age": 20, "Annual Income (k$)": 30, "Spending Score (1-100)": 40}
+FIELDS = {"cluster", "segment", "distance", "second", "confidence", "status", "why"}
+
+
+@pytest.fixture(scope="module")
+def app(mall_model):
+    return service.build_app(mall_model)
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    with TestClient(app) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(mall_model, tmp_path):
+    """A copy of the model's run that a test may harm."""
+    return shutil.copytree(mall_model, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def clustered(mall_model):
+    return runs.Run(mall_model).read_table("clustered_data.csv", text=("CustomerID",))
+
+
+def refuse(client, body, status=422, path="/predict"):
+    reply = client.post(path, content=body)
+    assert reply.status_code == status, reply.text
+    return reply.json()
+
+
+def as_json(table):
+    return json.loads(table.to_json(orient="records", double_precision=15))
+
+
+# Answers
+
+
+def test_one_customer_is_answered(client):
+    reply = client.post("/predict", json=CUSTOMER)
+    answer = reply.json()
+    assert set(answer) == FIELDS
+    assert (answer["cluster"], answer["segment"]) == (1, "Younger, low annual income")
+    assert (answer["second"], answer["status"]) == ("Older", "ok")
+    assert 0 < answer["confidence"] < 1
+    assert answer["why"][0] == {"feature": "Age", "value": 20.0}
+    assert reply.headers["x-segmentation-run"] == client.get("/model").json()["run_id"]
+
+
+def test_every_clustered_row_comes_back_in_its_segment(client, clustered):
+    rows = as_json(clustered)
+    many = client.post("/predict", json=rows).json()
+    assert [a["cluster"] for a in many] == list(clustered["cluster"])
+    assert [a["segment"] for a in many] == list(clustered["segment"])
+    assert [a["second"] for a in many] == list(clustered["second"])
+    assert [a["status"] for a in many] == list(clustered["status"])
+    for answer, row in zip(many, rows, strict=True):
+        assert answer["distance"] == pytest.approx(row["distance"], rel=1e-9)
+        assert answer["confidence"] == pytest.approx(row["confidence"], rel=1e-9, abs=1e-12)
+        assert client.post("/predict", json=row).json() == answer
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_cluster"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Age": 20, "Annual_Income": 30, "Spending_Score": 40},
+        {"Annual income": 30, "Spending score": 40, "Age": 20},
+        {"spending score (1-100)": 40, "age": 20, "annual income (k$)": 30},
+        {**CUSTOMER, "Genre": "Male", "CustomerID": "0007", "cluster": None, "segment": "x"},
+    ],
+)
+def test_labels_aliases_and_any_order_work(client, path, body):
+    assert client.post(path, json=body).json() == client.post("/predict", json=CUSTOMER).json()
+
+
+def test_a_client_that_knows_only_three_features_works_unchanged(mall_model):
+    body = json.dumps(CUSTOMER).encode()
+    with running(mall_model) as address:
+        asked = urllib.request.Request(
+            f"{address}/predict_cluster", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked) as reply:
+            assert json.load(reply)["cluster"] == 1
+
+
+def test_a_missing_feature_follows_the_cards_policy(client):
+    median = client.get("/model").json()["features"][0]["typical"]
+    partly = {key: CUSTOMER[key] for key in list(CUSTOMER)[1:]}
+    filled = client.post("/predict", json=partly | {"Age": median}).json()
+    for body in (partly, partly | {"Age": None}):
+        answer = client.post("/predict", json=body).json()
+        assert {**answer, "why": 0} == {**filled, "why": 0}
+
+
+def test_beyond_the_training_rows_is_outside_beyond_the_card_refused(client):
+    assert client.post("/predict", json=CUSTOMER | {"Age": 100}).json()["status"] == "outside"
+    told = refuse(client, json.dumps([CUSTOMER, CUSTOMER | {"Age": 1e12}]))
+    assert told == {
+        "detail": [
+            {
+                "row": 1,
+                "field": "Age",
+                "message": "is out of range",
+                "allowed": "a number from 0 to 120 years",
+            }
+        ],
+        "count": 1,
+    }
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ('{"Age": NaN}', "Age", "is not a finite number"),
+        ('{"Age": Infinity}', "Age", "is not a finite number"),
+        ('{"Age": 1e999}', "Age", "is not a finite number"),
+        ('{"Age": true}', "Age", "is not a number"),
+        ('{"Age": "12"}', "Age", "is not a number"),
+        ('{"Age": [1]}', "Age", "is not a number"),
+        ('{"Age": -1}', "Age", "is out of range"),
+        (f'{{"Age": 1{"0" * 30}}}', "Age", "is out of range"),
+        ('{"Age": 1, "Agee": 2}', "Agee", "is not a known name; did you mean Age?"),
+        ('{"Age": 1, "age": 2}', "age", "is not a known name; did you mean Age?"),
+        ("{}", None, "has none of the features"),
+        ('{"CustomerID": 1}', None, "has none of the features"),
+        ("3", None, "is not an object"),
+        ("null", None, "is not an object"),
+        ('["x"]', None, "is not an object"),
+        ("[]", None, "the list has 0 rows"),
+        ("", None, "the body is not JSON at character 1"),
+        ("\ufeff", None, "the body is not JSON at character 1"),
+        ('{"Age": 1', None, "the body is not JSON at character 10"),
+        ('{"Age": 1}x', None, "the body is not JSON at character 11"),
+        (b"\xff\xfe{", None, "the body is not JSON at character 1"),
+        (b'{"Age": "\xe4"}', None, "the body is not JSON at character 10"),
+        ("[" * 100_000, None, "the body is not JSON"),
+        (f'{{"Age": {"9" * 5000}}}', None, "the body is not JSON"),
+    ],
+)
+def test_bad_bodies_are_told_what_is_wrong(client, body, field, message):
+    for path in ("/predict", "/predict_cluster"):
+        told = refuse(client, body, path=path)
+        assert told["count"] == len(told["detail"]) == 1
+        assert (told["detail"][0]["field"], told["detail"][0]["message"]) == (field, message)
+        assert told["detail"][0]["allowed"]
+
+
+def test_a_body_with_a_byte_order_mark_is_read(client):
+    body = b"\xef\xbb\xbf" + json.dumps(CUSTOMER).encode()
+    assert client.post("/predict", content=body).json()["cluster"] == 1
+
+
+def test_many_problems_are_counted_and_nothing_is_echoed(client):
+    secret = "jane.doe@example.org"
+    rows = [{"Age": secret, "Income": f"<script>{secret}"}] * 5_000
+    reply = client.post("/predict", json=rows)
+    told = reply.json()
+    assert reply.status_code == 422
+    assert (len(told["detail"]), told["count"]) == (20, 10_000)
+    assert secret not in reply.text
+    assert len(reply.content) < 10_000
+    long = client.post("/predict", json={"x" * 100_000: 1, "Age": 1})
+    assert len(long.content) < 1_000
+
+
+def test_more_rows_than_a_request_may_have_are_refused(client):
+    told = refuse(client, json.dumps([{"Age": 1}] * 10_001))
+    assert told["detail"][0]["message"] == "the list has 10,001 rows"
+    assert client.post("/predict", json=[{"Age": 30}] * 10_000).status_code == 200
+
+
+def test_bodies_over_the_limit_are_refused_before_they_are_read(client):
+    large = b"[" + b" " * service.LARGEST_BODY + b"]"
+    assert "4 MB" in refuse(client, large, 413)["detail"]
+
+    def drip():
+        for _ in range(6):
+            yield b" " * 1_000_000
+
+    assert "4 MB" in refuse(client, drip(), 413)["detail"]
+    reply = client.post("/predict_file", content=b"a", headers={"content-length": "200000000"})
+    assert reply.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/reports/../../etc/passwd", "/static/..%2f..%2fcards.py", "/static/%2e%2e/cards.py"),
+        *("/static//etc/passwd", "/static/page.js%00.html", "/clusters/999", "/nothing"),
+        *("/static/openapi.yaml", "/clusters/../run.json"),
+    ],
+)
+def test_paths_lead_nowhere_but_to_what_is_served(client, path):
+    reply = client.get(path)
+    assert reply.status_code == 404
+    assert set(reply.json()) == {"detail"}
+
+
+def test_an_id_that_is_no_number_is_refused_without_an_echo(client):
+    reply = client.get("/clusters/%3Cscript%3E")
+    assert reply.status_code == 422
+    assert "script" not in reply.text
+
+
+@settings(max_examples=150, deadline=None)
+@given(body=st.binary(max_size=200) | st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=9) | st.integers(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from([*CUSTOMER, "age", "Gender", "x"]), inner, max_size=5
+    ),
+    max_leaves=12,
+).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_no_body_makes_an_error_of_ours(client, body):
+    assert client.post("/predict", content=body).status_code in (200, 422)
+
+
+def test_typed_and_untyped_reading_agree(mall_model, clustered):
+    reader = payloads.Reader(scoring.load_model(mall_model).scorer)
+    rows = as_json(clustered.drop(columns=[*OURS]))
+    body = json.dumps(rows).encode()
+    typed, untyped = reader.read(body), reader._read_untyped(body)
+    assert (typed.values == untyped.values).all()
+    assert typed.many
+    assert untyped.many
+
+
+# Files
+
+
+def test_a_file_comes_back_with_segment_columns(client, clustered, tmp_path):
+    content = clustered.drop(columns=[*OURS]).to_csv(index=False).encode()
+    plain = client.post("/predict_file", content=content)
+    form = client.post("/predict_file", files={"file": ("../../x.csv", content, "text/csv")})
+    assert plain.content == form.content
+    assert plain.headers["content-type"].startswith("text/csv")
+    (tmp_path / "scored.csv").write_bytes(plain.content)
+    scored = pd.read_csv(tmp_path / "scored.csv")
+    assert list(scored["cluster"]) == list(clustered["cluster"])
+    one = client.post("/predict_file", params={"segment": "Older"}, content=content)
+    assert one.headers["x-segmentation-rows"] == "200"
+    assert one.text.count("\n") - 1 == (clustered["segment"] == "Older").sum()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"PK\x03\x04rest", "is no CSV but an Excel or zip file"),
+        (b"{}", "is no CSV but JSON"),
+        (b"a,b\n1,2\n", "column Age is missing"),
+        (b"Age;Annual Income;Spending Score\n20;x;3\n", "values are not numbers"),
+        ("Age,Annual Income,Spending Score\n20,ä,3\n".encode("latin-1"), "is not utf-8 in line 2"),
+        (b"Age,Annual Income,Spending Score\n", "has no customers"),
+    ],
+)
+def test_a_bad_file_is_refused_like_in_the_series(client, content, message):
+    told = refuse(client, content, path="/predict_file")
+    assert message in told["detail"][0]["message"]
+
+
+def test_bad_rows_of_a_file_are_told_by_line(client):
+    content = b"Age,Annual Income,Spending Score\n20,30,40\n\n500,30,40\n20,30,400\n"
+    told = refuse(client, content, path="/predict_file")
+    assert told["count"] == 2
+    assert [(d["line"], d["field"]) for d in told["detail"]] == [
+        (4, "Age"),
+        (5, "Spending Score (1-100)"),
+    ]
+
+
+def test_a_form_without_a_file_is_refused(client):
+    told = client.post("/predict_file", data={"a": "b"}, files={}).json()
+    assert told["detail"][0]["message"]
+    head = {"content-type": "multipart/form-data"}
+    assert client.post("/predict_file", content=b"x", headers=head).status_code == 422
+
+
+# The model
+
+
+def test_segments_and_model_are_described(client, mall_model):
+    segments = client.get("/clusters").json()
+    written = json.loads((mall_model / "segments.json").read_text("utf-8"))
+    assert segments == written
+    assert client.get("/clusters/2").json() == written[2]
+    model = client.get("/model").json()
+    assert (model["k"], model["verdict"], model["customers"]) == (4, "natural", 200)
+    assert [f["range"] for f in model["features"]] == [[18, 70], [15, 137], [1, 99]]
+    assert [f["limits"] for f in model["features"]] == [[0, 120], [0, 10000], [1, 100]]
+
+
+def test_groups_under_five_are_withheld(folder):
+    path = folder / "segments.json"
+    segments = json.loads(path.read_text("utf-8"))
+    segments[3]["size"] = 4
+    path.write_text(json.dumps(segments), "utf-8")
+    reseal(folder)
+    told = TestClient(service.build_app(folder)).get("/clusters").json()
+    assert [s["centre"] is None and s["profile"] is None for s in told] == [False] * 3 + [True]
+
+
+def reseal(folder):
+    manifest = json.loads((folder / "run.json").read_text("utf-8"))
+    runs.seal(runs.Run(folder), manifest)
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda f: shutil.rmtree(f), "no published run there"),
+        (lambda f: (f / "run.json").write_text("{"), "has no sound run.json"),
+        (lambda f: (f / "artifacts/segmenter.json").unlink(), "is not the file that the run wrote"),
+        (lambda f: cut(f / "artifacts/segmenter.joblib"), "is not the file that the run wrote"),
+        (lambda f: cut(f / "segments.json"), "is not the file that the run wrote"),
+        (lambda f: fail(f), "is failed, not published"),
+        (lambda f: age(f), "was written by another version"),
+    ],
+)
+def test_without_a_sound_model_the_service_says_so_and_stays(folder, harm, reason):
+    harm(folder)
+    client = TestClient(service.build_app(folder), raise_server_exceptions=False)
+    reply = client.get("/health")
+    told = reply.json()
+    assert reply.status_code == 503
+    assert reason in told["reason"]
+    assert re.match("run ", told["mend"])
+    assert client.post("/predict", json=CUSTOMER).status_code == 503
+    assert client.get("/").status_code == client.get("/openapi.json").status_code == 200
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def fail(folder):
+    manifest = json.loads((folder / "run.json").read_text("utf-8"))
+    (folder / "run.json").write_text(json.dumps(manifest | {"status": "failed"}), "utf-8")
+
+
+def age(folder):
+    path = folder / "artifacts/segmenter.json"
+    figures = json.loads(path.read_text("utf-8"))
+    del figures["card"]
+    path.write_text(json.dumps(figures), "utf-8")
+    reseal(folder)
+
+
+def publish_copy(source, outputs, run_id, *, name=None):
+    """A run published under another id, `latest` pointing to it."""
+    copy = shutil.copytree(source, outputs / run_id)
+    manifest = json.loads((copy / "run.json").read_text("utf-8")) | {"run_id": run_id}
+    if name:
+        segments = json.loads((copy / "segments.json").read_text("utf-8"))
+        segments = [s | {"name": f"{name} {s['name']}"} for s in segments]
+        (copy / "segments.json").write_text(json.dumps(segments), "utf-8")
+    runs.seal(runs.Run(copy), manifest)
+    link = outputs / ".next"
+    link.symlink_to(run_id)
+    link.replace(outputs / "latest")
+
+
+def wait_for(found, seconds=10):
+    until = time.monotonic() + seconds
+    while not (seen := found()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return seen
+
+
+def test_a_new_run_is_picked_up_in_one_step_and_a_bad_one_refused(mall_model, tmp_path):
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    with TestClient(service.build_app(outputs / "latest")) as client:
+        assert client.get("/health").status_code == 503
+        publish_copy(mall_model, outputs, "first")
+        assert wait_for(lambda: client.get("/health").status_code == 200)
+        publish_copy(mall_model, outputs, "second", name="New")
+
+        def ask():
+            reply = client.post("/predict", json=CUSTOMER)
+            run, segment = reply.headers["x-segmentation-run"], reply.json()["segment"]
+            assert segment.startswith("New ") == (run == "second")
+            return run == "second"
+
+        assert wait_for(ask)
+        publish_copy(mall_model, outputs, "third")
+        cut(outputs / "third" / "segments.json")
+        (outputs / "third" / "run.json").touch()
+        told = wait_for(lambda: client.get("/health").json()["newer_run_refused"])
+        assert told is None or "third" in told
+        assert client.get("/health").status_code == 200
+
+
+# Watching
+
+
+def test_every_reply_has_an_id_and_safe_headers(client):
+    reply = client.get("/clusters", headers={"X-Request-ID": "abc-1"})
+    assert reply.headers["x-request-id"] == "abc-1"
+    odd = client.get("/clusters", headers={"X-Request-ID": "<script>"})
+    assert re.fullmatch("[0-9a-f]{32}", odd.headers["x-request-id"])
+    for path in ("/", "/docs", "/clusters", "/nothing"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+    for path in ("/", "/docs"):
+        policy = client.get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "frame-ancestors 'none'" in policy
+
+
+def test_log_and_metrics_hold_no_customer_data(client, caplog):
+    with caplog.at_level("INFO", logger="segmentation.service"):
+        client.post("/predict", json=CUSTOMER | {"CustomerID": "secret-77"})
+        client.post("/predict?secret-78=1", json={"secret-79": 1})
+        client.get("/secret-80")
+    lines = [record.getMessage() for record in caplog.records]
+    assert [re.sub(r" [\d.]+ ms \w+$", "", line) for line in lines] == [
+        "POST /predict 200",
+        "POST /predict 422",
+        "GET other 404",
+    ]
+    metrics = client.get("/metrics").text
+    assert "secret" not in metrics
+    assert 'segmentation_customers_total{status="ok"}' in metrics
+    assert 'segmentation_requests_total{method="POST",route="/predict",status="422"}' in metrics
+
+
+def test_the_documentation_asks_for_nothing_elsewhere(client):
+    page = client.get("/docs").text
+    names = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert names
+    assert all(client.get(f"/{name}").status_code == 200 for name in names)
+
+
+def test_the_documented_paths_are_those_that_are_served(client):
+    api = client.get("/openapi.json").json()
+    own = {"/", "/docs", "/map", "/metrics", "/static/{name}"}
+    served = {route.path for route in service.router.routes} - own
+    assert set(api["paths"]) == served
+    example = api["components"]["schemas"]["Customer"]["example"]
+    answer = api["components"]["schemas"]["Answer"]["example"]
+    assert client.post("/predict", json=example).json() == answer
+
+
+# The real server
+
+
+class running:
+    """A server process on a free port; its address."""
+
+    def __init__(self, run):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        command = ["-m", "segmentation", "serve", "--run", run, "--port", self.port]
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen([sys.executable, *map(str, command)], stderr=self.log)
+
+    def __enter__(self):
+        address = f"http://127.0.0.1:{self.port}"
+
+        def answers():
+            try:
+                urllib.request.urlopen(f"{address}/health")
+            except urllib.error.HTTPError:
+                return True
+            except OSError:
+                return False
+            return True
+
+        assert wait_for(answers, 60)
+        return address
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+    def read_log(self):
+        self.log.seek(0)
+        return self.log.read()
+
+
+def test_the_api_keeps_to_its_schema_whatever_is_sent(mall_model, tmp_path):
+    options = ["--checks=all", "--mode=all", "--max-examples=20", "--seed=1", "--workers=1"]
+    options += ["--generation-database=none", "--report-dir", str(tmp_path)]
+    with running(mall_model) as address:
+        done = subprocess.run(
+            [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json", *options],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"SCHEMATHESIS_HOOKS": "csv_hook", "PYTHONPATH": str(HERE)},
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_two_hundred_at_once_get_their_own_answers(mall_model, clustered):
+    rows = as_json(clustered)
+    with running(mall_model) as address, httpx.Client(
+        limits=httpx.Limits(max_connections=200), timeout=60
+    ) as http, concurrent.futures.ThreadPoolExecutor(50) as pool:  # fmt: skip
+        replies = list(pool.map(lambda row: http.post(f"{address}/predict", json=row), rows))
+    assert [reply.json()["cluster"] for reply in replies] == list(clustered["cluster"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
+    server = running(mall_model)
+    with server as address:
+        host, port = address.removeprefix("http://").split(":")
+        body = json.dumps(CUSTOMER).encode()
+        with socket.create_connection((host, int(port))) as line:
+            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            line.sendall(head.encode() + body[:10])
+            time.sleep(0.3)
+            server.process.send_signal(number)
+            time.sleep(0.5)
+            line.sendall(body[10:])
+            with line.makefile("rb") as reply:
+                assert b'"cluster":1' in reply.read()
+        assert server.process.wait(15) == code
+        assert "Traceback" not in server.read_log()
+
+
+def test_a_port_that_is_taken_is_told(mall_model):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = ["-m", "segmentation", "serve", "--run", str(mall_model), "--port", port]
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port}: " in done.stderr
+    assert "name another by --host or --port" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -146,7 +146,7 @@ def nearest_two(matrix: ArrayLike, centres: ArrayLike) -> tuple[Labels, Labels, 
     """
     rows = np.ascontiguousarray(matrix, dtype=np.float64)
     labels, squares = np.empty((2, len(rows)), np.int64), np.empty((2, len(rows)))
-    _nearest_two(rows, np.ascontiguousarray(centres, dtype=np.float64), labels, squares)
+    find_nearest_two(rows, np.ascontiguousarray(centres, dtype=np.float64), labels, squares)
     return labels[0], labels[1], np.sqrt(squares[0]), np.sqrt(squares[1])
 
 
@@ -248,7 +248,7 @@ def _refined(columns: Floats, weights: Floats, centres: Floats) -> tuple[Floats,
     return centres, np.array([inertia])
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
     """Compile without the interpreter lock; keep the machine code where a folder can be written."""
     compiled: Any
     try:
@@ -258,7 +258,7 @@ def _compiled(function: Function) -> Function:
     return cast(Function, compiled)
 
 
-@_compiled
+@compiled
 def _uniform(state: NDArray[np.uint64]) -> float:
     """Draw from [0, 1) by SplitMix64 (Steele, Lea & Flood 2014)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -268,7 +268,7 @@ def _uniform(state: NDArray[np.uint64]) -> float:
     return np.float64((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
 
-@_compiled
+@compiled
 def _dot(a: Floats, b: Floats) -> float:
     """Sum a·b in four strands: fast, and the same to the last bit on every processor."""
     n = len(a) - len(a) % 4
@@ -283,7 +283,7 @@ def _dot(a: Floats, b: Floats) -> float:
     return (s0 + s1) + (s2 + s3)
 
 
-@_compiled
+@compiled
 def _kept(columns: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Keep the customers of positive weight: (p, m) columns and (m,) weights."""
     drawn = np.flatnonzero(weights)
@@ -294,7 +294,7 @@ def _kept(columns: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return kept, weights[drawn]
 
 
-@_compiled
+@compiled
 def _tolerance(columns: Floats, weights: Floats) -> float:
     """Stop when the centres move by less than 1e-4 of the mean variance (squared distance)."""
     total, variance = weights.sum(), 0.0
@@ -305,7 +305,7 @@ def _tolerance(columns: Floats, weights: Floats) -> float:
     return TOLERANCE * variance / columns.shape[0]
 
 
-@_compiled
+@compiled
 def _distances(columns: Floats, centre: Floats, first: int, out: Floats) -> None:
     """Write the squared distances of the rows from `first` on to one centre."""
     for i in range(len(out)):
@@ -317,7 +317,7 @@ def _distances(columns: Floats, centre: Floats, first: int, out: Floats) -> None
             out[i] += gap * gap
 
 
-@_compiled
+@compiled
 def _pick(weights: Floats, nearest: Floats, total: float, state: NDArray[np.uint64]) -> int:
     """Draw a row with probability weight · squared distance to its nearest centre / total."""
     threshold = _uniform(state) * total
@@ -328,7 +328,7 @@ def _pick(weights: Floats, nearest: Floats, total: float, state: NDArray[np.uint
     return len(weights) - 1
 
 
-@_compiled
+@compiled
 def _start(columns: Floats, weights: Floats, k: int, state: NDArray[np.uint64]) -> Floats:
     """Choose k start centres by greedy k-means++: the best of 2 + ln k candidates each."""
     n, centres = columns.shape[1], np.empty((k, columns.shape[0]))
@@ -351,7 +351,7 @@ def _start(columns: Floats, weights: Floats, k: int, state: NDArray[np.uint64]) 
     return centres
 
 
-@_compiled
+@compiled
 def _nearest(columns: Floats, centres: Floats, labels: Labels) -> bool:
     """Write the nearest centre of every row (ties to the lower one); tell if any label changed."""
     size, changed = min(_BLOCK, len(labels)), False
@@ -371,7 +371,7 @@ def _nearest(columns: Floats, centres: Floats, labels: Labels) -> bool:
     return changed
 
 
-@_compiled
+@compiled
 def _relocate(
     columns: Floats, weights: Floats, old: Floats, labels: Labels, sums: Floats, sizes: Floats
 ) -> None:
@@ -391,7 +391,7 @@ def _relocate(
                 sums[empty, f] = columns[f, i] * weights[i]
 
 
-@_compiled
+@compiled
 def _move(columns: Floats, weights: Floats, centres: Floats, labels: Labels) -> float:
     """Move each centre, in place, to the mean of its rows; give the squared way they went."""
     sums, sizes, shift = np.zeros(centres.shape), np.zeros(len(centres)), 0.0
@@ -410,7 +410,7 @@ def _move(columns: Floats, weights: Floats, centres: Floats, labels: Labels) -> 
     return shift
 
 
-@_compiled
+@compiled
 def _inertia(columns: Floats, weights: Floats, centres: Floats, labels: Labels) -> float:
     total = 0.0
     for i in range(columns.shape[1]):
@@ -419,7 +419,7 @@ def _inertia(columns: Floats, weights: Floats, centres: Floats, labels: Labels) 
     return total
 
 
-@_compiled
+@compiled
 def _lloyd(columns: Floats, weights: Floats, centres: Floats, tolerance: float) -> float:
     """Move the centres, in place, until no label changes or they rest; give the inertia."""
     labels, shift = np.full(columns.shape[1], -1), np.inf
@@ -431,7 +431,7 @@ def _lloyd(columns: Floats, weights: Floats, centres: Floats, tolerance: float) 
     return _inertia(columns, weights, centres, labels)
 
 
-@_compiled
+@compiled
 def _best_start(
     columns: Floats, weights: Floats, k: int, seeds: NDArray[np.uint64]
 ) -> tuple[Floats, Floats]:
@@ -446,7 +446,7 @@ def _best_start(
     return best, inertia
 
 
-@_compiled
+@compiled
 def _fit_resamples(columns: Floats, weights: Floats, k: int, seeds: NDArray[np.uint64]) -> Floats:
     """Fit each row of the (b, n) weights with its own row of seeds: (b, k, p) centres."""
     centres = np.empty((len(weights), k, columns.shape[0]))
@@ -456,14 +456,15 @@ def _fit_resamples(columns: Floats, weights: Floats, k: int, seeds: NDArray[np.u
     return centres
 
 
-@_compiled
+@compiled
 def _assign(columns: Floats, stack: Floats, labels: Labels) -> None:
     for b in range(len(stack)):
         _nearest(columns, stack[b], labels[b])
 
 
-@_compiled
-def _nearest_two(rows: Floats, centres: Floats, labels: Labels, squares: Floats) -> None:
+@compiled
+def find_nearest_two(rows: Floats, centres: Floats, labels: Labels, squares: Floats) -> None:
+    """The kernel of `nearest_two`: labels (2, n) and squared distances (2, n) are written."""
     for i in range(len(rows)):
         first, second, least, next_least = -1, -1, np.inf, np.inf
         for j in range(len(centres)):
@@ -477,7 +478,7 @@ def _nearest_two(rows: Floats, centres: Floats, labels: Labels, squares: Floats)
         labels[0, i], labels[1, i], squares[0, i], squares[1, i] = first, second, least, next_least
 
 
-@_compiled
+@compiled
 def _silhouettes(columns: Floats, labels: Labels, k: int) -> Floats:
     """Silhouette of each row under each labelling, all from one row of distances at a time."""
     m, n = labels.shape
@@ -497,7 +498,7 @@ def _silhouettes(columns: Floats, labels: Labels, k: int) -> Floats:
     return values
 
 
-@_compiled
+@compiled
 def _silhouette(sums: Floats, sizes: Floats, own: int) -> float:
     """Compare the mean distance to the own segment with that to the nearest other."""
     other = np.inf

@@ -50,6 +50,8 @@ class Scorer:
     card : what the columns mean, their policies and hard limits.
     columns : the p features, in the order of the arrays.
     levels : of each of the c descriptors in the distance, the code of each level.
+    centres : (k, q), scaled.
+    spans : (p, 2), what the training rows spanned in raw units.
     """
 
     card: Card
@@ -62,9 +64,12 @@ class Scorer:
     _mean: Floats
     _scale: Floats
     _range: Floats
+    _needed: NDArray[np.bool_]
     _codes: list[tuple[Floats, float]]
+    _groups: Labels
     centres: Floats
-    _radius: Floats
+    _reach: Floats
+    spans: Floats
 
     @classmethod
     def from_figures(cls, figures: dict[str, Any]) -> Scorer:
@@ -91,8 +96,11 @@ class Scorer:
             pairs = [f[key] or (-np.inf, np.inf) for f in features]
             return np.array(pairs, dtype=np.float64).T
 
+        card = Card.model_validate({"table": "", **figures["card"]})
+        drop = [card.features[f["column"]].missing == "drop" for f in features]
+        spans, widths = bounds("range"), [len(code["mean"]) for code in figures["codes"]]
         return cls(
-            card=Card.model_validate({"table": "", **figures["card"]}),
+            card=card,
             columns=[f["column"] for f in features],
             levels={
                 c["column"]: {v: i for i, v in enumerate(c["levels"])} for c in figures["codes"]
@@ -103,21 +111,19 @@ class Scorer:
             _fence=bounds("fence"),
             _mean=take("mean"),
             _scale=take("scale"),
-            _range=bounds("range"),
+            _range=spans + [[-SLACK], [SLACK]] * np.abs(spans),
+            _needed=np.array(drop),
             _codes=[(np.array(c["mean"]), c["scale"]) for c in figures["codes"]],
+            _groups=np.repeat(np.arange(len(features) + len(widths)), [1] * len(features) + widths),
             centres=np.array(figures["centres"], dtype=np.float64),
-            _radius=np.array(figures["radius"], dtype=np.float64),
+            _reach=np.array(figures["radius"], dtype=np.float64) * (1 + SLACK),
+            spans=spans.T,
         )
 
     @property
     def typical(self) -> Floats:
         """The medians (p,) of the training rows, which also fill gaps."""
         return self._fill
-
-    @property
-    def spans(self) -> Floats:
-        """What the training rows spanned (p, 2), in raw units."""
-        return self._range.T
 
     def encode(self, column: str, levels: Iterable[Any]) -> Labels:
         """The codes (n,) of levels; one never seen is “Other” where that is a level, else −1."""
@@ -127,74 +133,108 @@ class Scorer:
 
     def scale(self, values: Floats, codes: Labels | None = None) -> Floats:
         """Raw values (n, p), NaN where missing, and codes (n, c) as the distance sees them."""
-        rows = self._transform(np.where(np.isnan(values), self._fill, values))
-        parts = [(np.clip(rows, *self._clip) - self._mean) / self._scale]
+        return self._scale_rows(self._transform(values), codes)
+
+    def _transform(self, values: Floats) -> Floats:
+        """Raw values (n, p) with logarithms taken, gaps left."""
+        if not self._logged.any():
+            return values
+        return np.log1p(values, out=values.copy(), where=self._logged)
+
+    def _scale_rows(self, rows: Floats, codes: Labels | None) -> Floats:
+        filled = np.where(np.isnan(rows), self._transform(self._fill), rows)
+        parts = [(np.clip(filled, *self._clip) - self._mean) / self._scale]
         for i, (mean, spread) in enumerate(self._codes):
             hot = np.asarray(codes)[:, [i]] == np.arange(len(mean))
             parts.append((hot - mean) / spread)
         return np.hstack(parts) if self._codes else parts[0]
-
-    def _transform(self, values: Floats) -> Floats:
-        return np.log1p(values, out=values.copy(), where=self._logged)
 
     def score(self, values: Floats, codes: Labels | None = None) -> Scores:
         """Put customers into segments: raw values (n, p), NaN where missing, and codes (n, c).
 
         Source of confidence, 1 − 2·d1/(d1 + d2): the shadow value of Leisch (2010).
         """
-        rows = self.scale(values, codes)
-        position, second, distance, rival = kmeans.nearest_two(rows, self.centres)
-        confidence = 1 - kmeans.shade(distance, rival)
-        status = np.where(1 - confidence > BORDERLINE, NEAR, OK).astype(np.int8)
-        if len(self.centres) == 1:
-            confidence = np.full(len(rows), np.nan)
-        outside = self._find_beyond(values) | (distance > self._radius[position] * (1 + SLACK))
-        if codes is not None and self._codes:
-            outside |= (np.asarray(codes) < 0).any(axis=1)
-        status[outside] = OUTSIDE
-        scores = Scores(position, second, distance, rival, confidence, status)
-        dropped = self._find_dropped(values)
-        return _drop(scores, dropped) if dropped.any() else scores
-
-    def _find_beyond(self, values: Floats) -> NDArray[np.bool_]:
-        """Rows beyond what the training rows spanned; a missing value is not beyond."""
-        (low, high), slack = self._range, SLACK * np.abs(self._range)
-        return ((values < low - slack[0]) | (values > high + slack[1])).any(axis=1)
-
-    def _find_dropped(self, values: Floats) -> NDArray[np.bool_]:
-        """Rows that the card's `drop` policies leave out."""
-        low, high = self._fence
-        features = [self.card.features[name] for name in self.columns]
-        needed = np.array([feature.missing == "drop" for feature in features])
-        rows = self._transform(values)
-        return ((np.isnan(values) & needed) | (rows < low) | (rows > high)).any(axis=1)
+        rows, unseen = self._transform(values), NONE if codes is None else codes
+        scaled, size = self._scale_rows(rows, codes), len(values)
+        places, away = np.empty((2, size), np.int64), np.empty((2, size))
+        confidence, status = np.empty(size), np.empty(size, np.int8)
+        kmeans.find_nearest_two(scaled, self.centres, places, away)
+        bounds = (self._range, self._fence, self._needed, self._reach)
+        _judge(values, rows, unseen, *bounds, places, away, confidence, status)
+        return Scores(places[0], places[1], away[0], away[1], confidence, status)
 
     def explain(self, values: Floats, codes: Labels | None, scores: Scores) -> Labels:
         """The one or two columns that speak most against the second segment: (n, 2), −1 for none.
 
         They have the largest shares of d2² − d1²; a number beyond the features is a descriptor.
         """
-        if len(self.centres) == 1:
-            return np.full((len(values), 2), -1, dtype=np.int64)
-        rows = self.scale(values, codes)
-        parts = (rows - self.centres[scores.second]) ** 2 - (
-            rows - self.centres[scores.position]
-        ) ** 2
-        shares = np.add.reduceat(parts, self._starts(), axis=1)
-        best = np.argsort(-shares, axis=1, kind="stable")[:, :2]
-        most = np.take_along_axis(shares, best, axis=1)
-        told = most >= FEW * shares.sum(axis=1, keepdims=True)
-        told[:, 0] = True
-        told &= (most > 0) & (scores.position >= 0)[:, None]
-        return np.where(told, best, -1)
-
-    def _starts(self) -> list[int]:
-        """Where the columns of each feature and descriptor begin in a scaled row."""
-        widths = [1] * len(self.columns) + [len(mean) for mean, _ in self._codes]
-        return [sum(widths[:i]) for i in range(len(widths))]
+        reasons = np.full((len(values), 2), -1, dtype=np.int64)
+        shares = np.empty(len(self.columns) + len(self._codes))
+        scaled = self.scale(values, codes)
+        places = (scores.position, scores.second)
+        _explain(scaled, self.centres, self._groups, *places, shares, reasons)
+        return reasons
 
 
-def _drop(scores: Scores, dropped: NDArray[np.bool_]) -> Scores:
-    """The scores with the dropped rows emptied."""
-    pairs: Any = zip((-1, -1, np.nan, np.nan, np.nan, np.int8(DROPPED)), scores, strict=True)
-    return Scores(*(np.where(dropped, empty, field) for empty, field in pairs))
+NONE = np.empty((0, 0), np.int64)
+
+
+@kmeans.compiled
+def _judge(
+    values: Floats,
+    rows: Floats,
+    codes: Labels,
+    span: Floats,
+    fence: Floats,
+    needed: NDArray[np.bool_],
+    reach: Floats,
+    places: Labels,
+    away: Floats,
+    confidence: Floats,
+    status: NDArray[np.int8],
+) -> None:
+    """Write confidence and status (n,), distances for their squares; empty the dropped rows."""
+    for i in range(len(values)):
+        near, far = np.sqrt(away[0, i]), np.sqrt(away[1, i])
+        shadow = 2 * near / (near + far) if near + far > 0 else 1.0
+        state = NEAR if 1 - (1 - shadow) > BORDERLINE else OK
+        if near > reach[places[0, i]] or (codes.size > 0 and codes[i].min() < 0):
+            state = OUTSIDE
+        for j in range(values.shape[1]):
+            if values[i, j] < span[0, j] or values[i, j] > span[1, j]:
+                state = OUTSIDE
+        for j in range(values.shape[1]):
+            gap = needed[j] and np.isnan(values[i, j])
+            if gap or rows[i, j] < fence[0, j] or rows[i, j] > fence[1, j]:
+                state = DROPPED
+        away[0, i], away[1, i], status[i] = near, far, state
+        confidence[i] = np.nan if np.isinf(far) else 1 - shadow
+        if state == DROPPED:
+            places[:, i], away[:, i], confidence[i] = -1, np.nan, np.nan
+
+
+@kmeans.compiled
+def _explain(
+    scaled: Floats,
+    centres: Floats,
+    groups: Labels,
+    position: Labels,
+    second: Labels,
+    shares: Floats,
+    reasons: Labels,
+) -> None:
+    """Write the reasons (n, 2); `groups` (q,) tells which column each scaled one belongs to."""
+    for i in range(len(scaled)):
+        if second[i] < 0:
+            continue
+        shares[:] = 0
+        for f in range(len(groups)):
+            own, other = centres[position[i], f], centres[second[i], f]
+            shares[groups[f]] += (scaled[i, f] - other) ** 2 - (scaled[i, f] - own) ** 2
+        total, first = shares.sum(), shares.argmax()
+        if shares[first] <= 0:
+            continue
+        reasons[i, 0], shares[first] = first, -np.inf
+        next_ = shares.argmax()
+        if shares[next_] > 0 and shares[next_] >= FEW * total:
+            reasons[i, 1] = next_

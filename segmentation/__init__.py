@@ -11,3 +11,9 @@ ROOT = Path(os.environ.get("SEGMENTATION_ROOT") or Path(__file__).resolve().pare
 
 class InputError(ValueError):
     """Input that is refused: its message says what, where and the mend."""
+
+
+class RunError(RuntimeError):
+    """A run that did not come through: its message says what and why, `code` is the exit code."""
+
+    code = 1

@@ -1,18 +1,27 @@
-"""The command: `segmentation run`; exit codes 0 published, 1 failed, 2 refused, 130/143 stopped."""
+"""The command: `segmentation run`, `runs`, `verify`, `card`.
+
+Exit codes of a run: 0 published, 1 failed, 2 refused, 75 another run holds the folder, 124 a limit
+of time passed, 129, 130, 143 stopped, 138 a kernel died.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
+import tempfile
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from segmentation import ROOT, InputError, __version__
+from segmentation import ROOT, InputError, RunError, __version__, signals
 
 REFUSED, FAILED = 2, 1
+HOW = (
+    *("run_id", "only", "keep", "wait", "cell_timeout", "deadline"),
+    *("on_publish", "on_failure", "quiet"),
+)
+"""The options of a run that `pipeline.Job` knows by the same names."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,6 +63,12 @@ def build_parser(prog: str = "segmentation") -> Parser:
     serve.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="port (default: 8000)")
     _add_model(serve)
+    runs = commands.add_parser("runs", help="list the runs", allow_abbrev=False)
+    verify = commands.add_parser("verify", help="check a run's files", allow_abbrev=False)
+    verify.add_argument("run", metavar="RUN", help="id or folder of a run")
+    verify.add_argument("--rerun", action="store_true", help="run it again and compare the figures")
+    for each in (runs, verify):
+        each.add_argument("--output-dir", type=Path, metavar="DIR", help="default: outputs")
     return parser
 
 
@@ -78,13 +93,25 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--output-dir", type=Path, metavar="DIR", help="where runs go (default: outputs)")
     add("--run-id", default="", metavar="ID", help="name of the run (default: the time, UTC)")
     add("--quiet", action="store_true", help="print only the path of the report")
+    add("--notebooks", type=Path, metavar="DIR", help="the series (default: notebooks)")
+    add("--from", dest="start", default="", metavar="03",
+        help="start at this notebook; take those before over from the latest run")  # fmt: skip
+    add("--only", default="", metavar="01,02", help="run only these; the run is not published")
+    add("--dry-run", action="store_true", help="check everything, say what would be done")
+    add("--keep", type=int, metavar="N", help="keep only the newest N runs (default: all)")
+    add("--wait", type=float, metavar="S", help="wait for another run to end (default: 0)")
+    add("--cell-timeout", type=int, metavar="S", help="limit of one cell (default: 3600)")
+    add("--deadline", type=float, metavar="S", help="limit of the whole run (default: none)")
+    add("--on-publish", default="", metavar="CMD", help="shell command after publishing")
+    add("--on-failure", default="", metavar="CMD", help="shell command after anything else")
 
 
 def main(arguments: list[str] | None = None, *, prog: str = "segmentation") -> int:
     """Run the command and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     options = build_parser(prog).parse_args(words)
-    commands = {"run": run, "card": draft, "score": score, "serve": serve}
+    commands = {"run": run, "runs": show_runs, "verify": verify}
+    commands |= {"card": draft, "score": score, "serve": serve}
     return commands[options.command](options)
 
 
@@ -165,32 +192,95 @@ def run_main_job(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the series; 0 published, 1 a notebook failed, 2 refused, 130 or 143 stopped."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run the series; the exit code says how it ended."""
     try:
-        from segmentation import pipeline
+        with signals.listen():
+            from segmentation import pipeline
 
-        parameters = _validate(options)
-        output_dir = (options.output_dir or ROOT / "outputs").resolve()
-        print(
-            pipeline.run_series(
-                parameters, output_dir=output_dir, run_id=options.run_id, quiet=options.quiet
-            )
-        )
+            parameters, job = _validate(options), _plan(options)
+            if options.dry_run:
+                print(pipeline.describe_plan(pipeline.plan_series(parameters, job)))
+            else:
+                print(pipeline.run_series(parameters, job))
+    except signals.Stopped as stop:
+        print("stopped; the last published run stays as it was.", file=sys.stderr)
+        return stop.code
     except InputError as error:
         print(error, file=sys.stderr)
         return REFUSED
-    except pipeline.SeriesFailed as error:
+    except RunError as error:
         print(error, file=sys.stderr)
+        return error.code
+    except OSError as error:
+        place = error.filename or "the output"
+        print(f"{place}: {error.strerror or error}; nothing was published.", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt as stop:
-        print("stopped; the last published run stays as it was.", file=sys.stderr)
-        return stop.args[0] if stop.args else 130
     return 0
 
 
-def _terminate(_number: int, _frame: Any) -> NoReturn:
-    raise KeyboardInterrupt(143)
+def show_runs(options: argparse.Namespace) -> int:
+    """List the runs, newest first, and say what is stale and why."""
+    from tabulate import tabulate
+
+    from segmentation import archive, reports
+
+    output_dir = _find_output(options)
+    latest, listed = archive.find_latest(output_dir), archive.list_runs(output_dir)
+    if not listed:
+        print(f"There are no runs in {output_dir}.")
+        return 0
+    rows = [reports.tell_run(run, latest) for run in listed]
+    print(tabulate(rows, headers="keys", disable_numparse=True))
+    if stale := reports.summarize_stale(latest, listed):
+        print(f"\n{stale}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Hash every file of a run again; 0 as published, 1 something differs, 2 no such run."""
+    try:
+        with signals.listen():
+            from segmentation import archive
+
+            folder = archive.find_run(options.run, _find_output(options))
+            differs = archive.verify_run(folder)
+            if options.rerun and not differs:
+                differs = _rerun(folder)
+    except (InputError, signals.Stopped) as error:
+        print(error, file=sys.stderr)
+        return REFUSED if isinstance(error, InputError) else error.code
+    print("\n".join(differs) or f"{folder.name}: every file is as its manifest says.")
+    if options.rerun and not differs:
+        print("Run again, it gives the same tables and segments to ten significant digits.")
+    return FAILED if differs else 0
+
+
+def _rerun(folder: Path) -> list[str]:
+    """What differs when the series runs again with the parameters and the table of a run."""
+    from segmentation import archive, pipeline
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return archive.compare_runs(folder, pipeline.run_again(folder, Path(scratch)))
+
+
+def _find_output(options: argparse.Namespace) -> Path:
+    return (options.output_dir or ROOT / "outputs").resolve()
+
+
+def _plan(options: argparse.Namespace) -> Any:
+    """How the series is to be run, or a refusal that names the option."""
+    from pydantic import ValidationError
+
+    from segmentation.cards import explain_error
+    from segmentation.pipeline import Job
+
+    given = {name: getattr(options, name) for name in HOW if getattr(options, name) is not None}
+    if options.notebooks:
+        given["notebooks"] = options.notebooks.resolve()
+    try:
+        return Job(output_dir=_find_output(options), start=options.start, **given)
+    except ValidationError as error:
+        raise InputError(explain_error(error, Job)) from None
 
 
 def _validate(options: argparse.Namespace) -> Any:

@@ -45,12 +45,17 @@ def read_card(path: str | Path, *, features: str = "") -> Card:
     InputError
         There is nothing there, or the card is refused, or no card can be drafted.
     """
+    return explain_card(path, features=features)[0]
+
+
+def explain_card(path: str | Path, *, features: str = "") -> tuple[Card, pd.DataFrame | None]:
+    """The same card; where it was drafted, why each column became what: column, role, reason."""
     path = ROOT / path
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of a dataset card or a table.")
     is_card = path.suffix.lower() in (".yaml", ".yml")
-    card = load_card(path) if is_card else draft_card(path)[0]
-    return keep_features(card, features) if features.strip() else card
+    card, reasons = (load_card(path), None) if is_card else draft_card(path)
+    return (keep_features(card, features) if features.strip() else card), reasons
 
 
 def read_customers(card: Card) -> pd.DataFrame:

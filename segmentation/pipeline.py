@@ -1,28 +1,44 @@
-"""The series: its parameters, its notebooks in order, its failures."""
+"""The series: its parameters, its notebooks in order, its failures, whom to tell."""
 
 from __future__ import annotations
 
-import logging
 import os
+import shutil
+import signal
+import subprocess
 import sys
 import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tabulate import tabulate
 
 from segmentation import (
     ROOT,
+    InputError,
+    RunError,
+    archive,
     cards,
     customers,
     drafts,
     features,
+    notebooks,
+    plans,
+    reports,
     runs,
     segmenter,
     selection,
+    signals,
     tables,
 )
+from segmentation.notebooks import NotebookError
 
 Rule = Literal["calibrated", "silhouette", "elbow", "gap", "prediction-strength", "stability"]
 NOTEBOOKS = ROOT / "notebooks"
@@ -41,71 +57,217 @@ class Parameters(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
-class NotebookError(RuntimeError):
-    """A notebook did not reach its end: which, in which cell (its `In [n]`), and why."""
+class Job(BaseModel):
+    """How the series is run: where, which notebooks, how long, whom to tell; no figure's matter."""
 
-    def __init__(self, notebook: str, cell: int | None, cause: str) -> None:
-        where = f" in cell [{cell}]" if cell is not None else ""
-        super().__init__(f"{notebook} failed{where}: {cause}")
-        self.record = {"notebook": notebook, "cell": cell, "cause": cause}
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    output_dir: Path = ROOT / "outputs"
+    run_id: str = ""
+    notebooks: Path = NOTEBOOKS
+    start: str = ""
+    only: str = ""
+    keep: Annotated[int, Field(ge=1)] | None = None
+    wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    cell_timeout: Annotated[int, Field(ge=1)] = 3600
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    on_publish: str = ""
+    on_failure: str = ""
+    quiet: bool = False
 
 
-class SeriesFailed(RuntimeError):
-    """The series stopped: the cause, and where the executed copy is kept."""
+class SeriesFailed(RunError):
+    """The series stopped: the cause, where it is kept, the exit code."""
+
+    def __init__(self, message: str, *, code: int = 1, run_id: str = "") -> None:
+        super().__init__(message)
+        self.code, self.run_id = code, run_id
 
 
-def run_series(
-    parameters: Parameters, *, output_dir: Path, run_id: str = "", quiet: bool = False
-) -> Path:
-    """Run every notebook in order and publish the run whole; returns the report's path.
+@dataclass(frozen=True)
+class Plan:
+    """A run to come: what was checked, what each notebook will do, what is taken over."""
+
+    parameters: Parameters
+    job: Job
+    card: cards.Card
+    reasons: pd.DataFrame | None
+    manifest: dict[str, Any]
+    steps: dict[Path, str]
+    base: dict[str, Any] | None
+
+    @property
+    def run_id(self) -> str:
+        return str(self.manifest["run_id"])
+
+    @property
+    def whole(self) -> bool:
+        """Whether every notebook has its place in the run, so that it can be published."""
+        return plans.LEAVE not in self.steps.values()
+
+
+def run_series(parameters: Parameters, job: Job) -> Path:
+    """Run the notebooks in order and publish the run whole; returns the report's path.
+
+    A run of `only` some notebooks is kept under `partial`, and the path is its overview's.
 
     Raises
     ------
     InputError
-        The card, the table, a parameter or the run id is refused; nothing was started.
+        The card, the table, a parameter or an option is refused; nothing was started.
+    archive.Busy
+        Another run holds the output folder.
     SeriesFailed
-        A notebook failed; the run is kept under `failed`, `latest` has not moved.
+        A notebook failed or took too long; the run is kept under `failed`, `latest` has not moved.
+    signals.Stopped
+        A signal came; the same holds.
     """
-    card, used = _check_input(parameters)
-    run_id = runs.check_run_id(output_dir, run_id)
-    run = runs.start_run(output_dir, run_id)
-    manifest = _begin_manifest(parameters, card, run_id) | used
-    runs.write_manifest(run, manifest)
-    if card.path.suffix.lower() not in (".yaml", ".yml"):
-        _save_draft(card, run, output_dir / run_id, quiet=quiet)
     try:
-        for notebook in list_notebooks():
-            record = _run_notebook(notebook, run, parameters, quiet=quiet)
-            manifest["warnings"] += record.pop("warnings")
-            manifest["notebooks"].append(record)
-        _check_unchanged(card, manifest)
-        return _publish(run, manifest, output_dir)
-    except BaseException as error:
-        kept = _set_aside(run, manifest, output_dir, error)
-        if isinstance(error, NotebookError):
-            copy = kept.folder / "notebooks" / f"{error.record['notebook']}.ipynb"
-            raise SeriesFailed(f"{error}\nThe executed copy is {copy}") from error
+        plan = plan_series(parameters, job)
+        with archive.lock(job.output_dir, wait=job.wait):
+            if job.wait:  # the table may have changed meanwhile
+                plan = plan_series(parameters, job)
+            report = _run_plan(plan)
+    except (InputError, SeriesFailed, signals.Stopped) as error:
+        _tell_failure(job, error)
         raise
+    if plan.whole:
+        _tell(job, job.on_publish, run_id=plan.run_id, status="published", report=str(report))
+    return report
 
 
-def list_notebooks() -> list[Path]:
+def run_again(folder: Path, scratch: Path) -> Path:
+    """Run the series again as a published run tells, into `scratch`; the new run's folder.
+
+    Raises
+    ------
+    InputError
+        The table or the card is not what it was, or the parameters are of another time.
+    """
+    manifest = runs.read_manifest(folder) or {}
+    try:
+        parameters = Parameters(**manifest["parameters"])
+    except (KeyError, ValidationError):
+        raise InputError(f"{folder.name} does not tell the parameters of today.") from None
+    job = Job(output_dir=scratch, run_id="again", quiet=True)
+    now = plan_series(parameters, job).manifest
+    for what, key in (("table", "input"), ("card", "card_sha256")):
+        if manifest.get(key) != now[key]:
+            raise InputError(f"the {what} of {folder.name} has changed since; bring it back.")
+    return run_series(parameters, job).parents[1]
+
+
+def plan_series(parameters: Parameters, job: Job) -> Plan:
+    """Check everything that can be checked before a kernel starts; nothing is written.
+
+    Raises
+    ------
+    InputError
+        The card, the table, a parameter or an option is refused.
+    """
+    listed = notebooks.list_notebooks(job.notebooks)
+    steps = plans.choose_steps(listed, start=job.start, only=job.only)
+    card, used, reasons = _check_input(parameters)
+    run_id = runs.check_run_id(job.output_dir, job.run_id)
+    archive.check_place(job.output_dir, table=card.source)
+    manifest = _begin_manifest(parameters, card, run_id) | used
+    base = archive.find_latest(job.output_dir)
+    plans.check_take_over(steps, base, job.output_dir / "latest", manifest)
+    return Plan(parameters, job, card, reasons, manifest, steps, base)
+
+
+def describe_plan(plan: Plan) -> str:
+    """What the run would do, as text."""
+    table = plan.manifest["input"]
+    taken = f"from run {plan.base['run_id']}" if plan.base else ""
+    facts = [
+        ("card", f"{plan.card.title} ({plan.card.path})"),
+        ("table", f"{table['path']}, {table['rows_read']} rows, {table['rows_used']} used"),
+        ("previous", plan.base["run_id"] if plan.base else "none"),
+        ("run", f"{plan.job.output_dir / ('' if plan.whole else 'partial') / plan.run_id}"),
+        *(
+            (notebook.stem, f"{does} {taken if does == plans.TAKE else ''}".strip())
+            for notebook, does in plan.steps.items()
+        ),
+    ]
+    return tabulate(facts, tablefmt="plain", disable_numparse=True)
+
+
+def list_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
     """The numbered notebooks in order, a user's own among them."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    return notebooks.list_notebooks(folder)
 
 
-def _check_input(parameters: Parameters) -> tuple[cards.Card, dict[str, Any]]:
+def _run_plan(plan: Plan) -> Path:
+    """Build the run aside and publish it; what fails on the way is set aside with its cause."""
+    job = plan.job
+    _recover(job.output_dir)
+    run = runs.start_run(job.output_dir, plan.run_id)
+    try:
+        with signals.limit(job.deadline):
+            page = _build(plan, run)
+    except (Exception, KeyboardInterrupt) as error:
+        _fail(plan, run, error)
+    with signals.ignore():
+        try:
+            return _move(plan, run) / page
+        except OSError as error:
+            _fail(plan, run, error)
+
+
+def _build(plan: Plan, run: runs.Run) -> Path:
+    """Make every file of the run and seal it; where the page that is shown first lies in it."""
+    runs.write_manifest(run, plan.manifest)
+    _save_draft(plan, run)
+    for notebook, does in plan.steps.items():
+        _take_step(plan, run, notebook, does)
+    _check_unchanged(plan.card, plan.manifest)
+    page = _write_pages(plan, run)
+    runs.seal(run, plan.manifest)
+    _check_sealed(run, plan.manifest)
+    return page.relative_to(run.folder)
+
+
+def _recover(output_dir: Path) -> None:
+    for run_id in archive.recover(output_dir):
+        print(f"run {run_id} crashed; it is kept in {output_dir / 'failed'}", file=sys.stderr)
+
+
+def _take_step(plan: Plan, run: runs.Run, notebook: Path, does: str) -> None:
+    """Run a notebook or take it over; `run.json` tells at any moment which one is at work."""
+    manifest = plan.manifest
+    if does == plans.LEAVE:
+        return
+    if does == plans.TAKE and plan.base:
+        record = plans.take_over(notebook, plan.base, plan.job.output_dir / "latest", run)
+        _say(run, f"{notebook.stem:<20}taken over from run {plan.base['run_id']}", plan.job)
+    else:
+        record = {"name": notebook.stem, "status": "running"}
+        manifest["notebooks"].append(record)
+        runs.write_manifest(run, manifest)
+        record = record | _run_notebook(notebook, run, plan)
+        manifest["notebooks"].pop()
+    manifest["notebooks"].append(record)
+    manifest["warnings"] += record["warnings"]
+    for warning in record["warnings"]:
+        run.note(f"warning: {warning}")
+
+
+def _check_input(
+    parameters: Parameters,
+) -> tuple[cards.Card, dict[str, Any], pd.DataFrame | None]:
     """Refuse what the notebooks could not use, before any kernel starts."""
-    card = customers.read_card(parameters.card, features=parameters.features)
+    card, reasons = customers.explain_card(parameters.card, features=parameters.features)
     table, quality = customers.inspect_customers(card)
     digest = tables.hash_file(card.source)
     used = features.select_rows(table, card)
     segmenter.check_k(parameters.k or 1, used[card.distance])
     source = {"path": card.source.name, "sha256": digest}
     quality = features.describe_quality(table, quality, card)
-    return card, {
+    facts = {
         "input": source | {"rows_read": len(table), "rows_used": len(used)},
         "quality": quality.to_dict("records"),
     }
+    return card, facts, reasons
 
 
 def _check_unchanged(card: cards.Card, manifest: dict[str, Any]) -> None:
@@ -115,13 +277,15 @@ def _check_unchanged(card: cards.Card, manifest: dict[str, Any]) -> None:
         raise NotebookError(last, None, f"{card.source.name} changed while the series ran")
 
 
-def _save_draft(card: cards.Card, run: runs.Run, place: Path, *, quiet: bool) -> None:
+def _save_draft(plan: Plan, run: runs.Run) -> None:
     """Keep the card that was drafted for a bare table in the run; say what it holds."""
-    reasons = drafts.draft_card(card.path)[1]
-    table = os.path.relpath(card.path, place)
-    run.save_text(drafts.write_card(card.model_copy(update={"table": table}), reasons), "card.yaml")
-    for column, role, reason in [] if quiet else reasons.itertuples(index=False):
-        print(f"{cards.clean_text(column)}: {role} ({reason})", flush=True)
+    if plan.reasons is None:
+        return
+    table = os.path.relpath(plan.card.path, plan.job.output_dir / plan.run_id)
+    card = plan.card.model_copy(update={"table": table})
+    run.save_text(drafts.write_card(card, plan.reasons), "card.yaml")
+    for column, role, reason in plan.reasons.itertuples(index=False):
+        _say(run, f"{cards.clean_text(column)}: {role} ({reason})", plan.job)
 
 
 def _begin_manifest(parameters: Parameters, card: cards.Card, run_id: str) -> dict[str, Any]:
@@ -130,6 +294,7 @@ def _begin_manifest(parameters: Parameters, card: cards.Card, run_id: str) -> di
         "title": card.title,
         "status": "running",
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "pid": os.getpid(),
         "k": None,
         "asked": bool(parameters.k),
         "rule": parameters.rule,
@@ -138,6 +303,7 @@ def _begin_manifest(parameters: Parameters, card: cards.Card, run_id: str) -> di
         "as_of": card.as_of.isoformat() if card.as_of else None,
         "owner": card.owner or None,
         "parameters": parameters.model_dump(mode="json"),
+        "card_sha256": sha256(card.model_dump_json(exclude={"path", "table"}).encode()).hexdigest(),
         "input": {},
         **runs.describe_environment(),
         "notebooks": [],
@@ -146,55 +312,35 @@ def _begin_manifest(parameters: Parameters, card: cards.Card, run_id: str) -> di
     }
 
 
-def _run_notebook(
-    notebook: Path, run: runs.Run, parameters: Parameters, *, quiet: bool
-) -> dict[str, Any]:
-    """Execute one notebook into the run; its record holds the answer that it left."""
-    started = time.monotonic()
-    _execute(notebook, run, parameters, bar=not quiet and sys.stderr.isatty())
+def _run_notebook(notebook: Path, run: runs.Run, plan: Plan) -> dict[str, Any]:
+    """Execute one notebook into the run; its record holds its answer and names its files."""
+    started, before = time.monotonic(), _see_files(run)
+    notebooks.execute_notebook(
+        notebook,
+        run.folder / "notebooks" / notebook.name,
+        plan.parameters.model_dump(mode="json") | {"run_dir": _relative(run.folder)},
+        cell_timeout=plan.job.cell_timeout,
+        bar=not plan.job.quiet and sys.stderr.isatty(),
+    )
     proof = run.read_proof(notebook.stem)
     if proof is None:
         raise NotebookError(notebook.stem, None, "it ended without `run.finish(…)`, its last cell")
     seconds = round(time.monotonic() - started, 2)
-    if not quiet:
-        print(f"{notebook.stem:<20}{seconds:6.1f} s  {proof['answer']}", flush=True)
+    _say(run, f"{notebook.stem:<20}{seconds:6.1f} s  {proof['answer']}", plan.job)
     return {
-        "name": notebook.stem,
         "status": "completed",
         "seconds": seconds,
         "answer": proof["answer"],
         "warnings": proof["warnings"],
+        "code_sha256": notebooks.hash_code(notebook),
+        "files": [name for name, when in _see_files(run).items() if before.get(name) != when],
     }
 
 
-def _execute(notebook: Path, run: runs.Run, parameters: Parameters, *, bar: bool) -> None:
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from traitlets.config import Config
-
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    target = run.folder / "notebooks" / notebook.name
-    values = parameters.model_dump(mode="json") | {"run_dir": _relative(run.folder)}
-    try:
-        papermill.execute_notebook(
-            _as_template(notebook),
-            _as_template(target),
-            values,
-            kernel_name="python3",
-            progress_bar={"desc": notebook.stem, "leave": False} if bar else False,
-            extra_arguments=["--IPKernelApp.log_level=50"],
-            config=Config(KernelManager={"transport_encryption": "auto"}),
-        )
-    except papermill.PapermillExecutionError as error:
-        cause = f"{error.ename}: {error.evalue}".splitlines()[0]
-        raise NotebookError(notebook.stem, error.exec_count, cause) from None
-    except DeadKernelError:
-        raise NotebookError(notebook.stem, None, "its kernel died (out of memory?)") from None
-
-
-def _as_template(path: Path) -> str:
-    """A path that papermill, which fills templates in paths, leaves as it is."""
-    return str(path).replace("{", "{{").replace("}", "}}")
+def _see_files(run: runs.Run) -> dict[str, int]:
+    """The files of a run, each with the time that it was written."""
+    listed = runs.find_files(run).items()
+    return {name: path.stat().st_mtime_ns for name, path in listed if name[:7] != "proofs/"}
 
 
 def _relative(path: Path) -> str:
@@ -202,16 +348,20 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def _publish(run: runs.Run, manifest: dict[str, Any], output_dir: Path) -> Path:
-    from segmentation import briefing, explorer, reports
+def _write_pages(plan: Plan, run: runs.Run) -> Path:
+    """Enter what was chosen and write the pages; the one that is shown first."""
+    from segmentation import briefing, explorer
 
-    _take_choice(manifest, run)
-    report = briefing.write_report(run.folder, manifest)
-    explorer.write_explorer(run.folder, manifest)
-    reports.write_pages(run.folder, manifest)
-    runs.seal(run, manifest)
-    published = runs.publish(run, output_dir)
-    return published.folder / report.relative_to(run.folder)
+    manifest = plan.manifest
+    if plan.whole:
+        _take_choice(manifest, run)
+        page = briefing.write_report(run.folder, manifest)
+        explorer.write_explorer(run.folder, manifest)
+        reports.write_pages(run.folder, manifest)
+    else:
+        manifest["status"] = "partial"
+        page = reports.write_pages(run.folder, manifest)
+    return page
 
 
 def _take_choice(manifest: dict[str, Any], run: runs.Run) -> None:
@@ -221,11 +371,183 @@ def _take_choice(manifest: dict[str, Any], run: runs.Run) -> None:
     manifest["status"] = "published"
 
 
-def _set_aside(
-    run: runs.Run, manifest: dict[str, Any], output_dir: Path, error: BaseException
-) -> runs.Run:
-    stopped = isinstance(error, KeyboardInterrupt)
-    manifest["status"] = "aborted" if stopped else "failed"
-    manifest["failure"] = getattr(error, "record", {"cause": f"{type(error).__name__}: {error}"})
-    runs.write_manifest(run, manifest)
-    return runs.set_aside(run, output_dir)
+def _check_sealed(run: runs.Run, manifest: dict[str, Any]) -> None:
+    """Refuse to publish what is not as its manifest says, read again from the disk."""
+    if differs := archive.verify_run(run.folder):
+        last = manifest["notebooks"][-1]["name"]
+        raise NotebookError(last, None, f"the run is not as its manifest says: {differs[0]}")
+
+
+def _move(plan: Plan, run: runs.Run) -> Path:
+    """Bring the finished run to its place, tidy up, and write the page of the runs; its folder."""
+    job = plan.job
+    if plan.whole:
+        moved = runs.publish(run, job.output_dir)
+        moved.note("published")
+    else:
+        moved = runs.set_aside(run, job.output_dir, kind="partial")
+    _tidy(job)
+    return moved.folder
+
+
+def _tidy(job: Job) -> None:
+    """Keep the newest runs where that is asked, and write the page of the runs.
+
+    What goes wrong here is told and changes no outcome: the runs themselves are in place.
+    """
+    try:
+        if job.keep:
+            archive.trim(job.output_dir, job.keep)
+        latest = archive.find_latest(job.output_dir)
+        reports.write_runs(job.output_dir, latest, archive.list_runs(job.output_dir))
+    except OSError as error:
+        print(f"{job.output_dir}: {error.strerror}; the page of the runs is old.", file=sys.stderr)
+
+
+def _fail(plan: Plan, run: runs.Run, error: BaseException) -> NoReturn:
+    """Keep a run that did not come through, with its cause, and raise what ends the command."""
+    manifest = plan.manifest
+    step = next((each for each in manifest["notebooks"] if each["status"] == "running"), None)
+    if step:
+        step["status"] = "failed"
+    failure = _describe_failure(error, step["name"] if step else None, run, plan.job)
+    code = _find_code(error)
+    stopped = isinstance(error, KeyboardInterrupt) and code != notebooks.TIMED_OUT
+    manifest |= {"status": "aborted" if stopped else "failed", "failure": failure}
+    run.note(f"{manifest['status']}: {failure['cause']}")
+    run.note(_tell_details(error))
+    kept = _keep_failed(plan, run)
+    _tidy(plan.job)
+    if stopped:
+        error.run_id = plan.run_id  # type: ignore[attr-defined]
+        raise error
+    told = "\n".join([_write_failure(failure), *_point_to(kept, failure)])
+    raise SeriesFailed(told, code=code, run_id=plan.run_id) from error
+
+
+def _tell_details(error: BaseException) -> str:
+    """The traceback that mends something: the notebook's, or that of a fault of ours."""
+    if isinstance(error, NotebookError | KeyboardInterrupt):
+        return getattr(error, "details", "")
+    return "".join(traceback.format_exception(error))
+
+
+def _find_code(error: BaseException) -> int:
+    return int(getattr(error, "code", 130 if isinstance(error, KeyboardInterrupt) else 1))
+
+
+def _describe_failure(
+    error: BaseException, notebook: str | None, run: runs.Run, job: Job
+) -> dict[str, Any]:
+    """Which notebook, which cell, and why."""
+    if isinstance(error, NotebookError):
+        return error.record
+    cause = f"{type(error).__name__}: {error}"
+    if isinstance(error, signals.Stopped):
+        cause = error.cause + (f" ({job.deadline:g} s)" if error.code == 124 else "")
+    elif isinstance(error, KeyboardInterrupt):
+        cause = "it was interrupted"
+    elif isinstance(error, InputError):
+        cause = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        cause = f"{error.strerror} ({run.folder.parent.parent})"
+    cell = notebooks.find_last_cell(run.folder / f"notebooks/{notebook}.ipynb")
+    return {"notebook": notebook, "cell": cell, "cause": cause.splitlines()[0]}
+
+
+def _write_failure(failure: dict[str, Any]) -> str:
+    name, cell = failure["notebook"], failure["cell"]
+    where = f" in cell [{cell}]" if cell is not None else ""
+    return f"{name or 'the run'} failed{where}: {failure['cause']}"
+
+
+def _keep_failed(plan: Plan, run: runs.Run) -> Path | None:
+    """Keep a failed run apart; on a full disk what it made goes first, at last all of it."""
+    for products in ((), ("artifacts", "figures", "reports", "tables"), ("notebooks",)):
+        for name in products:
+            shutil.rmtree(run.folder / name, ignore_errors=True)
+        with suppress(OSError):
+            runs.write_manifest(run, plan.manifest)
+            return runs.set_aside(run, plan.job.output_dir).folder
+    shutil.rmtree(run.folder, ignore_errors=True)
+    return None
+
+
+def _point_to(kept: Path | None, failure: dict[str, Any]) -> list[str]:
+    """Where to look: the executed copy, else the diary."""
+    if kept is None:
+        return []
+    copy = kept / "notebooks" / f"{failure['notebook']}.ipynb"
+    return [f"The executed copy is {copy}" if copy.is_file() else f"See {kept / 'run.log'}"]
+
+
+def _say(run: runs.Run, line: str, job: Job) -> None:
+    """A line of progress, for the diary and for who watches; a closed pipe stops no run."""
+    run.note(line)
+    if not job.quiet:
+        with suppress(OSError):
+            print(line, flush=True)
+
+
+# Whom to tell ------------------------------------------------------------------------------
+
+
+HOOK_SECONDS = 600
+
+
+def _tell_failure(job: Job, error: BaseException) -> None:
+    """Tell of a run that was refused, failed or stopped; the report is the last good one."""
+    report = job.output_dir / "latest" / "reports" / "report.html"
+    status = "refused" if isinstance(error, InputError) else "failed"
+    _tell(
+        job,
+        job.on_failure,
+        run_id=getattr(error, "run_id", ""),
+        status="aborted" if isinstance(error, KeyboardInterrupt) else status,
+        report=str(report) if report.is_file() else "",
+        cause=str(error).splitlines()[0] if str(error) else "",
+    )
+
+
+def _tell(
+    job: Job, command: str, *, run_id: str, status: str, report: str, cause: str = ""
+) -> None:
+    """Run a command of the user's; that it fails is told and changes no outcome."""
+    if not command:
+        return
+    facts = {"RUN": run_id, "STATUS": status, "REPORT": report, "CAUSE": cause}
+    facts["OUTPUT"] = str(job.output_dir)
+    told = {f"SEGMENTATION_{name}": value for name, value in facts.items()}
+    fault, printed = _call(command, os.environ | told)
+    folders = [job.output_dir / kind / run_id for kind in ("", "failed") if run_id]
+    run = next((runs.Run(folder) for folder in folders if folder.is_dir()), None)
+    if run and printed:
+        run.note(f"{command}: {printed}")
+    if fault:
+        print(f"the command told of the outcome {fault}: {command}", file=sys.stderr)
+        if run:
+            run.note(f"{command}: it {fault}")
+
+
+def _call(command: str, environment: dict[str, str]) -> tuple[str, str]:
+    """Run a shell command with all its children; what went wrong, and the end of what it said."""
+    shell = subprocess.Popen(
+        command,
+        shell=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        printed = shell.communicate(timeout=HOOK_SECONDS)[0]
+        return f"failed with {shell.returncode}" if shell.returncode else "", printed[-2000:]
+    except subprocess.TimeoutExpired:
+        return f"took longer than {HOOK_SECONDS} s", ""
+    finally:
+        if shell.returncode is None:
+            os.killpg(shell.pid, signal.SIGKILL)
+            shell.communicate()

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from segmentation.palette import PALETTE
+from segmentation.runs import write_text
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -339,6 +340,47 @@ def render_index(run_dir: Path, steps: list[Step], manifest: dict[str, Any]) -> 
     )
 
 
+def write_runs(
+    output_dir: Path, latest: dict[str, Any] | None, listed: list[dict[str, Any]]
+) -> Path:
+    """Write `output_dir/index.html`, the runs of `list_runs` for people, newest first; its path."""
+    page = environment().get_template("runs.html.j2")
+    rows = [_describe_run(run, latest, output_dir) for run in listed]
+    path = output_dir / "index.html"
+    text = page.render(
+        title=f"{latest['title'] if latest else 'Customer segments'} – the runs",
+        csp=CSP,
+        style=stylesheet(),
+        study=latest["title"] if latest else "Customer segments",
+        stale=summarize_stale(latest, listed),
+        newest=next((row for row in rows if row["newest"]), None),
+        headline=_headline(latest) if latest else f"{NONE_WHOLE}.",
+        runs=rows,
+    )
+    write_text(path, text)
+    return path
+
+
+def _describe_run(
+    run: dict[str, Any], latest: dict[str, Any] | None, output_dir: Path
+) -> dict[str, Any]:
+    """A run as the page of the runs shows it; links only to pages that are there."""
+    pages = {
+        name: quote(f"{run['folder']}/reports/{name}")
+        for name in ("report.html", "explore.html", "index.html")
+        if (output_dir / run["folder"] / "reports" / name).is_file()
+        and run["status"] in ("published", "partial")
+    }
+    return {
+        **{key: run.get(key) for key in ("run_id", "title", "status", "k", "verdict")},
+        "when": _date(run["started"]),
+        "customers": format_value(run.get("input", {}).get("rows_used")),
+        "told": f"It {describe_failure(run)}." if run["status"] in FAULTS else "",
+        "pages": pages,
+        "newest": _is_latest(run, latest),
+    }
+
+
 def _chrome(
     manifest: dict[str, Any], steps: list[Step], *, title: str, note: str, **places: Any
 ) -> dict[str, Markup]:
@@ -464,6 +506,50 @@ def _count(number: int, noun: str) -> str:
 def _words(name: str) -> str:
     """A rule's name in words: "prediction strength" for `prediction-strength`."""
     return name.replace("-", " ").replace("_", " ")
+
+
+def summarize_stale(latest: dict[str, Any] | None, listed: list[dict[str, Any]]) -> str:
+    """Why the newest report is older than the newest run, of `list_runs`; empty where it is not."""
+    begun = latest["started"] if latest else ""
+    later = [run for run in listed if run["status"] in FAULTS and run["started"] > begun]
+    if not later:
+        return ""
+    first = f"The report of {_date(begun)} is the newest that is whole" if latest else NONE_WHOLE
+    last = f"the run of {_date(later[0]['started'])} {describe_failure(later[0])}"
+    if len(later) > 1:
+        return f"{first}; {_count(len(later), 'later run')} did not come through. The last: {last}."
+    return f"{first}; {last}."
+
+
+NONE_WHOLE = "No run has come through yet"
+FAULTS = {"failed": "failed", "aborted": "was stopped", "crashed": "crashed"}
+"""The statuses of a run that did not come through, and what one says of it."""
+
+
+def tell_run(run: dict[str, Any], latest: dict[str, Any] | None) -> dict[str, object]:
+    """A run as a row of text."""
+    return {
+        "run": run["run_id"],
+        "status": f"{run['status']}{', latest' if _is_latest(run, latest) else ''}",
+        "when": _date(run["started"]),
+        "k": run.get("k"),
+        "verdict": run.get("verdict"),
+        "customers": format_value(run.get("input", {}).get("rows_used")),
+        "cause": describe_failure(run) if run["status"] in FAULTS else "",
+    }
+
+
+def _is_latest(run: dict[str, Any], latest: dict[str, Any] | None) -> bool:
+    published = run["status"] == "published"  # a failed run may have had the same id
+    return published and latest is not None and run["run_id"] == latest["run_id"]
+
+
+def describe_failure(run: dict[str, Any]) -> str:
+    """What happened to a run that did not come through: "failed in 03_k_selection: …"."""
+    failure = run.get("failure", {})
+    where = f" in {failure['notebook']}" if failure.get("notebook") else ""
+    cell = f", cell [{failure['cell']}]" if failure.get("cell") else ""
+    return f"{FAULTS[run['status']]}{where}{cell}: {failure.get('cause', 'unknown')}".rstrip(".")
 
 
 def _date(moment: str | None) -> str | None:

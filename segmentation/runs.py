@@ -9,8 +9,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,10 @@ WRITERS = {
 }
 """Which notebook writes which file that a later one reads."""
 
-RESERVED = {"latest", "by-hand", "failed", "running", "index.html", "README.md"}
+RESERVED = {"latest", "by-hand", "failed", "partial", "running", "index.html", "README.md"}
+UNSEALED = {"run.json", "run.log"}
+"""Files of a run that its manifest does not list: itself, and the diary, which may go on."""
+
 PACKAGES = [
     *("jupyterlab", "papermill", "nbconvert", "scikit-learn", "pandas"),
     *("numpy", "seaborn", "matplotlib", "tabulate", "joblib"),
@@ -98,6 +103,13 @@ class Run:
         path = self.folder / "proofs" / f"{notebook}.json"
         return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
+    def note(self, text: str) -> None:
+        """Add to the run's diary; a full disk is told by what fails, not by its diary."""
+        if not text:
+            return
+        with suppress(OSError), (self.folder / "run.log").open("a", encoding="utf-8") as file:
+            file.write(f"{_now()} {text}\n")
+
     def _place(self, kind: str, name: str) -> Path:
         path = self.folder / kind / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,11 +151,14 @@ def open_run(folder: str | Path) -> Run:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def check_run_id(output_dir: Path, run_id: str) -> str:
@@ -180,29 +195,48 @@ def write_manifest(run: Run, manifest: dict[str, Any]) -> None:
     write_text(run.folder / "run.json", text)
 
 
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What `run.json` tells of the run in a folder; None where it cannot be read."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and "run_id" in manifest else None
+
+
 def seal(run: Run, manifest: dict[str, Any]) -> None:
     """Write the manifest of a finished run, every file listed; proofs have served."""
     shutil.rmtree(run.folder / "proofs", ignore_errors=True)
-    write_manifest(run, manifest | {"files": list_files(run)})
+    kept = {key: value for key, value in manifest.items() if key != "pid"}
+    write_manifest(run, kept | {"files": list_files(run)})
+
+
+def find_files(run: Run) -> dict[str, Path]:
+    """Every file of a run but its manifest and its diary, by its path in the run."""
+    paths = sorted(path for path in run.folder.rglob("*") if path.is_file())
+    named = {path.relative_to(run.folder).as_posix(): path for path in paths}
+    return {name: path for name, path in named.items() if name not in UNSEALED}
 
 
 def list_files(run: Run) -> list[dict[str, Any]]:
-    """Every file of a run but its manifest, with SHA-256 and size in bytes."""
-    paths = sorted(p for p in run.folder.rglob("*") if p.is_file() and p.name != "run.json")
+    """Every file of a run but its manifest and its diary, with SHA-256 and size in bytes."""
     return [
-        {
-            "path": path.relative_to(run.folder).as_posix(),
-            "sha256": hash_file(path),
-            "bytes": path.stat().st_size,
-        }
-        for path in paths
+        {"path": name, "sha256": hash_file(path), "bytes": path.stat().st_size}
+        for name, path in find_files(run).items()
     ]
 
 
 def describe_environment() -> dict[str, Any]:
     """Versions of Python and the packages that the figures depend on, and the project's commit."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-    return {"versions": versions, "git_commit": _find_commit()}
+    return {"versions": versions, "git_commit": _find_commit(), "code_sha256": _hash_package()}
+
+
+def _hash_package() -> str:
+    """SHA-256 of the package's code and words, whatever a commit may say."""
+    folder = Path(__file__).parent
+    files = sorted([*folder.glob("*.py"), *folder.glob("*.yaml")])
+    return sha256("".join(map(hash_file, files)).encode()).hexdigest()
 
 
 def _find_commit() -> str | None:
@@ -215,24 +249,42 @@ def _find_commit() -> str | None:
 
 def publish(run: Run, output_dir: Path) -> Run:
     """Move a finished run into place whole and point `latest` at it, each in one step."""
-    published = _move(run, output_dir / run.folder.name)
+    published = move(run, output_dir / run.folder.name)
     link = output_dir / ".latest.partial"
     link.unlink(missing_ok=True)
     link.symlink_to(published.folder.name, target_is_directory=True)
     link.replace(output_dir / "latest")
+    _sync(output_dir)
     return published
 
 
-def set_aside(run: Run, output_dir: Path) -> Run:
-    """Keep a failed run apart from the published ones."""
-    place = output_dir / "failed" / run.folder.name
+def set_aside(run: Run, output_dir: Path, *, kind: str = "failed") -> Run:
+    """Keep a failed (or partial) run apart from the published ones."""
+    place = output_dir / kind / run.folder.name
     shutil.rmtree(place, ignore_errors=True)
-    return _move(run, place)
+    return move(run, place)
 
 
-def _move(run: Run, place: Path) -> Run:
+def move(run: Run, place: Path) -> Run:
+    """Bring a run's files to the disk, and then the run to its place in one step."""
+    for path in [*filter(_is_plain, run.folder.rglob("*")), run.folder]:
+        _sync(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     run.folder.replace(place)
+    _sync(place.parent)
     if not any(run.folder.parent.iterdir()):
         run.folder.parent.rmdir()
     return Run(place)
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
+
+
+def _sync(path: Path) -> None:
+    """Have a file or folder written to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -15,7 +15,7 @@ def play_run(folder: Path, card: Path, **parameters) -> Path:
     """Play the notebooks from 02 on and write the report and the explorer; the run's folder."""
     mpl.use("Agg")
     values = pipeline.Parameters(card=str(card), **parameters)
-    checked, used = pipeline._check_input(values)
+    checked, used, _ = pipeline._check_input(values)
     manifest = pipeline._begin_manifest(values, checked, folder.name) | used
     run = runs.start_run(folder.parent, folder.name)
     for step in STEPS:
@@ -25,7 +25,7 @@ def play_run(folder: Path, card: Path, **parameters) -> Path:
     runs.write_manifest(run, manifest)
     briefing.write_report(run.folder, manifest)
     explorer.write_explorer(run.folder, manifest)
-    return runs._move(run, folder).folder
+    return runs.move(run, folder).folder
 
 
 def play_notebook(path: Path, run: runs.Run, values: pipeline.Parameters) -> None:

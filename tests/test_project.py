@@ -14,8 +14,8 @@ CONDA = {"matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
 ORDER = [
     *("palette", "words", "transactions", "cards", "tables", "drafts", "customers", "kmeans"),
     *("features", "stability", "selection", "profiles", "scorer", "changes", "segmenter"),
-    *("plots", "runs"),
-    *("reports", "briefing", "explorer", "pipeline", "scoring", "payloads", "service", "__main__"),
+    *("plots", "signals", "runs", "archive", "reports", "briefing", "explorer", "notebooks"),
+    *("plans", "pipeline", "scoring", "payloads", "service", "__main__"),
 ]
 MODULES = sorted((ROOT / "segmentation").glob("[!_]*.py"))
 

@@ -44,7 +44,7 @@ def test_a_run_holds_every_file_and_tells_the_truth_about_them(published):
         assert tables.hash_file(published / path) == entry["sha256"]
         assert (published / path).stat().st_size == entry["bytes"]
     on_disk = {p.relative_to(published).as_posix() for p in published.rglob("*") if p.is_file()}
-    assert on_disk == {*listed, "run.json"}
+    assert on_disk == {*listed, "run.json", "run.log"}
 
 
 PAGES = (("notebooks", "ipynb"), ("reports", "html"))
@@ -218,19 +218,19 @@ def write_notebook(folder, *sources):
     [
         ("1 / 0", "01_failing failed in cell [3]: ZeroDivisionError: division by zero"),
         ("raise SystemExit(0)", "01_failing failed"),
-        ("import os; os.kill(os.getpid(), 9)", "01_failing failed: its kernel died"),
+        ("import os; os.kill(os.getpid(), 9)", "01_failing failed in cell [3]: its kernel died"),
         ("1 + 1", "01_failing failed: it ended without `run.finish(…)`, its last cell"),
     ],
 )
-def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path, monkeypatch):
+def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path):
     write_notebook(tmp_path / "notebooks", "run_dir = ''", source)
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path / "notebooks")
+    job = pipeline.Job(
+        output_dir=tmp_path / "out", run_id="one", notebooks=tmp_path / "notebooks", quiet=True
+    )
     (tmp_path / "out/older").mkdir(parents=True)
     (tmp_path / "out/latest").symlink_to("older")
     with pytest.raises(pipeline.SeriesFailed) as error:
-        pipeline.run_series(
-            pipeline.Parameters(), output_dir=tmp_path / "out", run_id="one", quiet=True
-        )
+        pipeline.run_series(pipeline.Parameters(), job)
     first, second = str(error.value).splitlines()
     assert first.startswith(cause)
     copy = tmp_path / "out/failed/one/notebooks/01_failing.ipynb"
@@ -240,10 +240,11 @@ def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path, monkeypat
     assert manifest["status"] == "failed"
     assert manifest["failure"]["notebook"] == "01_failing"
     assert (tmp_path / "out/latest").readlink().name == "older"
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["failed", "latest", "older"]
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == [".lock", "failed", "index.html", "latest", "older"]
 
 
-def test_a_table_that_changes_on_the_way_is_not_published(tmp_path, monkeypatch):
+def test_a_table_that_changes_on_the_way_is_not_published(tmp_path):
     shutil.copytree(ROOT / "data", tmp_path / "data")
     table = tmp_path / "data/raw/Mall_Customers.csv"
     change = f"open({str(table)!r}, 'a').write('201,Male,30,40,50\\n')\n"
@@ -254,11 +255,14 @@ def test_a_table_that_changes_on_the_way_is_not_published(tmp_path, monkeypatch)
     first = nbformat.read(tmp_path / "notebooks/01_failing.ipynb", 4)
     first.cells[1].metadata.tags = ["parameters"]
     nbformat.write(first, tmp_path / "notebooks/01_failing.ipynb")
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path / "notebooks")
+    job = pipeline.Job(
+        output_dir=tmp_path / "out", run_id="one", notebooks=tmp_path / "notebooks", quiet=True
+    )
     asked = pipeline.Parameters(card=str(tmp_path / "data/mall_customers.yaml"))
     with pytest.raises(pipeline.SeriesFailed, match="changed while the series ran"):
-        pipeline.run_series(asked, output_dir=tmp_path / "out", run_id="one", quiet=True)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["failed"]
+        pipeline.run_series(asked, job)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [".lock", "failed", "index.html"]
 
 
 def test_a_bare_table_is_run_with_a_drafted_card(run_once, shared_folder):
@@ -312,7 +316,8 @@ def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
     assert run.returncode == code
     assert told == "stopped; the last published run stays as it was.\n"
     assert read_json(tmp_path / "outputs/failed/one/run.json")["status"] == "aborted"
-    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["failed"]
+    names = sorted(path.name for path in (tmp_path / "outputs").iterdir())
+    assert names == [".lock", "failed", "index.html"]
     pid = int((tmp_path / "pid").read_text())
     wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists())
 

@@ -1,0 +1,72 @@
+"""What stops a run from outside: an interrupt, a termination, a hang-up, the deadline."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+STOPS = {
+    signal.SIGINT: (130, "it was interrupted"),
+    signal.SIGTERM: (143, "it was terminated"),
+    signal.SIGHUP: (129, "its terminal hung up"),
+    signal.SIGALRM: (124, "its deadline passed"),
+}
+"""Exit code and cause of each signal that stops a run."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run is stopped from outside: the exit code, and why."""
+
+    run_id = ""
+
+    def __init__(self, number: int) -> None:
+        self.code, self.cause = STOPS[signal.Signals(number)]
+        super().__init__(self.cause)
+
+
+@contextmanager
+def listen() -> Iterator[None]:
+    """Let each signal that stops raise `Stopped`, once; what is ignored (nohup) stays ignored."""
+    with _handle(_stop, *STOPS):
+        yield
+
+
+@contextmanager
+def ignore() -> Iterator[None]:
+    """Let nothing stop the block, which takes a moment only."""
+    with _handle(signal.SIG_IGN, *STOPS):
+        yield
+
+
+@contextmanager
+def limit(seconds: float | None) -> Iterator[None]:
+    """Raise `Stopped` when the block takes longer."""
+    with _handle(_stop, signal.SIGALRM):
+        signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _handle(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
+    """Handle signals in the main thread, the only one that may, and then as before."""
+    main = threading.current_thread() is threading.main_thread()
+    heard = [each for each in numbers if main and signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, handler) for each in heard}
+    try:
+        yield
+    finally:
+        for each, old in before.items():
+            signal.signal(each, old)
+
+
+def _stop(number: int, _frame: Any) -> NoReturn:
+    """Stop once: nothing is to stop the clean-up half-way."""
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Stopped(number)

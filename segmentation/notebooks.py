@@ -18,7 +18,7 @@ from traitlets.config import Config
 
 from segmentation import InputError, RunError
 
-MOST = 10_000_000
+MOST = 5_000_000
 """Characters kept of what one cell shows; a note stands for the rest."""
 
 LINE = 300

@@ -37,7 +37,7 @@ def listen() -> Iterator[None]:
 @contextmanager
 def ignore() -> Iterator[None]:
     """Let nothing stop the block, which takes a moment only."""
-    with _handle(signal.SIG_IGN, *STOPS):
+    with _handle(_pass, *STOPS):
         yield
 
 
@@ -68,5 +68,9 @@ def _handle(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
 def _stop(number: int, _frame: Any) -> NoReturn:
     """Stop once: nothing is to stop the clean-up half-way."""
     for each in STOPS:
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, _pass)
     raise Stopped(number)
+
+
+def _pass(_number: int, _frame: Any) -> None:
+    """Do nothing; unlike SIG_IGN it is not handed on to a child, and may come in a race."""

@@ -17,6 +17,7 @@ from played import play_run
 from playwright.sync_api import sync_playwright
 from sample_run import make_run
 from sample_tables import write_tables
+from small_series import hash_tree, run_small, write_series
 
 from segmentation import customers, features, runs
 
@@ -50,7 +51,7 @@ def run_once(shared_folder):
     """Run the series once per set of options in the whole session; the published folder."""
 
     def run(run_id, *options):
-        folder = shared_folder / "outputs" / run_id
+        folder = shared_folder / f"outputs of {run_id}" / run_id  # a folder takes one run at a time
         with FileLock(shared_folder / f"{run_id}.lock"):
             if not folder.exists():
                 done = run_command("--output-dir", folder.parent, "--run-id", run_id, *options)
@@ -104,6 +105,39 @@ def card():
 @pytest.fixture(scope="session")
 def table(card):
     return customers.read_customers(card)
+
+
+@pytest.fixture(scope="session")
+def recorded(play_once):
+    return play_once("mall 4", k=4)
+
+
+@pytest.fixture(scope="session")
+def published_small(shared_folder, recorded):
+    """An output folder with one good run, which each test copies."""
+    folder = shared_folder / "small"
+    with FileLock(shared_folder / "small.lock"):
+        if not folder.exists():
+            notebooks = write_series(shared_folder / "small notebooks", recorded)
+            assert run_small(folder, notebooks, "--run-id", "good") == 0
+    return folder
+
+
+@pytest.fixture
+def out(published_small, tmp_path):
+    """An output folder with one good run, which stays byte for byte, whatever the test does."""
+    folder = shutil.copytree(published_small, tmp_path / "out", symlinks=True)
+    before = hash_tree(folder / "good")
+    yield folder
+    assert hash_tree(folder / "good") == before
+    assert not (folder / "running").exists()
+    assert not list(folder.glob(".*.partial"))
+
+
+@pytest.fixture
+def series(tmp_path, recorded):
+    """Write a series whose only notebook does something before it finishes."""
+    return lambda *sources: write_series(tmp_path / "notebooks", recorded, *sources)
 
 
 def load_benchmark(name):

@@ -301,7 +301,9 @@ def test_the_card_command_writes_a_card_and_never_over_one(tmp_path):
     assert "is there already; name another by -o." in again.stderr
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
     shutil.copytree(ROOT / "data", tmp_path / "data")
     source = "import os, pathlib, time\n"

@@ -1,15 +1,20 @@
 """The runs of an output folder: listed, kept, taken over, verified, and told of."""
 
+import argparse
+import ast
+import configparser
 import json
+import re
 import shutil
 
 import nbformat
 import pytest
+import yaml
 from browsing import CONTRASTS, find_violations, watch
-from small_series import FINISH, run_small, write_notebook, write_series
+from small_series import FINISH, ROOT, run_small, write_notebook, write_series
 
-from segmentation import archive, pipeline, plans, reports
-from segmentation.__main__ import main
+from segmentation import archive, notebooks, pipeline, plans, reports, signals
+from segmentation.__main__ import add_run_options, main
 
 
 def read_manifest(folder):
@@ -164,9 +169,9 @@ def test_the_page_of_the_runs_is_whole_and_inert(history, browser, width):
 
 
 def test_a_command_is_told_of_a_published_run(out, recorded, tmp_path, capfd):
-    notebooks = write_series(tmp_path / "notebooks", recorded)
+    series = write_series(tmp_path / "notebooks", recorded)
     command = f'env | grep ^SEGMENTATION_ > "{tmp_path}/told"; echo sent; exit 4'
-    assert run_small(out, notebooks, "--run-id", "new", "--on-publish", command) == 0
+    assert run_small(out, series, "--run-id", "new", "--on-publish", command) == 0
     told = dict(line.split("=", 1) for line in (tmp_path / "told").read_text().splitlines())
     assert told["SEGMENTATION_STATUS"] == "published"
     assert told["SEGMENTATION_RUN"] == "new"
@@ -239,7 +244,7 @@ def test_every_link_of_the_chain_is_checked(key, value, told, tmp_path, two):
     notebook = two / "01_first.ipynb"
     (tmp_path / "run").mkdir()
     (tmp_path / "run/first.txt").write_text("one")
-    code = pipeline.notebooks.hash_code(notebook)
+    code = notebooks.hash_code(notebook)
     record = {"name": "01_first", "files": ["first.txt"], "code_sha256": code}
     files = [{"path": "first.txt", "sha256": pipeline.tables.hash_file(tmp_path / "run/first.txt")}]
     base = {"run_id": "b", "input": {"sha256": "i"}, "card_sha256": "c", "code_sha256": "p"}
@@ -292,3 +297,28 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path, two, capfd):
     assert (told["01_first"], told["07_own"]) == ("run", "run")
     assert not (tmp_path / "out").exists()
     assert run_two(tmp_path / "out", two, "--dry-run", "--from", "07") == 2
+
+
+def test_the_readme_and_the_guide_know_every_option_and_exit_code():
+    readme, guide = (
+        (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/scheduling.md")
+    )
+    parser = argparse.ArgumentParser()
+    add_run_options(parser)
+    options = {word for action in parser._actions for word in action.option_strings} - {"-h"}
+    assert {option for option in options if option not in readme} == {"--help"}
+    codes = {*(code for code, _ in signals.STOPS.values()), 0, 1, 2, archive.Busy.code}
+    codes |= {notebooks.TIMED_OUT, notebooks.DIED}
+    table = "\n".join(line.split("|")[1] for line in guide.splitlines() if line.startswith("| "))
+    assert codes == {int(code) for code in re.findall(r"\b\d+\b", table.partition("exit code")[2])}
+
+
+def test_the_guide_s_workflow_and_units_can_be_read():
+    guide = (ROOT / "docs/scheduling.md").read_text("utf-8")
+    (workflow,) = re.findall(r"```yaml\n(.*?)```", guide, re.S)
+    assert yaml.safe_load(workflow)["jobs"]["run"]["steps"][2] == {"run": "make report"}
+    for unit in re.findall(r"```ini\n(.*?)```", guide, re.S):
+        assert configparser.ConfigParser().read_string(unit) is None
+        assert unit.startswith("[Unit]\nDescription=")
+    (task,) = re.findall(r"```python\n(.*?)```", guide, re.S)
+    assert "skip_on_exit_code=75" in ast.unparse(ast.parse(task)).replace(" ", "")

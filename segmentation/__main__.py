@@ -1,4 +1,4 @@
-"""The command: `segmentation run`, `runs`, `verify`, `card`.
+"""The command: `segmentation run`, `runs`, `verify`, `card`, `score`, `serve`.
 
 Exit codes of a run: 0 published, 1 failed, 2 refused, 75 another run holds the folder, 124 a limit
 of time passed, 129, 130, 143 stopped, 138 a kernel died.
@@ -167,7 +167,6 @@ def serve(options: argparse.Namespace) -> int:
     """Serve the newest model; 2 refused, 130 or 143 stopped."""
     import logging
 
-    signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         from segmentation import service
@@ -175,12 +174,13 @@ def serve(options: argparse.Namespace) -> int:
         print(f"serving needs {error.name}; pip install 'segmentation[service]'.", file=sys.stderr)
         return REFUSED
     try:
-        service.serve(options.run, host=options.host, port=options.port)
+        with signals.listen():
+            service.serve(options.run, host=options.host, port=options.port)
     except InputError as error:
         print(error, file=sys.stderr)
         return REFUSED
-    except KeyboardInterrupt as stop:
-        return stop.args[0] if stop.args else 130
+    except signals.Stopped as stop:
+        return stop.code
     return 0
 
 

@@ -79,7 +79,8 @@ def execute_notebook(
         A cell raised, ran longer than `cell_timeout` seconds or took its kernel with it, or the
         copy could not be written.
     """
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    for talker in ("papermill", "asyncio"):  # what they would log is told by what is raised
+        logging.getLogger(talker).setLevel(logging.CRITICAL)
     name = notebook.stem
     try:
         papermill.execute_notebook(

@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from segmentation import profiles, reports, words
-from segmentation.palette import OUTLINES
+from segmentation.palette import OUTLINES, find_look
 from segmentation.runs import Run
 
 TELLING = 3
@@ -139,7 +139,7 @@ def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[st
     by_label = {feature["label"]: feature for feature in features}
     return segment | {
         "told": segment["size"] >= words.FEWEST,
-        "outline": OUTLINES[segment["id"] % len(OUTLINES)],
+        "outline": OUTLINES[find_look(segment["colour"])],
         "features": features,
         "telling": [by_label[label] for label in telling[:TELLING]],
         "alone": segments == 1,

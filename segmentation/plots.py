@@ -19,11 +19,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from segmentation.cards import Card
-from segmentation.palette import MARKERS, PALETTE
+from segmentation.palette import MARKERS, PALETTE, find_look
 from segmentation.profiles import Segment
 from segmentation.stability import BANDS, Flow
 
 INK, QUIET, NOISE, ACCENT = "#333333", "#9aa0a6", "#eceef0", PALETTE[0]
+SHADES = ("#5f6f8c", "#8793aa")  # of segments that have no identity yet
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -364,7 +365,7 @@ def silhouette_profile(samples: pd.DataFrame, table: pd.DataFrame) -> Axes:
     for cluster, values in samples.dropna().groupby("cluster")["silhouette"]:
         bars = np.sort(values)[::-1]
         rows = np.arange(start, start + len(bars))
-        axis.fill_betweenx(rows, 0, bars, color=_colour(cluster), linewidth=0.5)
+        axis.fill_betweenx(rows, 0, bars, color=SHADES[int(cluster) % 2], linewidth=0.5)
         ticks[start + len(bars) / 2] = f"{len(bars)} customers"
         start += len(bars) + max(2, len(samples) // 60)
     if ticks:
@@ -376,10 +377,6 @@ def silhouette_profile(samples: pd.DataFrame, table: pd.DataFrame) -> Axes:
     axis.invert_yaxis()
     axis.set(xlabel="Silhouette", title="Silhouette of each customer", xlim=(None, 1))
     return axis
-
-
-def _colour(cluster: Any) -> str:
-    return PALETTE[int(cluster) % len(PALETTE)]
 
 
 def choose_map(clustered: pd.DataFrame, card: Card) -> list[str]:
@@ -398,7 +395,7 @@ def _each_segment(
 ) -> list[tuple[Segment, pd.DataFrame, str]]:
     """Each segment with its customers and its marker."""
     return [
-        (s, clustered[clustered["cluster"] == s["id"]], MARKERS[s["id"] % len(MARKERS)])
+        (s, clustered[clustered["cluster"] == s["id"]], MARKERS[find_look(s["colour"])])
         for s in segments
     ]
 

@@ -39,6 +39,8 @@ class Parameters(BaseModel):
     features: str = ""
     resamples: Annotated[int, Field(ge=20, le=10_000)] = 100
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    as_of: str = ""
+    against: Annotated[str, Field(min_length=1)] = "previous"
 
 
 class NotebookError(RuntimeError):
@@ -68,6 +70,7 @@ def run_series(
     """
     card, used = _check_input(parameters)
     run_id = runs.check_run_id(output_dir, run_id)
+    settled = settle_previous(parameters, card, output_dir)
     run = runs.start_run(output_dir, run_id)
     manifest = _begin_manifest(parameters, card, run_id) | used
     runs.write_manifest(run, manifest)
@@ -75,7 +78,7 @@ def run_series(
         _save_draft(card, run, output_dir / run_id, quiet=quiet)
     try:
         for notebook in list_notebooks():
-            record = _run_notebook(notebook, run, parameters, quiet=quiet)
+            record = _run_notebook(notebook, run, settled, quiet=quiet)
             manifest["warnings"] += record.pop("warnings")
             manifest["notebooks"].append(record)
         _check_unchanged(card, manifest)
@@ -95,7 +98,9 @@ def list_notebooks() -> list[Path]:
 
 def _check_input(parameters: Parameters) -> tuple[cards.Card, dict[str, Any]]:
     """Refuse what the notebooks could not use, before any kernel starts."""
-    card = customers.read_card(parameters.card, features=parameters.features)
+    card = customers.read_card(
+        parameters.card, features=parameters.features, as_of=parameters.as_of
+    )
     table, quality = customers.inspect_customers(card)
     digest = tables.hash_file(card.source)
     used = features.select_rows(table, card)
@@ -106,6 +111,15 @@ def _check_input(parameters: Parameters) -> tuple[cards.Card, dict[str, Any]]:
         "input": source | {"rows_read": len(table), "rows_used": len(used)},
         "quality": quality.to_dict("records"),
     }
+
+
+def settle_previous(parameters: Parameters, card: cards.Card, output_dir: Path) -> Parameters:
+    """The parameters with the previous run found, so that all notebooks compare with the same."""
+    place = runs.Run(output_dir / "running")
+    previous = runs.find_previous(place, card, against=parameters.against)
+    if parameters.against != "previous":
+        return parameters
+    return parameters.model_copy(update={"against": previous.run_id if previous else "none"})
 
 
 def _check_unchanged(card: cards.Card, manifest: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 
 from segmentation import ROOT, InputError
+from segmentation.cards import Card
+from segmentation.changes import Snapshot, index_customers
 from segmentation.tables import hash_file
 
 WRITERS = {
@@ -26,12 +28,19 @@ WRITERS = {
     "selection.json": "03_k_selection",
     "clustered_data.csv": "04_modeling",
     "segments.json": "04_modeling",
+    "segmenter.json": "04_modeling",
     "borderline.csv": "04_modeling",
     "segment_profiles.csv": "05_profiling",
     "segment_rules.csv": "05_profiling",
     "segment_prototypes.csv": "05_profiling",
+    "changes.csv": "06_changes",
+    "drift.csv": "06_changes",
+    "changes.json": "06_changes",
 }
 """Which notebook writes which file that a later one reads."""
+
+COMPARED = ("tables/clustered_data.csv", "segments.json", "artifacts/segmenter.json")
+"""What of a previous run another is compared with."""
 
 RESERVED = {"latest", "by-hand", "failed", "running", "index.html", "README.md"}
 PACKAGES = [
@@ -83,6 +92,10 @@ class Run:
     def save_text(self, text: str, name: str) -> None:
         """Write a text file at the top of the run."""
         write_text(self._place("", name), text)
+
+    def read_figures(self) -> dict[str, Any]:
+        """Read the model's plain figures."""
+        return json.loads(self._find("artifacts", "segmenter.json").read_text("utf-8"))
 
     def artifacts(self) -> Path:
         """The folder of the model."""
@@ -236,3 +249,116 @@ def _move(run: Run, place: Path) -> Run:
     if not any(run.folder.parent.iterdir()):
         run.folder.parent.rmdir()
     return Run(place)
+
+
+# The previous run --------------------------------------------------------------------------
+
+
+def find_previous(run: Run, card: Card, *, against: str = "previous") -> Snapshot | None:
+    """The published run that this one is compared with, verified; None where there is none.
+
+    Parameters
+    ----------
+    run : the run at hand; the others lie in the same output folder.
+    against : an id in that folder, or a path; `none`; or `previous`: the newest published run
+        with the card's title and the same columns in the distance, of another table (by its
+        SHA-256) and of no later date.
+
+    Raises
+    ------
+    InputError
+        There is no such run, it was not published, a file of it was changed, or the card lacks a
+        column that it was cut by.
+    """
+    if against == "none":
+        return None
+    if against != "previous":
+        named = _verify(_find_named(run, against))
+        return read_snapshot(named, card, columns=_list_columns(named))
+    digest = hash_file(card.source)
+    for other in list_published(_find_place(run)):
+        if _is_previous(other, card, digest):
+            return read_snapshot(other, card)
+    return None
+
+
+def _find_place(run: Run) -> Path:
+    """The output folder of a run, be it built, published or made by hand."""
+    inside = run.folder.parent
+    return inside.parent if inside.name in ("running", "failed") else inside
+
+
+def list_published(output_dir: Path) -> list[Run]:
+    """The published runs of an output folder, the newest first."""
+    runs = [Run(p.parent) for p in output_dir.glob("*/run.json") if not p.parent.is_symlink()]
+    told = {run: read_manifest(run) for run in runs}
+    published = [run for run in runs if told[run].get("status") == "published"]
+    return sorted(published, key=lambda r: (told[r]["started"], r.folder.name), reverse=True)
+
+
+def read_manifest(run: Run) -> dict[str, Any]:
+    """The content of `run.json`; empty where it cannot be read."""
+    try:
+        return json.loads((run.folder / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_previous(run: Run, card: Card, digest: str) -> bool:
+    manifest = read_manifest(run)
+    listed = {entry["path"] for entry in manifest["files"]}
+    later = card.as_of and manifest["as_of"] and manifest["as_of"] > card.as_of.isoformat()
+    if manifest["title"] != card.title or manifest["input"]["sha256"] == digest or later:
+        return False
+    return {*COMPARED} <= listed and {*_list_columns(_verify(run))} == {*card.distance}
+
+
+def _list_columns(run: Run) -> list[str]:
+    """The columns that a run's model was fitted on."""
+    figures = run.read_figures()
+    return [column["column"] for column in [*figures["features"], *figures["codes"]]]
+
+
+def _find_named(run: Run, against: str) -> Run:
+    """The published run of an id or a path."""
+    for folder in (_find_place(run) / against, ROOT / against):
+        if (folder / "run.json").is_file():
+            named = Run(folder.resolve())
+            if read_manifest(named).get("status") == "published":
+                return named
+            raise InputError(f"against: {against} was not published; name another run or none.")
+    raise InputError(f"against: {against} is no run; give an id in the output folder, or a path.")
+
+
+def _verify(run: Run) -> Run:
+    """The run, if what is compared is what it wrote."""
+    name, manifest = run.folder.name, read_manifest(run)
+    digests = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+    for path in COMPARED:
+        there = (run.folder / path).is_file()
+        if not there or digests.get(path) != hash_file(run.folder / path):
+            raise InputError(
+                f"{name}: {path} is not the file that the run wrote; compare with another run "
+                "by against, or with none."
+            )
+    return run
+
+
+def read_snapshot(run: Run, card: Card, *, columns: Sequence[str] = ()) -> Snapshot:
+    """What a run left behind, as far as another is compared with it.
+
+    Raises
+    ------
+    InputError
+        A file is missing, or the card lacks one of `columns`.
+    """
+    name, manifest = run.folder.name, read_manifest(run)
+    if gone := [column for column in columns if column not in card.columns]:
+        raise InputError(
+            f"{name} was cut by {gone[0]}, which the card does not use; compare with another run "
+            "by against, or with none."
+        )
+    texts = (card.id, *card.descriptors, "segment", "second", "status")
+    customers = index_customers(run.read_table("clustered_data.csv", text=texts), card)
+    day = manifest.get("as_of") or manifest.get("started", "")[:10]
+    return Snapshot(name, customers, run.read_json("segments.json"), run.read_figures(), day)

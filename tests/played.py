@@ -8,13 +8,13 @@ import nbformat
 
 from segmentation import briefing, customers, explorer, pipeline, runs
 
-STEPS = ("02_preprocessing", "03_k_selection", "04_modeling", "05_profiling")
+STEPS = ("02_preprocessing", "03_k_selection", "04_modeling", "05_profiling", "06_changes")
 
 
 def play_run(folder: Path, card: Path, **parameters) -> Path:
-    """Play the notebooks from 02 on and write the report and the explorer; the run's folder."""
+    """Play the notebooks from 02 on, write the report and the explorer, publish; the folder."""
     mpl.use("Agg")
-    values = pipeline.Parameters(card=str(card), **parameters)
+    values = pipeline.Parameters(card=str(card), **{"against": "none"} | parameters)
     checked, used = pipeline._check_input(values)
     manifest = pipeline._begin_manifest(values, checked, folder.name) | used
     run = runs.start_run(folder.parent, folder.name)
@@ -22,9 +22,9 @@ def play_run(folder: Path, card: Path, **parameters) -> Path:
         play_notebook(pipeline.NOTEBOOKS / f"{step}.ipynb", run, values)
         manifest["warnings"] += run.read_proof(step)["warnings"]
     pipeline._take_choice(manifest, run)
-    runs.write_manifest(run, manifest)
     briefing.write_report(run.folder, manifest)
     explorer.write_explorer(run.folder, manifest)
+    runs.seal(run, manifest)
     return runs._move(run, folder).folder
 
 

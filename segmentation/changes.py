@@ -16,11 +16,12 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import chi2, chi2_contingency, ks_2samp
 from sklearn.metrics import adjusted_rand_score
 
-from segmentation import stability, words
+from segmentation import words
 from segmentation.cards import ROW, Card
-from segmentation.kmeans import Floats
+from segmentation.kmeans import Floats, Labels
 from segmentation.palette import PALETTE
 from segmentation.profiles import Segment, list_segments, profile_features
+from segmentation.scorer import OUTSIDE, Scorer, Scores
 
 RECURRING = 0.5
 """Segments are matched by their people where at least this share of the customers recurs."""
@@ -30,8 +31,6 @@ HALF, PART, WHOLE = 0.5, 0.25, 0.75
 
 FLOOR, SHIFTED, DRIFTED = 1e-4, 0.1, 0.2
 """Least share of a bin in the PSI, and the PSIs from which a variable has shifted or drifted."""
-
-SLACK = 1e-9  # relative; what the previous model was fitted on is never outside
 
 NOTHING = "There is no earlier run to compare with."
 
@@ -58,21 +57,18 @@ class Snapshot:
     ----------
     customers : those with a segment, by id: cluster, features and descriptors as read, distance,
         confidence and status.
-    segments : the content of its `segments.json`.
-    figures : the content of its `segmenter.json`.
+    segments : the content of its `segments.json`, in the order of the model's positions.
+    scorer : its model.
+    highest_id : the highest id that this run or one before it ever gave.
     day : the date of its data, else of the run, as ISO text.
     """
 
     run_id: str
     customers: pd.DataFrame
     segments: list[Segment]
-    figures: dict[str, Any]
+    scorer: Scorer
+    highest_id: int
     day: str = ""
-
-    @property
-    def highest_id(self) -> int:
-        """The highest id that this run or one before it ever gave."""
-        return max(self.figures.get("highest_id", 0), *(s["id"] for s in self.segments))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +135,10 @@ def match_segments(customers: pd.DataFrame, before: Snapshot) -> Matching:
 
 
 def _match_to_centres(customers: pd.DataFrame, before: Snapshot) -> dict[int, int]:
-    scaled = pd.DataFrame(scale_customers(customers, before.figures))
+    scaled = pd.DataFrame(before.scorer.scale(*_take_columns(customers, before.scorer)))
     centres = scaled.groupby(customers["cluster"].to_numpy()).mean()
-    pairs = match_centres(np.array(before.figures["centres"]), centres.to_numpy())
-    return {int(centres.index[new]): before.figures["ids"][old] for new, old in pairs.items()}
+    pairs = match_centres(before.scorer.centres, centres.to_numpy())
+    return {int(centres.index[j]): before.segments[i]["id"] for j, i in pairs.items()}
 
 
 def count_shared(before: pd.Series, now: pd.Series) -> pd.DataFrame:
@@ -414,33 +410,18 @@ def _read_psi(counts: Floats) -> dict[str, Any]:
     return {"psi": psi, "chance": chance, "reading": reading}
 
 
-def scale_customers(customers: pd.DataFrame, figures: Mapping[str, Any]) -> Floats:
-    """The customers (n rows) as the model of some `segmenter.json` sees them: (n, p)."""
-    columns = []
-    for feature in figures["features"]:
-        values = customers[feature["column"]].fillna(feature["fill"]).to_numpy(dtype=float)
-        values = np.log1p(values) if feature["transform"] == "log" else values
-        values = np.clip(values, *feature["clip"]) if feature["clip"] else values
-        columns.append((values - feature["mean"]) / feature["scale"])
-    for codes in figures["codes"]:
-        levels = [None if pd.isna(v) else str(v) for v in customers[codes["column"]]]
-        for level, mean in zip(codes["levels"], codes["mean"], strict=True):
-            columns.append((np.array([v == level for v in levels]) - mean) / codes["scale"])
-    return np.stack(columns, axis=1)
+def score_customers(customers: pd.DataFrame, scorer: Scorer) -> Scores:
+    """Where the model of a run puts customers (n rows, its columns among them)."""
+    return scorer.score(*_take_columns(customers, scorer))
 
 
-def score_customers(customers: pd.DataFrame, figures: Mapping[str, Any]) -> pd.DataFrame:
-    """Where a previous model puts the customers (n rows): cluster, distance, shadow, outside."""
-    away = stability.distances(scale_customers(customers, figures), figures["centres"])
-    nearest = away.argmin(axis=1)
-    shadow = stability.shade(*np.sort(away, axis=1)[:, :2].T) if away.shape[1] > 1 else np.nan
-    scored = pd.DataFrame({"distance": away.min(axis=1), "shadow": shadow}, customers.index)
-    scored["cluster"] = np.take(figures["ids"], nearest)
-    scored["outside"] = away.min(axis=1) > np.take(figures["radius"], nearest) * (1 + SLACK)
-    for feature in figures["features"]:
-        (low, high), values = feature["range"], customers[feature["column"]]
-        scored["outside"] |= (values < low - SLACK * abs(low)) | (values > high + SLACK * abs(high))
-    return scored
+def _take_columns(customers: pd.DataFrame, scorer: Scorer) -> tuple[Floats, Labels | None]:
+    """What a model scores: raw values (n, p) and the codes (n, c) of descriptors."""
+    levels = {name: [None if pd.isna(v) else str(v) for v in customers[name]]
+              for name in scorer.levels}  # fmt: skip
+    codes = [scorer.encode(name, values) for name, values in levels.items()]
+    values = customers[scorer.columns].to_numpy(dtype=float)
+    return values, np.stack(codes, axis=1) if codes else None
 
 
 def measure_fit(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
@@ -454,16 +435,17 @@ def measure_fit(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     rows: list[tuple[Any, ...]] = []
     for when, run in (("then", before), ("now", now)):
-        scored = score_customers(run.customers, before.figures)
-        means = scored[["distance", "shadow", "outside"]].mean()
-        rows.append((when, len(scored), *means.astype(float)))
+        scores = score_customers(run.customers, before.scorer)
+        measures = scores.distance, 1 - scores.confidence, scores.status == OUTSIDE
+        means = [pd.Series(values).mean() for values in measures]
+        rows.append((when, len(run.customers), *means))
     return pd.DataFrame(rows, columns=columns)
 
 
 def measure_agreement(before: Snapshot, now: Snapshot) -> float:
     """ARI of the previous model's assignment of the new rows and the new one's own."""
-    scored = score_customers(now.customers, before.figures)
-    return float(adjusted_rand_score(scored["cluster"], now.customers["cluster"]))
+    positions = score_customers(now.customers, before.scorer).position
+    return float(adjusted_rand_score(positions, now.customers["cluster"]))
 
 
 # Advice ------------------------------------------------------------------------------------

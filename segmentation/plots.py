@@ -606,7 +606,7 @@ def share_changes(changes: pd.DataFrame, colours: dict[int, str]) -> Axes:
     axis.set_yticks(range(len(rows)), [wrap(name, width=30) for name in names])
     axis.invert_yaxis()
     axis.margins(y=0.15)
-    axis.set_xlim(0, None)
+    axis.set_xlim(0, 1.06 * float(rows[["previous_share", "share"]].max(axis=None)))
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set(xlabel="Share of the customers: ring then, dot now", title="Shares then and now")
     return axis

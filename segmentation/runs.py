@@ -20,6 +20,7 @@ import pandas as pd
 from segmentation import ROOT, InputError
 from segmentation.cards import Card
 from segmentation.changes import Snapshot, index_customers
+from segmentation.scorer import Scorer
 from segmentation.tables import hash_file
 
 WRITERS = {
@@ -41,6 +42,8 @@ WRITERS = {
 
 COMPARED = ("tables/clustered_data.csv", "segments.json", "artifacts/segmenter.json")
 """What of a previous run another is compared with."""
+
+MEND = "compare with another run by `against`, or with none."
 
 RESERVED = {"latest", "by-hand", "failed", "running", "index.html", "README.md"}
 PACKAGES = [
@@ -273,19 +276,12 @@ def find_previous(run: Run, card: Card, *, against: str = "previous") -> Snapsho
     if against == "none":
         return None
     if against != "previous":
-        named = _verify(_find_named(run, against))
-        return read_snapshot(named, card, columns=_list_columns(named))
+        return read_snapshot(_verify(_find_named(run, against)), card)
     digest = hash_file(card.source)
     for other in list_published(_find_place(run)):
         if _is_previous(other, card, digest):
             return read_snapshot(other, card)
     return None
-
-
-def _find_place(run: Run) -> Path:
-    """The output folder of a run, be it built, published or made by hand."""
-    inside = run.folder.parent
-    return inside.parent if inside.name in ("running", "failed") else inside
 
 
 def list_published(output_dir: Path) -> list[Run]:
@@ -304,61 +300,81 @@ def read_manifest(run: Run) -> dict[str, Any]:
         return {}
 
 
+def read_snapshot(run: Run, card: Card) -> Snapshot:
+    """What a run left behind, as far as another is compared with it.
+
+    Raises
+    ------
+    InputError
+        A file is missing or of another version, or the card lacks a column that was cut by.
+    """
+    scorer, manifest = _read_scorer(run), read_manifest(run)
+    known = {*card.features, *card.descriptors}
+    if gone := [column for column in _list_columns(scorer) if column not in known]:
+        raise InputError(f"{run.folder.name} was cut by {gone[0]}, unknown to the card; {MEND}")
+    texts = (card.id, *card.descriptors, "segment", "second", "status")
+    customers = index_customers(run.read_table("clustered_data.csv", text=texts), card)
+    segments = run.read_json("segments.json")
+    highest = max(run.read_figures().get("highest_id", 0), *(s["id"] for s in segments))
+    day = manifest.get("as_of") or manifest.get("started", "")[:10]
+    return Snapshot(run.folder.name, customers, segments, scorer, highest, day)
+
+
+def _find_place(run: Run) -> Path:
+    """The output folder of a run, be it built, published or made by hand."""
+    inside = run.folder.parent
+    return inside.parent if inside.name in ("running", "failed") else inside
+
+
+def _find_named(run: Run, against: str) -> Run:
+    """The published run of an id or a path."""
+    for folder in (_find_place(run) / against, ROOT / against):
+        named = Run(folder.resolve())
+        if read_manifest(named).get("status") == "published":
+            return named
+    raise InputError(
+        f"against: {against} is no published run; give an id in the output folder, a path or none."
+    )
+
+
 def _is_previous(run: Run, card: Card, digest: str) -> bool:
     manifest = read_manifest(run)
     listed = {entry["path"] for entry in manifest["files"]}
     later = card.as_of and manifest["as_of"] and manifest["as_of"] > card.as_of.isoformat()
     if manifest["title"] != card.title or manifest["input"]["sha256"] == digest or later:
         return False
-    return {*COMPARED} <= listed and {*_list_columns(_verify(run))} == {*card.distance}
-
-
-def _list_columns(run: Run) -> list[str]:
-    """The columns that a run's model was fitted on."""
-    figures = run.read_figures()
-    return [column["column"] for column in [*figures["features"], *figures["codes"]]]
-
-
-def _find_named(run: Run, against: str) -> Run:
-    """The published run of an id or a path."""
-    for folder in (_find_place(run) / against, ROOT / against):
-        if (folder / "run.json").is_file():
-            named = Run(folder.resolve())
-            if read_manifest(named).get("status") == "published":
-                return named
-            raise InputError(f"against: {against} was not published; name another run or none.")
-    raise InputError(f"against: {against} is no run; give an id in the output folder, or a path.")
+    if not {*COMPARED} <= listed:
+        return False
+    try:
+        return {*_list_columns(_read_scorer(_verify(run)))} == {*card.distance}
+    except AnotherVersion:
+        return False
 
 
 def _verify(run: Run) -> Run:
     """The run, if what is compared is what it wrote."""
-    name, manifest = run.folder.name, read_manifest(run)
-    digests = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+    digests = {entry["path"]: entry["sha256"] for entry in read_manifest(run)["files"]}
     for path in COMPARED:
         there = (run.folder / path).is_file()
         if not there or digests.get(path) != hash_file(run.folder / path):
-            raise InputError(
-                f"{name}: {path} is not the file that the run wrote; compare with another run "
-                "by against, or with none."
-            )
+            name = f"{run.folder.name}: {path}"
+            raise InputError(f"{name} is not the file that the run wrote; {MEND}")
     return run
 
 
-def read_snapshot(run: Run, card: Card, *, columns: Sequence[str] = ()) -> Snapshot:
-    """What a run left behind, as far as another is compared with it.
+class AnotherVersion(InputError):
+    """A run whose figures this version cannot read."""
 
-    Raises
-    ------
-    InputError
-        A file is missing, or the card lacks one of `columns`.
-    """
-    name, manifest = run.folder.name, read_manifest(run)
-    if gone := [column for column in columns if column not in card.columns]:
-        raise InputError(
-            f"{name} was cut by {gone[0]}, which the card does not use; compare with another run "
-            "by against, or with none."
-        )
-    texts = (card.id, *card.descriptors, "segment", "second", "status")
-    customers = index_customers(run.read_table("clustered_data.csv", text=texts), card)
-    day = manifest.get("as_of") or manifest.get("started", "")[:10]
-    return Snapshot(name, customers, run.read_json("segments.json"), run.read_figures(), day)
+
+def _read_scorer(run: Run) -> Scorer:
+    figures = run.read_figures()
+    try:
+        return Scorer.from_figures(figures)
+    except InputError:
+        name = run.folder.name
+        raise AnotherVersion(f"{name} was written by another version; {MEND}") from None
+
+
+def _list_columns(scorer: Scorer) -> list[str]:
+    """The columns in the distance."""
+    return [*scorer.columns, *scorer.levels]

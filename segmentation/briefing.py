@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import pandas as pd
 from markupsafe import Markup
 
-from segmentation import profiles, reports, words
+from segmentation import changes, profiles, reports, words
 from segmentation.palette import OUTLINES, find_look
 from segmentation.runs import Run
 
@@ -28,7 +28,7 @@ LEVELS = 6
 """Levels of a descriptor that the report shows, the commonest ones."""
 
 
-TEXTS = ("segment", "variable", "unit", "level", "rule", "toward")
+TEXTS = ("segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition")
 
 
 class Tables:
@@ -45,7 +45,8 @@ class Tables:
         descriptors = profile.dropna(subset="level")["variable"].unique()
         texts = (*TEXTS, *descriptors)
         self.frames["segment_profiles.csv"] = profile
-        for name in ("segment_rules.csv", "segment_prototypes.csv", "borderline.csv"):
+        names = ("segment_rules.csv", "segment_prototypes.csv", "borderline.csv", "changes.csv")
+        for name in names:
             self.frames[name] = run.read_table(name, text=texts)
         choices = run.read_table("k_selection.csv")
         self.frames["k_selection.csv"] = choices[choices["k"] == manifest["k"]]
@@ -103,6 +104,7 @@ def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
         selection=run.read_json("selection.json"),
         map={"src": reports.data_uri(picture), "alt": reports.read_finding(picture)},
         descriptors=_list_levels(tables),
+        since=_describe_changes(tables, run.read_json("changes.json")),
         glossary=words.read_words()["glossary"],
         fewest=words.FEWEST,
         say=words.say,
@@ -119,6 +121,24 @@ def _find_rivals(manifest: dict[str, Any]) -> dict[int, list[str]]:
         if k and k != manifest["k"]:
             rivals.setdefault(k, []).append(rule)
     return dict(sorted(rivals.items()))
+
+
+def _describe_changes(tables: Tables, summary: changes.Summary) -> dict[str, Any]:
+    """What the page says of the previous run: who continues, what happened, the advice."""
+    if summary["previous"] is None:
+        return {}
+    table = tables.frames["changes.csv"]
+    survived = table[table["transition"] == "survived"]
+    told = survived[survived[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
+    return {
+        "run": summary["previous"],
+        "day": _write_date(summary["previous_day"]),
+        "survived": [int(cluster) for cluster in survived["cluster"]],
+        "told": [int(cluster) for cluster in told["cluster"]],
+        "events": changes.describe_transitions(table),
+        "word": words.read_words()["advised"][summary["advice"]],
+        "reason": summary["reason"],
+    }
 
 
 def _list_features(tables: Tables) -> pd.DataFrame:

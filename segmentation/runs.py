@@ -81,7 +81,8 @@ class Run:
             texts = table[column].map(_rearm, na_action="ignore")
             table[column] = texts.astype(table[column].dtype)
         table = table.rename(columns=_rearm)
-        return table.astype({"cluster": "Int64"}) if "cluster" in table else table
+        ids = [name for name in ("previous_cluster", "cluster") if name in table]
+        return table.astype(dict.fromkeys(ids, "Int64"))
 
     def save_json(self, value: Any, name: str) -> None:
         """Write plain figures: a file of the `tables` folder, or `segments.json` at the top."""

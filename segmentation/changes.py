@@ -295,8 +295,9 @@ def list_changes(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
     """`changes.csv`: one row a transition, with both segments' names, sizes and shares.
 
     Columns: transition, previous_cluster, previous_segment, cluster, segment, previous_size,
-    size, previous_share, share, points (share − previous_share, in percentage points),
-    customers (in both), share_of_previous, share_of_segment. No rows without a previous run.
+    size, previous_share, share, points (share − previous_share in percentage points, where
+    both are the same segment), customers (in both), share_of_previous, share_of_segment. No rows
+    without a previous run.
     """
     if before is None:
         return pd.DataFrame(columns=CHANGES)
@@ -305,7 +306,8 @@ def list_changes(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
         facts = pd.DataFrame(run.segments).set_index("id")[["name", "size", "share"]]
         facts.columns = [f"{prefix}{name}" for name in ("segment", "size", "share")]
         table = table.join(facts, on=f"{prefix}cluster")
-    table["points"] = 100 * (table["share"] - table["previous_share"])
+    points = 100 * (table["share"] - table["previous_share"])
+    table["points"] = points.where(table["cluster"].eq(table["previous_cluster"]).fillna(False))
     return table[CHANGES].astype({"previous_size": "Int64", "size": "Int64"})
 
 
@@ -571,8 +573,9 @@ def summarize_shares(changes: pd.DataFrame) -> str:
 
 
 def _find_ends(values: pd.Series) -> list[Any]:
-    ends = [values.idxmax()] * (values.max() > 0) + [values.idxmin()] * (values.min() < 0)
-    return list(dict.fromkeys(ends))
+    """The labels of the largest rise and of the largest fall, where there is one."""
+    ends = {values.idxmax(): values.max() > 0, values.idxmin(): values.min() < 0}
+    return [label for label, there in ends.items() if there]
 
 
 def tabulate_segments(before: Snapshot | None, now: Snapshot, card: Card) -> pd.DataFrame:

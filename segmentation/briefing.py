@@ -128,12 +128,12 @@ def _describe_changes(tables: Tables, summary: changes.Summary) -> dict[str, Any
     if summary["previous"] is None:
         return {}
     table = tables.frames["changes.csv"]
-    survived = table[table["transition"] == "survived"]
-    told = survived[survived[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
+    kept = table.dropna(subset="points")
+    told = kept[kept[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
     return {
         "run": summary["previous"],
         "day": _write_date(summary["previous_day"]),
-        "survived": [int(cluster) for cluster in survived["cluster"]],
+        "kept": [int(cluster) for cluster in kept["cluster"]],
         "told": [int(cluster) for cluster in told["cluster"]],
         "events": changes.describe_transitions(table),
         "word": words.read_words()["advised"][summary["advice"]],

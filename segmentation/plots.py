@@ -592,24 +592,34 @@ def share_changes(changes: pd.DataFrame, colours: dict[int, str]) -> Axes:
     """A line a segment from its share then (hollow) to its share now (filled)."""
     if changes.empty:
         return _draw_nothing("No earlier run to compare with")
-    rows = changes.drop_duplicates("cluster").dropna(subset="cluster")
-    gone = changes[changes["transition"] == "disappeared"]
-    rows = pd.concat([rows.sort_values("share", ascending=False), gone])
+    rows = _pair_shares(changes)
     _, axis = plt.subplots(figsize=(7, 1.4 + 0.5 * len(rows)))
     for place, row in enumerate(rows.itertuples()):
-        colour = colours[row.previous_cluster if pd.isna(row.cluster) else row.cluster]
+        colour = colours[row.id]
         axis.plot([row.previous_share, row.share], [place, place], color=colour, linewidth=2.5)
         axis.plot(row.previous_share, place, "o", markersize=9, markeredgewidth=2, color="white",
                   markeredgecolor=colour)  # fmt: skip
         axis.plot(row.share, place, "o", markersize=9, color=colour)
-    names = rows["segment"].fillna(rows["previous_segment"])
-    axis.set_yticks(range(len(rows)), [wrap(name, width=30) for name in names])
+    axis.set_yticks(range(len(rows)), [wrap(name, width=30) for name in rows["name"]])
     axis.invert_yaxis()
     axis.margins(y=0.15)
     axis.set_xlim(0, 1.06 * float(rows[["previous_share", "share"]].max(axis=None)))
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set(xlabel="Share of the customers: ring then, dot now", title="Shares then and now")
     return axis
+
+
+def _pair_shares(changes: pd.DataFrame) -> pd.DataFrame:
+    """One row a segment of either run: id, name, previous_share, share; who has gone last."""
+    sides = [
+        changes.rename(columns={f"{prefix}cluster": "id", f"{prefix}segment": "name"})
+        .dropna(subset="id")
+        .drop_duplicates("id")
+        .set_index("id")[["name", f"{prefix}share"]]
+        for prefix in ("previous_", "")
+    ]
+    rows = sides[1].combine_first(sides[0]).reset_index()
+    return rows.sort_values(["share", "previous_share"], ascending=False, ignore_index=True)
 
 
 @styled

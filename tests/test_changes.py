@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmentation import InputError, changes, features, profiles, runs, segmenter, selection
-from segmentation.palette import PALETTE
+from segmentation.palette import OUTLINES, PALETTE
 
 
 def make_counts(rows):
@@ -530,6 +530,11 @@ def test_a_report_of_changed_segments_agrees_with_its_tables(play_once, k, ids, 
     assert sorted(run.tables["changes.csv"]["transition"]) == called
     assert agreement.check_report(page, run) == []
     assert agreement.check_summary((run.folder / "summary.txt").read_text("utf-8"), run) == []
+    for card, segment in zip(
+        page.find_all("article"), sorted(run.segments, key=lambda s: -s["size"]), strict=True
+    ):
+        assert card.path["d"] == OUTLINES[PALETTE.index(segment["colour"])]
+        assert card.path["fill"] == segment["colour"]
     strip = page.find(class_="since")
     assert "Work with the new segments." in strip.get_text()
     missed, nodes = [], [n for n in agreement.list_nodes(page) if n.find_parent(class_="since")]

@@ -33,6 +33,7 @@ FLOOR, SHIFTED, DRIFTED = 1e-4, 0.1, 0.2
 """Least share of a bin in the PSI, and the PSIs from which a variable has shifted or drifted."""
 
 NOTHING = "There is no earlier run to compare with."
+ALL = "The one segment survived.", "Every segment survived."
 
 CHANGES = [
     *("transition", "previous_cluster", "previous_segment", "cluster", "segment"),
@@ -557,7 +558,7 @@ def summarize_transitions(changes: pd.DataFrame) -> str:
         return NOTHING
     survived = int((changes["transition"] == "survived").sum())
     total = changes["previous_cluster"].nunique()
-    told = "Every segment continues." if survived == total else f"{survived} of {total} continue."
+    told = f"{survived} of {total} segments survived." if survived < total else ALL[total > 1]
     return " ".join([told, *describe_transitions(changes)])
 
 

@@ -197,6 +197,15 @@ def write_manifest(run: Run, manifest: dict[str, Any]) -> None:
     write_text(run.folder / "run.json", text)
 
 
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What `run.json` tells of the run in a folder; None where it cannot be read."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and "run_id" in manifest else None
+
+
 def seal(run: Run, manifest: dict[str, Any]) -> None:
     """Write the manifest of a finished run, every file listed; proofs have served."""
     shutil.rmtree(run.folder / "proofs", ignore_errors=True)
@@ -287,18 +296,11 @@ def find_previous(run: Run, card: Card, *, against: str = "previous") -> Snapsho
 
 def list_published(output_dir: Path) -> list[Run]:
     """The published runs of an output folder, the newest first."""
-    runs = [Run(p.parent) for p in output_dir.glob("*/run.json") if not p.parent.is_symlink()]
-    told = {run: read_manifest(run) for run in runs}
-    published = [run for run in runs if told[run].get("status") == "published"]
-    return sorted(published, key=lambda r: (told[r]["started"], r.folder.name), reverse=True)
-
-
-def read_manifest(run: Run) -> dict[str, Any]:
-    """The content of `run.json`; empty where it cannot be read."""
-    try:
-        return json.loads((run.folder / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
+    folders = [path.parent for path in output_dir.glob("*/run.json")]
+    told = {f: read_manifest(f) or {} for f in folders if not f.is_symlink()}
+    published = [f for f, manifest in told.items() if manifest.get("status") == "published"]
+    newest = sorted(published, key=lambda f: (told[f].get("started", ""), f.name), reverse=True)
+    return [Run(folder) for folder in newest]
 
 
 def read_snapshot(run: Run, card: Card) -> Snapshot:
@@ -309,7 +311,7 @@ def read_snapshot(run: Run, card: Card) -> Snapshot:
     InputError
         A file is missing or of another version, or the card lacks a column that was cut by.
     """
-    scorer, manifest = _read_scorer(run), read_manifest(run)
+    scorer, manifest = _read_scorer(run), read_manifest(run.folder) or {}
     known = {*card.features, *card.descriptors}
     if gone := [column for column in _list_columns(scorer) if column not in known]:
         raise InputError(f"{run.folder.name} was cut by {gone[0]}, unknown to the card; {MEND}")
@@ -331,7 +333,7 @@ def _find_named(run: Run, against: str) -> Run:
     """The published run of an id or a path."""
     for folder in (_find_place(run) / against, ROOT / against):
         named = Run(folder.resolve())
-        if read_manifest(named).get("status") == "published":
+        if (read_manifest(named.folder) or {}).get("status") == "published":
             return named
     raise InputError(
         f"against: {against} is no published run; give an id in the output folder, a path or none."
@@ -339,10 +341,11 @@ def _find_named(run: Run, against: str) -> Run:
 
 
 def _is_previous(run: Run, card: Card, digest: str) -> bool:
-    manifest = read_manifest(run)
-    listed = {entry["path"] for entry in manifest["files"]}
-    later = card.as_of and manifest["as_of"] and manifest["as_of"] > card.as_of.isoformat()
-    if manifest["title"] != card.title or manifest["input"]["sha256"] == digest or later:
+    manifest = read_manifest(run.folder) or {}
+    listed = {entry["path"] for entry in manifest.get("files", [])}
+    day, same = manifest.get("as_of"), manifest.get("input", {}).get("sha256") == digest
+    later = card.as_of and day and day > card.as_of.isoformat()
+    if manifest.get("title") != card.title or same or later:
         return False
     if not {*COMPARED} <= listed:
         return False
@@ -354,7 +357,10 @@ def _is_previous(run: Run, card: Card, digest: str) -> bool:
 
 def _verify(run: Run) -> Run:
     """The run, if what is compared is what it wrote."""
-    digests = {entry["path"]: entry["sha256"] for entry in read_manifest(run)["files"]}
+    digests = {
+        entry["path"]: entry["sha256"]
+        for entry in (read_manifest(run.folder) or {}).get("files", [])
+    }
     for path in COMPARED:
         there = (run.folder / path).is_file()
         if not there or digests.get(path) != hash_file(run.folder / path):

@@ -371,7 +371,13 @@ def write_run(folder, table, *, day, title="Months", status="published", card=mo
     segmenter.save_segmenter(run.artifacts(), pipeline, card, limits, snapshot.segments)
     run.save_table(snapshot.customers.reset_index(), "clustered_data.csv")
     run.save_json(snapshot.segments, "segments.json")
-    manifest = {"title": title, "status": status, "started": f"{day}T00:00:00", "as_of": day}
+    manifest = {
+        "run_id": folder.name,
+        "title": title,
+        "status": status,
+        "started": f"{day}T00:00:00",
+        "as_of": day,
+    }
     runs.seal(run, manifest | {"input": {"sha256": f"of {day}"}})
     return folder
 
@@ -394,7 +400,7 @@ def find(place, **options):
 
 def change_manifest(place, run_id, **values):
     run = runs.Run(place[0].folder.parents[1] / run_id)
-    runs.write_manifest(run, runs.read_manifest(run) | values)
+    runs.write_manifest(run, runs.read_manifest(run.folder) | values)
 
 
 def test_the_previous_run_is_the_newest_of_the_card_on_another_table(place):
@@ -410,6 +416,12 @@ def test_the_previous_run_is_the_newest_of_the_card_on_another_table(place):
 @pytest.mark.parametrize("values", [{"status": "failed"}, {"title": "x"}, {"files": []}])
 def test_other_runs_are_passed_over(place, values):
     change_manifest(place, "2026-02", **values)
+    assert find(place) == "2026-01"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"status": "published", "run_id": "x"}', "{"])
+def test_a_strange_manifest_is_passed_over(place, text):
+    (place[0].folder.parents[1] / "2026-02/run.json").write_text(text, "utf-8")
     assert find(place) == "2026-01"
 
 
@@ -459,7 +471,7 @@ def test_a_run_of_an_earlier_version_is_passed_over_but_refused_by_name(place):
     path = folder / "artifacts/segmenter.json"
     figures = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({k: v for k, v in figures.items() if k != "card"}), "utf-8")
-    runs.seal(runs.Run(folder), runs.read_manifest(runs.Run(folder)))
+    runs.seal(runs.Run(folder), runs.read_manifest(folder))
     assert find(place) == "2026-01"
     with pytest.raises(InputError, match="2026-02 was written by another version; compare"):
         find(place, against="2026-02")

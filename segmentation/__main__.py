@@ -90,6 +90,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--features", metavar="A,B", help="columns or labels to use (default: the card's)")
     add("--resamples", type=int, metavar="N", help="scale of every resampling (default: 100)")
     add("--seed", type=int, metavar="N", help="seed of every random draw (default: 0)")
+    add("--as-of", metavar="DATE", help="date of the data (default: the card's)")
+    add("--against", metavar="previous|RUN|none", help="run to compare with (default: previous)")
     add("--output-dir", type=Path, metavar="DIR", help="where runs go (default: outputs)")
     add("--run-id", default="", metavar="ID", help="name of the run (default: the time, UTC)")
     add("--quiet", action="store_true", help="print only the path of the report")
@@ -290,8 +292,10 @@ def _validate(options: argparse.Namespace) -> Any:
     from segmentation.cards import explain_error
     from segmentation.pipeline import Parameters
 
-    names = ("rule", "k_max", "features", "resamples", "seed")
+    names = ("rule", "k_max", "features", "resamples", "seed", "as_of", "against")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if os.sep in given.get("against", ""):
+        given["against"] = str(Path(given["against"]).resolve())
     if options.card:
         given["card"] = str(Path(options.card).resolve())
     try:

@@ -14,8 +14,8 @@ from urllib.parse import quote, urlencode
 import pandas as pd
 from markupsafe import Markup
 
-from segmentation import profiles, reports, words
-from segmentation.palette import OUTLINES
+from segmentation import changes, profiles, reports, words
+from segmentation.palette import OUTLINES, find_look
 from segmentation.runs import Run
 
 TELLING = 3
@@ -28,7 +28,7 @@ LEVELS = 6
 """Levels of a descriptor that the report shows, the commonest ones."""
 
 
-TEXTS = ("segment", "variable", "unit", "level", "rule", "toward")
+TEXTS = ("segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition")
 
 
 class Tables:
@@ -45,7 +45,8 @@ class Tables:
         descriptors = profile.dropna(subset="level")["variable"].unique()
         texts = (*TEXTS, *descriptors)
         self.frames["segment_profiles.csv"] = profile
-        for name in ("segment_rules.csv", "segment_prototypes.csv", "borderline.csv"):
+        names = ("segment_rules.csv", "segment_prototypes.csv", "borderline.csv", "changes.csv")
+        for name in names:
             self.frames[name] = run.read_table(name, text=texts)
         choices = run.read_table("k_selection.csv")
         self.frames["k_selection.csv"] = choices[choices["k"] == manifest["k"]]
@@ -103,6 +104,7 @@ def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
         selection=run.read_json("selection.json"),
         map={"src": reports.data_uri(picture), "alt": reports.read_finding(picture)},
         descriptors=_list_levels(tables),
+        since=_describe_changes(tables, run.read_json("changes.json")),
         glossary=words.read_words()["glossary"],
         fewest=words.FEWEST,
         say=words.say,
@@ -119,6 +121,24 @@ def _find_rivals(manifest: dict[str, Any]) -> dict[int, list[str]]:
         if k and k != manifest["k"]:
             rivals.setdefault(k, []).append(rule)
     return dict(sorted(rivals.items()))
+
+
+def _describe_changes(tables: Tables, summary: changes.Summary) -> dict[str, Any]:
+    """What the page says of the previous run: who continues, what happened, the advice."""
+    if summary["previous"] is None:
+        return {}
+    table = tables.frames["changes.csv"]
+    kept = table.dropna(subset="points")
+    told = kept[kept[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
+    return {
+        "run": summary["previous"],
+        "day": _write_date(summary["previous_day"]),
+        "kept": [int(cluster) for cluster in kept["cluster"]],
+        "told": [int(cluster) for cluster in told["cluster"]],
+        "events": changes.describe_transitions(table),
+        "word": words.read_words()["advised"][summary["advice"]],
+        "reason": summary["reason"],
+    }
 
 
 def _list_features(tables: Tables) -> pd.DataFrame:
@@ -139,7 +159,7 @@ def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[st
     by_label = {feature["label"]: feature for feature in features}
     return segment | {
         "told": segment["size"] >= words.FEWEST,
-        "outline": OUTLINES[segment["id"] % len(OUTLINES)],
+        "outline": OUTLINES[find_look(segment["colour"])],
         "features": features,
         "telling": [by_label[label] for label in telling[:TELLING]],
         "alone": segments == 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -32,30 +33,42 @@ ROWS_PER_FEATURE = 70
 """Rows a feature that a study should have (Dolnicar et al. 2014, J. Travel Research)."""
 
 
-def read_card(path: str | Path, *, features: str = "") -> Card:
+def read_card(path: str | Path, *, features: str = "", as_of: str = "") -> Card:
     """Read a dataset card, or draft one from a table; a relative path starts at the project's.
 
     Parameters
     ----------
     path : path of the card (YAML), or of a table without one.
     features : comma-separated column names or labels to keep as features; empty keeps all.
+    as_of : the date of the data (ISO), instead of the card's; empty keeps that.
 
     Raises
     ------
     InputError
-        There is nothing there, or the card is refused, or no card can be drafted.
+        There is nothing there, or the card is refused, or no card can be drafted; a feature is
+        not known, or the date is none.
     """
-    return explain_card(path, features=features)[0]
+    return explain_card(path, features=features, as_of=as_of)[0]
 
 
-def explain_card(path: str | Path, *, features: str = "") -> tuple[Card, pd.DataFrame | None]:
+def explain_card(
+    path: str | Path, *, features: str = "", as_of: str = ""
+) -> tuple[Card, pd.DataFrame | None]:
     """The same card; where it was drafted, why each column became what: column, role, reason."""
     path = ROOT / path
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of a dataset card or a table.")
     is_card = path.suffix.lower() in (".yaml", ".yml")
     card, reasons = (load_card(path), None) if is_card else draft_card(path)
-    return (keep_features(card, features) if features.strip() else card), reasons
+    card = keep_features(card, features) if features.strip() else card
+    return (card.model_copy(update={"as_of": _read_day(as_of)}) if as_of else card), reasons
+
+
+def _read_day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"as-of must be a date like 2026-10-31, got {text!r}.") from None
 
 
 def read_customers(card: Card) -> pd.DataFrame:

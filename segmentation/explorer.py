@@ -17,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from segmentation import reports
-from segmentation.palette import OUTLINES
+from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import Step
 from segmentation.runs import Run
 from segmentation.words import FEWEST
@@ -115,7 +115,7 @@ def _describe_segment(
 ) -> dict[str, Any]:
     """What the page knows of a segment: name, size, look, and the rows drawn, axis by axis."""
     own = drawn[drawn["cluster"] == segment["id"]].drop(columns="cluster")
-    look = segment["id"] % len(OUTLINES)
+    look = find_look(segment["colour"])
     return {
         "name": segment["name"],
         "size": int(sizes[segment["id"]]),

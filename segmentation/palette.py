@@ -35,3 +35,8 @@ OUTLINES: tuple[str, ...] = (
     "M0-7 1.7-2.3 6.7-2.2 2.7.9 4.1 5.7 0 2.8-4.1 5.7-2.7.9-6.7-2.2-1.7-2.3z",
 )
 """The same markers as SVG paths, in a square of 16 around the origin."""
+
+
+def find_look(colour: str) -> int:
+    """The place of a segment's colour, and so of its marker; 0 for a colour of another palette."""
+    return PALETTE.index(colour) if colour in PALETTE else 0

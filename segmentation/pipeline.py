@@ -55,6 +55,8 @@ class Parameters(BaseModel):
     features: str = ""
     resamples: Annotated[int, Field(ge=20, le=10_000)] = 100
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    as_of: str = ""
+    against: Annotated[str, Field(min_length=1)] = "previous"
 
 
 class Job(BaseModel):
@@ -145,7 +147,9 @@ def run_again(folder: Path, scratch: Path) -> Path:
     """
     manifest = runs.read_manifest(folder) or {}
     try:
-        parameters = Parameters(**manifest["parameters"])
+        against = manifest["parameters"]["against"]
+        where = {} if against == "none" else {"against": str(folder.parent / against)}
+        parameters = Parameters(**manifest["parameters"] | where)
     except (KeyError, ValidationError):
         raise InputError(f"{folder.name} does not tell the parameters of today.") from None
     job = Job(output_dir=scratch, run_id="again", quiet=True)
@@ -169,10 +173,11 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
     card, used, reasons = _check_input(parameters)
     run_id = runs.check_run_id(job.output_dir, job.run_id)
     archive.check_place(job.output_dir, table=card.source)
-    manifest = _begin_manifest(parameters, card, run_id) | used
+    settled = settle_previous(parameters, card, job.output_dir)
+    manifest = _begin_manifest(settled, card, run_id) | used
     base = archive.find_latest(job.output_dir)
     plans.check_take_over(steps, base, job.output_dir / "latest", manifest)
-    return Plan(parameters, job, card, reasons, manifest, steps, base)
+    return Plan(settled, job, card, reasons, manifest, steps, base)
 
 
 def describe_plan(plan: Plan) -> str:
@@ -182,7 +187,7 @@ def describe_plan(plan: Plan) -> str:
     facts = [
         ("card", f"{plan.card.title} ({plan.card.path})"),
         ("table", f"{table['path']}, {table['rows_read']} rows, {table['rows_used']} used"),
-        ("previous", plan.base["run_id"] if plan.base else "none"),
+        ("compared with", plan.parameters.against),
         ("run", f"{plan.job.output_dir / ('' if plan.whole else 'partial') / plan.run_id}"),
         *(
             (notebook.stem, f"{does} {taken if does == plans.TAKE else ''}".strip())
@@ -256,7 +261,9 @@ def _check_input(
     parameters: Parameters,
 ) -> tuple[cards.Card, dict[str, Any], pd.DataFrame | None]:
     """Refuse what the notebooks could not use, before any kernel starts."""
-    card, reasons = customers.explain_card(parameters.card, features=parameters.features)
+    card, reasons = customers.explain_card(
+        parameters.card, features=parameters.features, as_of=parameters.as_of
+    )
     table, quality = customers.inspect_customers(card)
     digest = tables.hash_file(card.source)
     used = features.select_rows(table, card)
@@ -268,6 +275,15 @@ def _check_input(
         "quality": quality.to_dict("records"),
     }
     return card, facts, reasons
+
+
+def settle_previous(parameters: Parameters, card: cards.Card, output_dir: Path) -> Parameters:
+    """The parameters with the previous run found, so that all notebooks compare with the same."""
+    place = runs.Run(output_dir / "new")
+    previous = runs.find_previous(place, card, against=parameters.against)
+    if parameters.against != "previous":
+        return parameters
+    return parameters.model_copy(update={"against": previous.run_id if previous else "none"})
 
 
 def _check_unchanged(card: cards.Card, manifest: dict[str, Any]) -> None:

@@ -19,11 +19,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from segmentation.cards import Card
-from segmentation.palette import MARKERS, PALETTE
+from segmentation.palette import MARKERS, PALETTE, find_look
 from segmentation.profiles import Segment
 from segmentation.stability import BANDS, Flow
 
 INK, QUIET, NOISE, ACCENT = "#333333", "#9aa0a6", "#eceef0", PALETTE[0]
+SHADES = ("#5f6f8c", "#8793aa")  # of segments that have no identity yet
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -364,7 +365,7 @@ def silhouette_profile(samples: pd.DataFrame, table: pd.DataFrame) -> Axes:
     for cluster, values in samples.dropna().groupby("cluster")["silhouette"]:
         bars = np.sort(values)[::-1]
         rows = np.arange(start, start + len(bars))
-        axis.fill_betweenx(rows, 0, bars, color=_colour(cluster), linewidth=0.5)
+        axis.fill_betweenx(rows, 0, bars, color=SHADES[int(cluster) % 2], linewidth=0.5)
         ticks[start + len(bars) / 2] = f"{len(bars)} customers"
         start += len(bars) + max(2, len(samples) // 60)
     if ticks:
@@ -376,10 +377,6 @@ def silhouette_profile(samples: pd.DataFrame, table: pd.DataFrame) -> Axes:
     axis.invert_yaxis()
     axis.set(xlabel="Silhouette", title="Silhouette of each customer", xlim=(None, 1))
     return axis
-
-
-def _colour(cluster: Any) -> str:
-    return PALETTE[int(cluster) % len(PALETTE)]
 
 
 def choose_map(clustered: pd.DataFrame, card: Card) -> list[str]:
@@ -398,7 +395,7 @@ def _each_segment(
 ) -> list[tuple[Segment, pd.DataFrame, str]]:
     """Each segment with its customers and its marker."""
     return [
-        (s, clustered[clustered["cluster"] == s["id"]], MARKERS[s["id"] % len(MARKERS)])
+        (s, clustered[clustered["cluster"] == s["id"]], MARKERS[find_look(s["colour"])])
         for s in segments
     ]
 
@@ -578,3 +575,102 @@ def _draw_mix(axis: Axes, rows: pd.DataFrame) -> None:
     axis.grid(visible=False)
     axis.xaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+# From run to run
+
+
+def _draw_nothing(text: str) -> Axes:
+    _, axis = plt.subplots(figsize=(7, 0.8))
+    axis.set_axis_off()
+    axis.set_title(text)
+    return axis
+
+
+@styled
+def share_changes(changes: pd.DataFrame, colours: dict[int, str]) -> Axes:
+    """A line a segment from its share then (hollow) to its share now (filled)."""
+    if changes.empty:
+        return _draw_nothing("No earlier run to compare with")
+    rows = _pair_shares(changes)
+    _, axis = plt.subplots(figsize=(7, 1.4 + 0.5 * len(rows)))
+    for place, row in enumerate(rows.itertuples()):
+        colour = colours[row.id]
+        axis.plot([row.previous_share, row.share], [place, place], color=colour, linewidth=2.5)
+        axis.plot(row.previous_share, place, "o", markersize=9, markeredgewidth=2, color="white",
+                  markeredgecolor=colour)  # fmt: skip
+        axis.plot(row.share, place, "o", markersize=9, color=colour)
+    axis.set_yticks(range(len(rows)), [wrap(name, width=30) for name in rows["name"]])
+    axis.invert_yaxis()
+    axis.margins(y=0.15)
+    axis.set_xlim(0, 1.06 * float(rows[["previous_share", "share"]].max(axis=None)))
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set(xlabel="Share of the customers: ring then, dot now", title="Shares then and now")
+    return axis
+
+
+def _pair_shares(changes: pd.DataFrame) -> pd.DataFrame:
+    """One row a segment of either run: id, name, previous_share, share; who has gone last."""
+    sides = [
+        changes.rename(columns={f"{prefix}cluster": "id", f"{prefix}segment": "name"})
+        .dropna(subset="id")
+        .drop_duplicates("id")
+        .set_index("id")[["name", f"{prefix}share"]]
+        for prefix in ("previous_", "")
+    ]
+    rows = sides[1].combine_first(sides[0]).reset_index()
+    return rows.sort_values(["share", "previous_share"], ascending=False, ignore_index=True)
+
+
+@styled
+def migration(ways: pd.DataFrame, colours: dict[int, str]) -> Axes:
+    """Customers as bands from their segment then (left) to their segment now (right)."""
+    if ways.empty:
+        return _draw_nothing("No customers to follow from an earlier run")
+    _, axis = plt.subplots(figsize=(7, 5.4))
+    gap = 0.03 * ways["customers"].sum()
+    left = _stack_nodes(ways, "previous_cluster", "previous_segment", gap)
+    right = _stack_nodes(ways, "cluster", "segment", gap)
+    tops = [dict(nodes["start"]) for nodes in (left, right)]
+    for way in ways.assign(
+        one=ways["previous_cluster"].fillna(-1), two=ways["cluster"].fillna(-1)
+    ).sort_values(["one", "two"]).itertuples():  # fmt: skip
+        _draw_band(axis, tops[0][way.one], tops[1][way.two], way.customers,
+                   colours.get(way.one, QUIET))  # fmt: skip
+        tops[0][way.one] += way.customers
+        tops[1][way.two] += way.customers
+    _label_nodes(axis, left, colours, x=0.0, empty="came")
+    _label_nodes(axis, right, colours, x=1.0, empty="left")
+    axis.set_axis_off()
+    axis.set(xlim=(-0.62, 1.62), title="Where customers were then (left) and are now (right)")
+    axis.invert_yaxis()
+    return axis
+
+
+def _stack_nodes(ways: pd.DataFrame, side: str, name: str, gap: float) -> pd.DataFrame:
+    """One row a segment of a side, largest first and who came or left (-1) last: where it lies."""
+    keyed = ways.assign(node=ways[side].fillna(-1).astype(int), name=ways[name])
+    nodes = keyed.groupby("node").agg(customers=("customers", "sum"), name=("name", "first"))
+    last = nodes.index == -1
+    nodes = nodes.iloc[np.lexsort((-nodes["customers"].to_numpy(), last))]
+    return nodes.assign(start=(nodes["customers"] + gap).cumsum() - nodes["customers"] - gap)
+
+
+def _draw_band(axis: Axes, one: float, two: float, width: float, colour: str) -> None:
+    x = np.linspace(0.03, 0.97, 60)
+    bend = 3 * x**2 - 2 * x**3
+    top = one + (two - one) * bend
+    axis.fill_between(x, top, top + width, color=colour, alpha=0.45, linewidth=0)
+
+
+def _label_nodes(
+    axis: Axes, nodes: pd.DataFrame, colours: dict[int, str], *, x: float, empty: str
+) -> None:
+    for node in nodes.itertuples():
+        colour = colours.get(node.Index, QUIET)
+        axis.bar(x, node.customers, bottom=node.start, width=0.06, color=colour)
+        name = empty if node.Index == -1 else node.name
+        text = f"{wrap(name, width=22, lines=3)} ({node.customers:,})"
+        middle = node.start + node.customers / 2
+        axis.text(x + (0.06 if x else -0.06), middle, text, va="center", fontsize=9, color=INK,
+                  ha="left" if x else "right")  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import combinations
+import re
+from collections.abc import Iterable, Mapping
+from itertools import combinations, count
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -52,6 +53,7 @@ class Segment(TypedDict):
     profile: dict[str, dict[str, float]]
     colour: str
     given: NotRequired[Given]
+    outgrown: NotRequired[list[str]]
     stability: NotRequired[dict[str, float | str]]
     roles: NotRequired[list[str]]
     actions: NotRequired[list[str]]
@@ -223,7 +225,10 @@ def _write_rule(bounds: Bounds, card: Card, spreads: pd.Series) -> str:
 def find_prototypes(clustered: pd.DataFrame, card: Card) -> pd.DataFrame:
     """One row a segment: the figures of the customer nearest its centre, without the id."""
     used = clustered[clustered["cluster"].notna()]
-    nearest = used.loc[used.groupby("cluster")["distance"].idxmin()]
+    largest = (
+        used["cluster"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    )
+    nearest = used.loc[used.groupby("cluster")["distance"].idxmin()[largest.index]]
     columns = {"cluster": "cluster", "segment": "segment"}
     columns |= {name: card.label(name) for name in [*card.features, *card.descriptors]}
     return nearest[list(columns)].rename(columns=columns).reset_index(drop=True)
@@ -232,11 +237,18 @@ def find_prototypes(clustered: pd.DataFrame, card: Card) -> pd.DataFrame:
 # Names -------------------------------------------------------------------------------------
 
 
-def name_segments(profile: pd.DataFrame, kinds: dict[str, str] | None = None) -> dict[int, str]:
+def name_segments(
+    profile: pd.DataFrame,
+    kinds: dict[str, str] | None = None,
+    *,
+    kept: Mapping[int, str] | None = None,
+    former: Iterable[str] = (),
+) -> dict[int, str]:
     """A plain name per cluster from its own marked features, unique within the run.
 
-    `kinds` holds what a feature means by its label. Names that coincide are told apart by finer
-    words, then by further features, then by number.
+    `kinds` holds what a feature means by its label, `kept` the names that clusters have already,
+    `former` names not to be given anew. Names that coincide are told apart by finer words, then by
+    further features, then by number.
     """
     effects = profile.pivot(index="cluster", columns="variable", values="effect")
     effects = effects[list(dict.fromkeys(profile["variable"]))]
@@ -244,11 +256,13 @@ def name_segments(profile: pd.DataFrame, kinds: dict[str, str] | None = None) ->
     if len(rows) == 1:
         return dict.fromkeys(rows, "All customers")
     kinds = {label: (kinds or {}).get(label, words.find_kind(label)) for label in effects}
-    names = {cluster: _phrase(row, kinds) for cluster, row in rows.items()}
+    kept, former = kept or {}, {*former}
+    names = {c: _phrase(row, kinds) for c, row in rows.items()} | {**kept}
     for more in range(len(effects.columns)):
-        twice = [c for c in names if list(names.values()).count(names[c]) > 1]
-        names |= {c: _phrase(rows[c], kinds, fine=True, more=more) for c in twice}
-    return _number(names)
+        given = [*names.values()]
+        twice = [c for c, name in names.items() if given.count(name) > 1 or name in former]
+        names |= {c: _phrase(rows[c], kinds, fine=True, more=more) for c in {*twice} - {*kept}}
+    return _number({**kept, **names}, former - {*kept.values()})
 
 
 def _phrase(effects: pd.Series, kinds: dict[str, str], *, fine: bool = False, more: int = 0) -> str:
@@ -264,14 +278,27 @@ def _phrase(effects: pd.Series, kinds: dict[str, str], *, fine: bool = False, mo
     return words.upper_first(phrase) or "Near the average"
 
 
-def _number(names: dict[int, str]) -> dict[int, str]:
-    """Tell apart names that all features together do not."""
-    seen: dict[str, int] = {}
-    numbered = {}
+def _number(names: dict[int, str], former: Iterable[str] = ()) -> dict[int, str]:
+    """Tell apart names that all features together do not; who comes first keeps the name."""
+    numbered, taken = {}, {*former}
     for cluster, name in names.items():
-        seen[name] = seen.get(name, 0) + 1
-        numbered[cluster] = name if seen[name] == 1 else f"{name} ({seen[name]})"
+        tried = (f"{name} ({number})" if number > 1 else name for number in count(1))
+        numbered[cluster] = next(each for each in tried if each not in taken)
+        taken.add(numbered[cluster])
     return numbered
+
+
+def find_outgrown(name: str, effects: pd.Series, kinds: dict[str, str]) -> list[str]:
+    """The words of a kept name that are not among those that the effects (by label) give today."""
+    today = {
+        words.describe_grade(str(label), kinds[str(label)], words.grade(effect), fine=fine)
+        for label, effect in effects.items()
+        for fine in (False, True)
+    } | {lower_first(_phrase(effects, kinds))}
+    rest = f", {lower_first(re.sub(r' [(][0-9]+[)]$', '', name))}, "
+    for phrase in sorted(today, key=len, reverse=True):
+        rest = rest.replace(f", {phrase}, ", ", ")
+    return [part for part in rest.split(", ") if part]
 
 
 def match_names(grades: pd.DataFrame, given: Iterable[GivenSegment]) -> dict[int, GivenSegment]:
@@ -304,15 +331,28 @@ def find_failing(name: GivenSegment, grades: pd.Series) -> list[str]:
     return [v for v, word in name.when.items() if not words.holds({v: word}, {v: grades[v]})]
 
 
-def list_segments(profile: pd.DataFrame, centres: pd.DataFrame, card: Card) -> list[Segment]:
+def list_segments(
+    profile: pd.DataFrame,
+    centres: pd.DataFrame,
+    card: Card,
+    *,
+    kept: Mapping[int, Segment] | None = None,
+    former: Iterable[Segment] = (),
+) -> list[Segment]:
     """The core of `segments.json`: one entry per cluster, in the order of the model's positions.
 
-    `centres` (k, p) holds the centroids in raw units, one row a position, raw column names.
+    `centres` (k, p) holds the centroids in raw units, one row a position, raw column names;
+    `former` the segments of the previous run and `kept` those that a position survives: it takes
+    the name over unless the card gives one. No other segment gets a name that was in use.
     """
     grades = profile.pivot(index="cluster", columns="variable", values="grade")
     given = match_names(grades, card.segments)
-    names = name_segments(profile, card.kinds) | {c: name.name for c, name in given.items()}
-    first = {c: names[c] for c in [*given, *names]}  # the card's names go before their likes
+    of_card = {name.name for name in card.segments}
+    known = {p: s["name"] for p, s in (kept or {}).items() if s["name"] not in of_card}
+    used = [segment["name"] for segment in former]
+    names = name_segments(profile, card.kinds, kept=known, former=used)
+    names |= {c: name.name for c, name in given.items()}
+    first = {c: names[c] for c in [*given, *known, *names]}  # who has a name goes before its likes
     names = _number(first)
     segments: list[Segment] = []
     for cluster, rows in profile.groupby("cluster", sort=True):
@@ -331,6 +371,9 @@ def list_segments(profile: pd.DataFrame, centres: pd.DataFrame, card: Card) -> l
         )
         if position in given:
             segments[-1]["given"] = _tell_given(given[position], grades.loc[position])
+        elif position in known and len(names) > 1:
+            effects = rows.set_index("variable")["effect"]
+            segments[-1]["outgrown"] = find_outgrown(known[position], effects, card.kinds)
     return segments
 
 
@@ -448,6 +491,10 @@ def list_warnings(segments: list[Segment], card: Card) -> list[str]:
             warned.append(f"“{segment['name']}” has fewer than {words.FEWEST} customers.")
         if fails := segment.get("given", {}).get("fails_in"):
             warned.append(f"The name “{segment['name']}” no longer holds for {fails}.")
+        if outgrown := [f"“{part}”" for part in segment.get("outgrown", [])]:
+            hold = "holds" if len(outgrown) == 1 else "hold"
+            told = f"but {words.join(outgrown)} no longer {hold}"
+            warned.append(f"“{segment['name']}” kept its name from the last run, {told}.")
         jaccard = float(segment.get("stability", {}).get("jaccard", 1.0))
         if len(segments) > 1 and jaccard < DOUBTFUL:
             warned.append(f"“{segment['name']}” often dissolves when customers are drawn anew.")
@@ -486,9 +533,11 @@ def summarize_gorges(similarities: Floats) -> str:
 
 
 def name_clusters(table: pd.DataFrame, segments: list[Segment]) -> pd.DataFrame:
-    """A profile with the segments' names in a second column `segment`."""
+    """A profile in the order of the segments, their names in a second column `segment`."""
     names = {segment["id"]: segment["name"] for segment in segments}
-    named = table.copy()
+    places = {cluster: place for place, cluster in enumerate(names)}
+    named = table.sort_values("cluster", key=lambda c: c.map(places), kind="stable")
+    named = named.reset_index(drop=True)
     named.insert(1, "segment", named["cluster"].map(names))
     return named
 

@@ -20,6 +20,9 @@ from typing import Any
 import pandas as pd
 
 from segmentation import ROOT, InputError
+from segmentation.cards import Card
+from segmentation.changes import Snapshot, index_customers
+from segmentation.scorer import Scorer
 from segmentation.tables import hash_file
 
 WRITERS = {
@@ -28,16 +31,25 @@ WRITERS = {
     "selection.json": "03_k_selection",
     "clustered_data.csv": "04_modeling",
     "segments.json": "04_modeling",
+    "segmenter.json": "04_modeling",
     "borderline.csv": "04_modeling",
     "segment_profiles.csv": "05_profiling",
     "segment_rules.csv": "05_profiling",
     "segment_prototypes.csv": "05_profiling",
+    "changes.csv": "06_changes",
+    "drift.csv": "06_changes",
+    "changes.json": "06_changes",
 }
 """Which notebook writes which file that a later one reads."""
 
 RESERVED = {"latest", "by-hand", "failed", "partial", "running", "index.html", "README.md"}
 UNSEALED = {"run.json", "run.log"}
 """Files of a run that its manifest does not list: itself, and the diary, which may go on."""
+
+COMPARED = ("tables/clustered_data.csv", "segments.json", "artifacts/segmenter.json")
+"""What of a previous run another is compared with."""
+
+MEND = "compare with another run by `against`, or with none."
 
 PACKAGES = [
     *("jupyterlab", "papermill", "nbconvert", "scikit-learn", "pandas"),
@@ -74,7 +86,8 @@ class Run:
             texts = table[column].map(_rearm, na_action="ignore")
             table[column] = texts.astype(table[column].dtype)
         table = table.rename(columns=_rearm)
-        return table.astype({"cluster": "Int64"}) if "cluster" in table else table
+        ids = [name for name in ("previous_cluster", "cluster") if name in table]
+        return table.astype(dict.fromkeys(ids, "Int64"))
 
     def save_json(self, value: Any, name: str) -> None:
         """Write plain figures: a file of the `tables` folder, or `segments.json` at the top."""
@@ -88,6 +101,10 @@ class Run:
     def save_text(self, text: str, name: str) -> None:
         """Write a text file at the top of the run."""
         write_text(self._place("", name), text)
+
+    def read_figures(self) -> dict[str, Any]:
+        """Read the model's plain figures."""
+        return json.loads(self._find("artifacts", "segmenter.json").read_text("utf-8"))
 
     def artifacts(self) -> Path:
         """The folder of the model."""
@@ -288,3 +305,128 @@ def _sync(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+# The previous run --------------------------------------------------------------------------
+
+
+def find_previous(run: Run, card: Card, *, against: str = "previous") -> Snapshot | None:
+    """The published run that this one is compared with, verified; None where there is none.
+
+    Parameters
+    ----------
+    run : the run at hand; the others lie in the same output folder.
+    against : an id in that folder, or a path; `none`; or `previous`: the newest published run
+        with the card's title and the same columns in the distance, of another table (by its
+        SHA-256) and of no later date.
+
+    Raises
+    ------
+    InputError
+        There is no such run, it was not published, a file of it was changed, or the card lacks a
+        column that it was cut by.
+    """
+    if against == "none":
+        return None
+    if against != "previous":
+        return read_snapshot(_verify(_find_named(run, against)), card)
+    digest = hash_file(card.source)
+    for other in list_published(_find_place(run)):
+        if _is_previous(other, card, digest):
+            return read_snapshot(other, card)
+    return None
+
+
+def list_published(output_dir: Path) -> list[Run]:
+    """The published runs of an output folder, the newest first."""
+    folders = [path.parent for path in output_dir.glob("*/run.json")]
+    told = {f: read_manifest(f) or {} for f in folders if not f.is_symlink()}
+    published = [f for f, manifest in told.items() if manifest.get("status") == "published"]
+    newest = sorted(published, key=lambda f: (told[f].get("started", ""), f.name), reverse=True)
+    return [Run(folder) for folder in newest]
+
+
+def read_snapshot(run: Run, card: Card) -> Snapshot:
+    """What a run left behind, as far as another is compared with it.
+
+    Raises
+    ------
+    InputError
+        A file is missing or of another version, or the card lacks a column that was cut by.
+    """
+    scorer, manifest = _read_scorer(run), read_manifest(run.folder) or {}
+    known = {*card.features, *card.descriptors}
+    if gone := [column for column in _list_columns(scorer) if column not in known]:
+        raise InputError(f"{run.folder.name} was cut by {gone[0]}, unknown to the card; {MEND}")
+    texts = (card.id, *card.descriptors, "segment", "second", "status")
+    customers = index_customers(run.read_table("clustered_data.csv", text=texts), card)
+    segments = run.read_json("segments.json")
+    highest = max(run.read_figures().get("highest_id", 0), *(s["id"] for s in segments))
+    day = manifest.get("as_of") or manifest.get("started", "")[:10]
+    return Snapshot(run.folder.name, customers, segments, scorer, highest, day)
+
+
+def _find_place(run: Run) -> Path:
+    """The output folder of a run, be it built, published or made by hand."""
+    inside = run.folder.parent
+    return inside.parent if inside.name in ("running", "failed", "partial") else inside
+
+
+def _find_named(run: Run, against: str) -> Run:
+    """The published run of an id or a path."""
+    for folder in (_find_place(run) / against, ROOT / against):
+        named = Run(folder.resolve())
+        if (read_manifest(named.folder) or {}).get("status") == "published":
+            return named
+    raise InputError(
+        f"against: {against} is no published run; give an id in the output folder, a path or none."
+    )
+
+
+def _is_previous(run: Run, card: Card, digest: str) -> bool:
+    manifest = read_manifest(run.folder) or {}
+    listed = {entry["path"] for entry in manifest.get("files", [])}
+    day, same = manifest.get("as_of"), manifest.get("input", {}).get("sha256") == digest
+    later = card.as_of and day and day > card.as_of.isoformat()
+    if manifest.get("title") != card.title or same or later:
+        return False
+    if not {*COMPARED} <= listed:
+        return False
+    try:
+        return {*_list_columns(_read_scorer(_verify(run)))} == {*card.distance}
+    except AnotherVersion:
+        return False
+
+
+def check_file(folder: Path, manifest: dict[str, Any], name: str, *, mend: str) -> None:
+    """Refuse a file of a run that is not what the run wrote."""
+    digests = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+    path = folder / name
+    if not path.is_file() or hash_file(path) != digests.get(name):
+        raise InputError(f"{folder.name}/{name} is not the file that the run wrote; {mend}")
+
+
+def _verify(run: Run) -> Run:
+    """The run, if what is compared is what it wrote."""
+    manifest = read_manifest(run.folder) or {"files": []}
+    for name in COMPARED:
+        check_file(run.folder, manifest, name, mend=MEND)
+    return run
+
+
+class AnotherVersion(InputError):
+    """A run whose figures this version cannot read."""
+
+
+def _read_scorer(run: Run) -> Scorer:
+    figures = run.read_figures()
+    try:
+        return Scorer.from_figures(figures)
+    except InputError:
+        name = run.folder.name
+        raise AnotherVersion(f"{name} was written by another version; {MEND}") from None
+
+
+def _list_columns(scorer: Scorer) -> list[str]:
+    """The columns in the distance."""
+    return [*scorer.columns, *scorer.levels]

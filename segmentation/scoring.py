@@ -25,6 +25,7 @@ from segmentation.words import FEWEST
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MEND = "run the series again."
 FIGURES = ("artifacts/segmenter.json", "segments.json")
 BLOCK = 4 << 20
 """Bytes of a CSV, or about as many of a Parquet file, that are in memory at a time."""
@@ -139,29 +140,16 @@ def load_model(folder: Path) -> Model:
     if not (folder / "run.json").is_file():
         raise InputError(f"{folder}: no published run there; run `python run_all.py` first.")
     folder = folder.resolve()
-    try:
-        manifest = json.loads((folder / "run.json").read_text("utf-8"))
-        status, _ = manifest["status"], [entry["path"] for entry in manifest["files"]]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f"run {folder.name} has no sound run.json; run the series again."
-        ) from None
+    manifest = runs.read_manifest(folder) or {}
+    status = manifest.get("status")
+    if status is None or "files" not in manifest:
+        raise InputError(f"run {folder.name} has no sound run.json; {MEND}")
     if status != "published":
-        raise InputError(f"run {folder.name} is {status}, not published; run the series again.")
+        raise InputError(f"run {folder.name} is {status}, not published; {MEND}")
     for name in (*FIGURES, "artifacts/segmenter.joblib"):
-        check_file(folder, manifest, name)
+        runs.check_file(folder, manifest, name, mend=MEND)
     figures, segments = (json.loads((folder / name).read_text("utf-8")) for name in FIGURES)
     return Model(folder, manifest, Scorer.from_figures(figures), segments)
-
-
-def check_file(folder: Path, manifest: dict[str, Any], name: str) -> None:
-    """Refuse a file of a run that is not what the run wrote."""
-    hashes = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
-    path = folder / name
-    if not path.is_file() or tables.hash_file(path) != hashes.get(name):
-        raise InputError(
-            f"{folder.name}/{name} is not the file that the run wrote; run the series again."
-        )
 
 
 # What a value may be -----------------------------------------------------------------------

@@ -205,14 +205,25 @@ def summarize_assignment(clustered: pd.DataFrame) -> str:
 
 
 def save_segmenter(
-    folder: Path, pipeline: Pipeline, card: Card, limits: Limits, segments: list[Segment]
+    folder: Path,
+    pipeline: Pipeline,
+    card: Card,
+    limits: Limits,
+    segments: list[Segment],
+    *,
+    highest_id: int = 0,
 ) -> None:
-    """Write `segmenter.joblib`, the fitted Pipeline, and the same in plain figures beside it."""
+    """Write `segmenter.joblib`, the fitted Pipeline, and the same in plain figures beside it.
+
+    `highest_id` is the highest id that was ever given, so that none is given twice.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     joblib.dump(pipeline, folder / MODEL)
+    ids = [segment["id"] for segment in segments]
     figures = _list_figures(pipeline, card, limits) | {
-        "ids": [segment["id"] for segment in segments],
+        "ids": ids,
         "names": [segment["name"] for segment in segments],
+        "highest_id": max(highest_id, *ids),
         "sha256": {MODEL: hash_file(folder / MODEL)},
     }
     (folder / FIGURES).write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")

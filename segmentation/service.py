@@ -36,7 +36,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from segmentation import InputError, __version__, explorer, payloads, reports, scoring
+from segmentation import InputError, __version__, explorer, payloads, reports, runs, scoring
 from segmentation.palette import PALETTE
 from segmentation.scorer import STATUSES
 from segmentation.scoring import Model, Refusal
@@ -305,7 +305,8 @@ async def show_map(request: Request) -> Response:
 
 @lru_cache(2)
 def _describe_map(model: Model) -> dict[str, Any]:
-    scoring.check_file(model.folder, model.manifest, "tables/clustered_data.csv")
+    name = "tables/clustered_data.csv"
+    runs.check_file(model.folder, model.manifest, name, mend=scoring.MEND)
     return explorer.describe_points(model.folder)
 
 

@@ -23,7 +23,7 @@ FEWEST = 5
 """Figures about fewer customers than these are withheld from whoever gets the report."""
 
 SHARES = {"share", "level_share", "overall_share", "smallest_share", "explained"}
-SHARES |= {"precision", "coverage", "fidelity"}
+SHARES |= {"precision", "coverage", "fidelity", "previous_share", "recurring"}
 MEASURES = {"mean", "overall_mean", "sd", "margin", "min", "q25", "median", "q75", "max"}
 LONGEST = 32  # characters of a label inside a name
 
@@ -82,10 +82,19 @@ def write_figure(name: str, facts: Facts) -> str:
         return f"{value:.1%}"
     if name in MEASURES:
         return f"{write_measure(value, facts['overall_sd'])} {facts['unit']}".rstrip()
+    if name == "points":
+        return write_points(value)
     return f"{value:,.0f}" if float(value).is_integer() and name not in RATIOS else f"{value:.2f}"
 
 
 RATIOS = {"jaccard", "prediction_strength", "ari_mean", "jaccard_min", "lift", "effect"}
+RATIOS |= {"psi", "agreement"}
+
+
+def write_points(value: float) -> str:
+    """A change of a share in percentage points: "+1.2 points", "−0.4 points", "unchanged"."""
+    text = f"{value:+.1f} points".replace("-", "−")
+    return "unchanged" if text[1:4] == "0.0" else text
 
 
 def write_measure(value: float, spread: float) -> str:

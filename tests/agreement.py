@@ -22,11 +22,12 @@ def agrees(text, value):
     """Whether a text is the value, rounded to the decimals that it shows; texts are equal."""
     if isinstance(value, str):
         return text == value
-    found = re.fullmatch(r"(-?[\d,]+(?:\.(\d+))?)(%?)(?: .*)?", text)
+    found = re.fullmatch(r"(([-+]?)[\d,]+(?:\.(\d+))?)(%?)(?: .*)?", text.replace("−", "-"))
     if not found:
         return False
-    number, decimals, percent = found[1], len(found[2] or ""), found[3]
-    return number == f"{value * (100 if percent else 1):,.{decimals}f}"
+    number, sign, decimals, percent = found[1], found[2], len(found[3] or ""), found[4]
+    plus = "+" if sign == "+" else ""
+    return number == f"{value * (100 if percent else 1):{plus},.{decimals}f}"
 
 
 def compile_template(template):
@@ -38,7 +39,9 @@ def compile_template(template):
 def read_table(path):
     """A CSV without the apostrophes that keep spreadsheets from running its texts."""
     armed = re.compile(r"^'(?='*[=+\-@\t\r])")
-    return pd.read_csv(path).map(lambda v: armed.sub("", v) if isinstance(v, str) else v)
+    table = pd.read_csv(path).map(lambda v: armed.sub("", v) if isinstance(v, str) else v)
+    ids = [name for name in ("previous_cluster", "cluster") if name in table]
+    return table.astype(dict.fromkeys(ids, "Int64"))
 
 
 class Run:
@@ -49,6 +52,7 @@ class Run:
         self.manifest = self.read("run.json")
         self.segments = self.read("segments.json")
         self.selection = self.read("tables/selection.json")
+        self.changes = self.read("tables/changes.json")
         self.tables = {path.name: read_table(path) for path in (folder / "tables").glob("*.csv")}
         self.profile = (
             self.tables["segment_profiles.csv"].astype({"unit": object}).fillna({"unit": ""})
@@ -189,7 +193,8 @@ def look_up(place, run):
     if name == "run.json/quality":
         return run.manifest["quality"][int(where["number"])][column]
     if name.endswith(".json"):
-        source = run.manifest if name == "run.json" else run.segments[int(where["id"])]
+        by_id = {str(segment["id"]): segment for segment in run.segments}
+        source = run.manifest if name == "run.json" else by_id[where["id"]]
         for step in re.split(r"\.", column):
             source = source[step]
         return source
@@ -212,9 +217,15 @@ def list_texts(run):
     texts |= {note[key] for note in manifest["quality"] for key in ("column", "finding", "done")}
     texts |= {manifest["title"], manifest["run_id"], manifest["owner"], *manifest["warnings"]}
     texts |= {manifest["input"]["path"], manifest["input"]["sha256"], "SHA-256"}
-    days = [day for day in (manifest["as_of"], manifest["started"][:10]) if day]
+    texts |= {run.changes["previous"], *run.tables["changes.csv"]["previous_segment"].dropna()}
+    started = manifest["started"][:10]
+    days = [d for d in (run.changes.get("previous_day"), manifest["as_of"], started) if d]
     dates = [f"{date.fromisoformat(day).day} {date.fromisoformat(day):%B %Y}" for day in days]
-    return texts | {*dates, f"Customer segments, report of {dates[-1]}"}
+    return texts | {
+        *dates,
+        f"Customer segments, report of {dates[-1]}",
+        f"compared with {dates[0]}",
+    }
 
 
 def check_told(text, run):
@@ -232,8 +243,40 @@ def check_told(text, run):
         or all(check_sentence(axis, ["axis"], lambda _: ends) for axis in axes)
         or not check_limits(text, run)
         or not check_certainty(text, run)
+        or check_sentence(text, EVENTS, lambda kind: list_events(run, kind))
+        or text == run.changes.get("reason") == find_reason(run)
     )
     return [] if good else [text]
+
+
+EVENTS = ("emerged", "disappeared", "split", "merged")
+
+
+def list_events(run, kind):
+    """The rows that a sentence on a transition may be about, the names on the other side joined."""
+    rows = run.tables["changes.csv"].query("transition == @kind")
+    if kind not in ("split", "merged"):
+        return rows.to_dict("records")
+    one, other, joined = "previous_cluster", "segment", "parts"
+    if kind == "merged":
+        one, other, joined = "cluster", "previous_segment", "sources"
+    events = []
+    for _, group in rows.groupby(one):
+        kept = group["cluster"] == group["previous_cluster"]
+        names = words.join(f"“{name}”" for name in group.loc[~kept, other])
+        events.append(dict(group.iloc[0]) | {joined: names, "kept": int(kept.any())})
+    return events
+
+
+def find_reason(run):
+    """The reason of the advice, with the figures taken from the tables where they stand there."""
+    drift = run.tables["drift.csv"].query("kind == 'feature'")
+    most = drift.loc[drift["psi"].idxmax()]
+    facts = run.changes | {"psi": most["psi"], "variable": words.lower_first(most["variable"])}
+    facts |= {"drifted": (drift["psi"] >= 0.2).sum(), "k": run.manifest["k"]}
+    facts["changed"] = (run.tables["changes.csv"]["transition"] != "survived").sum()
+    entry = next(e for e in words.read_words()["advice"] if is_true(e["when"], facts))
+    return entry["say"].format(**facts | {n: f"{facts[n]:.2f}" for n in ("psi", "agreement")})
 
 
 def check_report(soup, run):

@@ -1,6 +1,7 @@
 """The notebooks' own code played in this process: a run's files in seconds, without kernels."""
 
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,23 +9,28 @@ import nbformat
 
 from segmentation import briefing, customers, explorer, pipeline, runs
 
-STEPS = ("02_preprocessing", "03_k_selection", "04_modeling", "05_profiling")
+STEPS = ("02_preprocessing", "03_k_selection", "04_modeling", "05_profiling", "06_changes")
 
 
-def play_run(folder: Path, card: Path, **parameters) -> Path:
-    """Play the notebooks from 02 on and write the report and the explorer; the run's folder."""
+def play_run(folder: Path, card: Path, *, like: Path | None = None, **parameters) -> Path:
+    """Play the notebooks from 02 on, write the report and the explorer, publish; the folder.
+
+    With `like` from 04 on, with the choice of K that another run made.
+    """
     mpl.use("Agg")
-    values = pipeline.Parameters(card=str(card), **parameters)
+    values = pipeline.Parameters(card=str(card), **{"against": "none"} | parameters)
     checked, used, _ = pipeline._check_input(values)
     manifest = pipeline._begin_manifest(values, checked, folder.name) | used
     run = runs.start_run(folder.parent, folder.name)
-    for step in STEPS:
+    for name in ("selection.json", "k_selection.csv") if like else ():
+        shutil.copy(like / "tables" / name, run.folder / "tables" / name)
+    for step in STEPS[2:] if like else STEPS:
         play_notebook(pipeline.NOTEBOOKS / f"{step}.ipynb", run, values)
         manifest["warnings"] += run.read_proof(step)["warnings"]
     pipeline._take_choice(manifest, run)
-    runs.write_manifest(run, manifest)
     briefing.write_report(run.folder, manifest)
     explorer.write_explorer(run.folder, manifest)
+    runs.seal(run, manifest)
     return runs.move(run, folder).folder
 
 

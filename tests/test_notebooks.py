@@ -35,13 +35,14 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_series_has_its_five_questions():
+def test_series_has_its_six_questions():
     assert [path.stem for path in NOTEBOOKS] == [
         "01_eda",
         "02_preprocessing",
         "03_k_selection",
         "04_modeling",
         "05_profiling",
+        "06_changes",
     ]
 
 
@@ -152,6 +153,7 @@ def test_every_way_gives_the_command_s_figures(run, same, tmp_path, request):
         ("03_k_selection", "02_preprocessing"),
         ("04_modeling", "03_k_selection"),
         ("05_profiling", "04_modeling"),
+        ("06_changes", "04_modeling"),
     ],
 )
 def test_missing_input_names_the_notebook_to_run_first(name, first, tmp_path):

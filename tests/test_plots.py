@@ -42,7 +42,29 @@ def drawn(request, table, card, examined):
         "clustered": segmenter.name_customers(clustered, segments),
         "profile": profiles.name_clusters(profile, segments),
         "levels": profiles.name_clusters(profiles.profile_levels(clustered, card), segments),
+        **make_comparison(segments[0]["name"]),
     }
+
+
+def make_comparison(name):
+    """A segment that shrank, one that has gone, one that is new; who moved, came and left."""
+    changes = pd.DataFrame(
+        {
+            "transition": ["survived", "disappeared", "emerged"],
+            "previous_cluster": pd.array([0, 1, None], dtype="Int64"),
+            "previous_segment": [name, "Gone", None],
+            "cluster": pd.array([0, None, 2], dtype="Int64"),
+            "segment": [name, None, f"New {name}"],
+            "previous_share": [0.6, 0.4, None],
+            "share": [0.5, None, 0.5],
+        }
+    )
+    pairs = {"previous_cluster": [0, 0, 1, None], "cluster": [0, None, 2, 2]}
+    names = {"previous_segment": [name, name, "Gone", None], "segment": [name, None, "New", "New"]}
+    ways = pd.DataFrame({**pairs, **names, "customers": [50, 10, 40, 10]})
+    ways = ways.astype(dict.fromkeys(pairs, "Int64"))
+    colours = dict(enumerate(palette.PALETTE[:3]))
+    return {"changes": changes, "ways": ways, "colours": colours}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +118,12 @@ def test_draws_and_changes_nothing(name, drawn, table):
     assert dict(matplotlib.rcParams) == settings
     for key, frame in frames.items():
         pd.testing.assert_frame_equal(arguments[key], frame)
+
+
+@pytest.mark.parametrize("name", ["share_changes", "migration"])
+def test_without_a_previous_run_a_figure_says_so(name):
+    empty = pd.DataFrame(columns=["previous_cluster", "cluster"])
+    assert "earlier run" in getattr(plots, name)(empty, {}).get_title(loc="left")
 
 
 def test_the_map_shows_income_against_spending(drawn):

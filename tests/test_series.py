@@ -26,6 +26,7 @@ FILES = {
     *("tables/segment_profiles.csv", "tables/selection.json", "tables/segment_rules.csv"),
     *("tables/segment_prototypes.csv", "tables/borderline.csv"),
     *("reports/report.html", "reports/explore.html", "figures/segments_map.png"),
+    *("tables/changes.csv", "tables/migration.csv", "tables/drift.csv", "tables/changes.json"),
     *("artifacts/segmenter.joblib", "artifacts/segmenter.json"),
 }
 
@@ -61,7 +62,7 @@ def test_the_manifest_names_the_run(published):
         "rows_read": 200,
         "rows_used": 200,
     }
-    assert [entry["status"] for entry in manifest["notebooks"]] == ["completed"] * 5
+    assert [entry["status"] for entry in manifest["notebooks"]] == ["completed"] * 6
     assert all(entry["answer"] for entry in manifest["notebooks"])
 
 
@@ -151,6 +152,11 @@ def test_same_seed_gives_the_same_run(published, run_once):
     assert read_json(published / "segments.json") == read_json(again / "segments.json")
     for path in published.glob("figures/*.png"):
         assert path.read_bytes() == (again / "figures" / path.name).read_bytes(), path
+    days = {read_json(folder / "run.json")["started"][:10] for folder in (published, again)}
+    one, two = (folder / "reports/report.html" for folder in (published, again))
+    own = "<dt>Run</dt><dd><code>{}</code>"
+    same = two.read_text("utf-8").replace(own.format("again"), own.format("default"))
+    assert len(days) == 2 or one.read_text("utf-8") == same  # over midnight the date differs
 
 
 def test_the_model_on_the_raw_table_gives_the_published_segments(published, card):
@@ -183,6 +189,8 @@ def test_plain_figures_give_the_same_segments_as_the_model(published, table):
         (["--kk", "4"], "run_all.py: unknown option --kk; did you mean --k?"),
         (["--rule", "elbw"], "rule: Input should be"),
         (["--features", "Age,Incme"], "features: Incme is not known; did you mean"),
+        (["--against", "june"], "against: june is no published run; give an id in the output"),
+        (["--as-of", "31/10/2026"], "as-of must be a date like 2026-10-31, got '31/10/2026'."),
         (["--features", "Age"], "features must name at least 2 of 3, got 1."),
         (["--run-id", "../x"], "run-id must be"),
         (["no_such_card.yaml"], "no such file; give the path of a dataset card or a table."),

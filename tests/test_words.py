@@ -15,7 +15,7 @@ TABLES = words.read_words()
 FIGURES = {
     **{"segments": [1, 2, 9], "size": [0, 4, 5, 900], "grade": range(-4, 5), "lift": [0, 0.9, 2]},
     **{"customers": [0, 4, 5, 50], "precision": [0, 0.5, 1], "hits": [0, 5, 70], "failing": [0, 2]},
-    "jaccard": [0, 0.6, 0.7, 0.75, 1],
+    **{"jaccard": [0, 0.6, 0.7, 0.75, 1], "previous_size": [0, 4, 5, 900], "kept": [0, 1]},
 }
 
 
@@ -27,6 +27,29 @@ def test_some_sentence_of_each_kind_is_true_of_any_figures(kind):
         facts = dict(zip(asked, values, strict=True))
         told = words.pick(entries, facts)
         assert told == next(entry for entry in entries if is_true(entry["when"], facts))
+
+
+@pytest.mark.parametrize(
+    ("k", "previous_k", "changed", "drifted", "agreement", "advice"),
+    [
+        (4, 4, 0, 0, 0.9, "keep"),
+        (1, 1, 0, 0, 1, "keep"),
+        (4, 4, 0, 0, 0.89, "refit"),
+        (4, 4, 0, 1, 1, "refit"),
+        (4, 4, 2, 1, 1, "re-segment"),
+        (5, 4, 1, 0, 1, "re-segment"),
+        (3, 4, 1, 0, 1, "re-segment"),
+        (1, 4, 5, 0, 0, "re-segment"),
+        (4, 1, 5, 0, 0, "re-segment"),
+    ],
+)
+def test_the_advice_and_its_reason(k, previous_k, changed, drifted, agreement, advice):
+    facts = {"k": k, "previous_k": previous_k, "more": k - previous_k, "changed": changed}
+    facts |= {"drifted": drifted, "agreement": agreement, "psi": 0.3, "variable": "income"}
+    entry = words.pick(TABLES["advice"], facts)
+    assert entry["advice"] == advice
+    assert entry["advice"] in TABLES["advised"]
+    assert " 1 segment" not in words.write(entry["say"], facts)
 
 
 @given(st.floats(-5, 5))
@@ -81,6 +104,10 @@ def test_a_label_tells_what_a_feature_means(label, kind):
         ("jaccard", 1, "1.00"),
         ("mean", 1234.56, "1,234.6 k$"),
         ("segment", "65 and older", "65 and older"),
+        ("points", 1.25001, "+1.3 points"),
+        ("points", -12.34, "−12.3 points"),
+        ("points", -0.04, "unchanged"),
+        ("previous_share", 0.125, "12.5%"),
     ],
 )
 def test_a_figure_is_written_with_its_unit(name, value, shown):
@@ -111,7 +138,10 @@ def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known |= {"level_share", "overall_share", "rule", "precision", "customers", "coverage"}
     known |= {"found", "resamples", "jaccard", "stands_for", "fails_in", "margin", "highest"}
     known |= {"lowest", "explained", "k", "ari_mean", "smallest_share"}
-    templates = [e["say"] for table in TABLES["sentences"].values() for e in table]
+    known |= {"previous_segment", "previous_share", "parts", "sources"}
+    known |= {"previous_k", "psi", "agreement"}
+    tables = [*TABLES["sentences"].values(), TABLES["advice"]]
+    templates = [e["say"] for table in tables for e in table]
     assert {n for t in templates for n in re.findall(r"{(\w+)}", t)} <= known
 
 

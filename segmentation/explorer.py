@@ -117,6 +117,7 @@ def _describe_segment(
     own = drawn[drawn["cluster"] == segment["id"]].drop(columns="cluster")
     look = find_look(segment["colour"])
     return {
+        "id": segment["id"],
         "name": segment["name"],
         "size": int(sizes[segment["id"]]),
         "colour": segment["colour"],

@@ -36,8 +36,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from segmentation import InputError, __version__, explorer, payloads, reports, runs, scoring
-from segmentation.palette import PALETTE
+from segmentation import InputError, __version__, explorer, payloads, reports, runs, scoring, words
+from segmentation.palette import OUTLINES, PALETTE
 from segmentation.scorer import STATUSES
 from segmentation.scoring import Model, Refusal
 
@@ -69,7 +69,8 @@ GRACE = 10
 
 OFFLINE = Path(fastapi_offline.__file__).parent / "static"
 ASSETS = {
-    **dict.fromkeys(("page.js", "page.css", "docs.js"), WEB),
+    **dict.fromkeys(("page.js", "customer.js", "file.js", "map.js", "elements.js"), WEB),
+    **dict.fromkeys(("page.css", "docs.js"), WEB),
     **{"style.css": reports.TEMPLATES},
     **dict.fromkeys(("swagger-ui-bundle.js", "swagger-ui.css"), OFFLINE),
 }
@@ -186,9 +187,16 @@ async def predict_file(request: Request, segment: str = "") -> Response:
         target,
         filename="scored.csv",
         media_type="text/csv; charset=utf-8",
-        headers={RUN: model.run_id, "X-Segmentation-Rows": str(tally.rows)},
+        headers={RUN: model.run_id, **_count(tally, len(model.segments))},
         background=BackgroundTask(folder.cleanup),
     )
+
+
+def _count(tally: scoring.Tally, segments: int) -> dict[str, str]:
+    """A tally as headers: the customers, how many of which segment (in order) and status."""
+    counts = {"segments": [tally.segments[i] for i in range(segments)], "statuses": tally.statuses}
+    told = msgspec.json.encode(counts).decode()
+    return {"X-Segmentation-Rows": str(tally.rows), "X-Segmentation-Tally": told}
 
 
 async def _save_upload(request: Request, target: Path) -> None:
@@ -298,16 +306,19 @@ def _send_page(name: str, policy: str) -> Response:
 
 @router.get("/map")
 async def show_map(request: Request) -> Response:
-    """The customers that the page draws, without ids and without segments under five."""
+    """What the page draws: customers, without ids and without segments under five; the verdict."""
     model, _ = _shelf(request).take()
     return _reply(model, await run_in_threadpool(_describe_map, model))
 
 
 @lru_cache(2)
 def _describe_map(model: Model) -> dict[str, Any]:
-    name = "tables/clustered_data.csv"
-    runs.check_file(model.folder, model.manifest, name, mend=scoring.MEND)
-    return explorer.describe_points(model.folder)
+    for name in ("tables/clustered_data.csv", "tables/k_selection.csv"):
+        runs.check_file(model.folder, model.manifest, name, mend=scoring.MEND)
+    choices = runs.Run(model.folder).read_table("k_selection.csv").set_index("k", drop=False)
+    verdict = words.find_verdict(model.manifest["verdict"], choices.loc[model.manifest["k"]])
+    outlines = [OUTLINES[segment["id"] % len(OUTLINES)] for segment in model.segments]
+    return explorer.describe_points(model.folder) | {"verdict": verdict, "outlines": outlines}
 
 
 @router.get("/static/{name}")

@@ -70,11 +70,13 @@ GRACE = 10
 OFFLINE = Path(fastapi_offline.__file__).parent / "static"
 ASSETS = {
     **dict.fromkeys(("page.js", "customer.js", "file.js", "map.js", "elements.js"), WEB),
-    **dict.fromkeys(("page.css", "docs.js"), WEB),
+    **dict.fromkeys(("page.css", "docs.js", "icon.svg"), WEB),
     **{"style.css": reports.TEMPLATES},
     **dict.fromkeys(("swagger-ui-bundle.js", "swagger-ui.css"), OFFLINE),
 }
 """What the pages load, and the folder where it is."""
+
+KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 log = logging.getLogger("segmentation.service")
 
@@ -326,8 +328,8 @@ async def send_asset(name: str) -> Response:
     """A script or style of the pages; there are just these."""
     if name not in ASSETS:
         raise HTTPException(404, "no such file")
-    kind = "text/css" if name.endswith(".css") else "text/javascript"
-    return Response(await run_in_threadpool(_read_asset, name), media_type=kind)
+    content = await run_in_threadpool(_read_asset, name)
+    return Response(content, media_type=KINDS[Path(name).suffix])
 
 
 @lru_cache

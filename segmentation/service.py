@@ -37,7 +37,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segmentation import InputError, __version__, explorer, payloads, reports, runs, scoring, words
-from segmentation.palette import OUTLINES, PALETTE
+from segmentation.palette import OUTLINES, PALETTE, find_look
 from segmentation.scorer import STATUSES
 from segmentation.scoring import Model, Refusal
 
@@ -319,7 +319,7 @@ def _describe_map(model: Model) -> dict[str, Any]:
         runs.check_file(model.folder, model.manifest, name, mend=scoring.MEND)
     choices = runs.Run(model.folder).read_table("k_selection.csv").set_index("k", drop=False)
     verdict = words.find_verdict(model.manifest["verdict"], choices.loc[model.manifest["k"]])
-    outlines = [OUTLINES[segment["id"] % len(OUTLINES)] for segment in model.segments]
+    outlines = [OUTLINES[find_look(segment["colour"])] for segment in model.segments]
     return explorer.describe_points(model.folder) | {"verdict": verdict, "outlines": outlines}
 
 

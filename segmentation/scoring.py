@@ -8,6 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
 
 MEND = "run the series again."
 FIGURES = ("artifacts/segmenter.json", "segments.json")
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 """Bytes of a CSV, or about as many of a Parquet file, that are in memory at a time."""
 
 ROWS = 1 << 16
 MOST_TOLD = 20
 """Problems that are told one by one; the others are counted."""
 
-FORMULA, SIGNED = r"^[=+\-@\t\r]", r"^[+\-][\d.,]*$"
-"""Text that a spreadsheet would run as a formula, less signed numbers (see `runs.FORMULA`)."""
+FORMULA = r"^[=+\-@\t\r]"
+"""What text begins with that a spreadsheet may run as a formula: then `runs.disarm` decides."""
 
 
 @dataclass(frozen=True)
@@ -511,59 +512,102 @@ def _find_lines(problems: list[Problem], source: Path, lines: list[int] | None) 
 
 @contextmanager
 def _open_writer(path: Path, target: Path) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """A function that writes a batch to a file, which is safely on the disk at the end."""
+    """A function that has a batch written while the next is scored; all is on the disk at the end.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    open_format = _open_parquet if target.suffix.lower() == ".parquet" else _open_csv
+    waiting: list[Future[None]] = []
     try:
-        with path.open("wb") as file:
-            if target.suffix.lower() == ".parquet":
-                with ExitStack() as stack:
-                    yield _write_parquet(file, stack)
-            else:
-                yield _write_csv(file)
+        with path.open("wb") as file, ThreadPoolExecutor(1) as thread:
+            with open_format(file) as write:
+
+                def submit(batch: pa.RecordBatch) -> None:
+                    ready = batch if open_format is _open_parquet else _prepare_csv(batch)
+                    if waiting:
+                        waiting.pop().result()
+                    waiting.append(thread.submit(write, ready))
+
+                yield submit
+                if waiting:
+                    waiting.pop().result()
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise InputError(f"{target}: {error.strerror or error}; name another place.") from None
 
 
-def _write_parquet(file: Any, stack: ExitStack) -> Callable[[pa.RecordBatch], None]:
+@contextmanager
+def _open_parquet(file: Any) -> Iterator[Callable[[pa.RecordBatch], None]]:
     parquet = _load("pyarrow.parquet")
-    writers: list[Any] = []
+    with ExitStack() as stack:
+        writers: list[Any] = []
 
-    def write(batch: pa.RecordBatch) -> None:
-        if not writers:
-            writers.append(stack.enter_context(parquet.ParquetWriter(file, batch.schema)))
-        writers[0].write_batch(batch)
+        def write(batch: pa.RecordBatch) -> None:
+            if not writers:
+                texts = [field.name for field in batch.schema if _is_text(field.type)]
+                opened = parquet.ParquetWriter(file, batch.schema, use_dictionary=texts)
+                writers.append(stack.enter_context(opened))
+            writers[0].write_batch(batch)
 
-    return write
+        yield write
 
 
-def _write_csv(file: Any) -> Callable[[pa.RecordBatch], None]:
+@contextmanager
+def _open_csv(file: Any) -> Iterator[Callable[[pa.RecordBatch], None]]:
     arrow, headed = _load("pyarrow.csv"), False
 
     def write(batch: pa.RecordBatch) -> None:
         nonlocal headed
-        safe = _disarm(batch)
-        arrow.write_csv(safe, file, arrow.WriteOptions(include_header=not headed))
+        arrow.write_csv(batch, file, arrow.WriteOptions(include_header=not headed))
         headed = True
 
-    return write
+    yield write
 
 
-def _disarm(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with an apostrophe before texts that a spreadsheet would run as a formula."""
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _prepare_csv(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with texts that a spreadsheet would run disarmed, and whole numbers as such."""
+    import pyarrow as pa
+
+    names = batch.schema.names
+    columns = [_prepare_column(*pair) for pair in zip(names, batch.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=[runs.disarm(name) for name in names])
+
+
+def _prepare_column(name: str, cells: pa.Array) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for place, (name, cells) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
-        if not pa.types.is_string(cells.type):
-            continue
-        armed = pc.and_not(
-            pc.match_substring_regex(cells, FORMULA), pc.match_substring_regex(cells, SIGNED)
-        )
-        if pc.any(armed).as_py():
-            safe = pc.if_else(armed, pc.binary_join_element_wise("'", cells, ""), cells)
-            batch = batch.set_column(place, name, safe)
-    return batch.rename_columns([runs.disarm(name) for name in batch.schema.names])
+    if pa.types.is_floating(cells.type):
+        try:
+            return cells.cast(pa.int64())
+        except pa.ArrowInvalid:  # a fraction
+            return cells
+    if name == "status" or not _is_text(cells.type):
+        return cells
+    if name in OURS:  # a few names, each in many rows
+        cells = cells.dictionary_encode()
+    if pa.types.is_dictionary(cells.type):
+        safe = pa.DictionaryArray.from_arrays(cells.indices, _disarm_cells(cells.dictionary))
+        return safe.cast(pa.string())
+    risky = pc.any(pc.match_substring_regex(cells, FORMULA)).as_py()
+    return _disarm_cells(cells) if risky else cells
+
+
+def _disarm_cells(cells: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([runs.disarm(cell) for cell in cells.to_pylist()], cells.type)
 
 
 def _load(name: str) -> Any:

@@ -25,9 +25,11 @@ test: $(READY) chromium  ## run the tests, in parallel
 test-all: $(READY) chromium  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
 
-bench: $(READY)  ## measure the resampling and the transactions beside their peers
+bench: $(READY)  ## measure resampling, transactions and service (of the newest run) beside peers
 	@$(BIN)/python benchmarks/resampling.py
 	@$(BIN)/python benchmarks/transactions.py
+	@$(BIN)/python benchmarks/service.py --run "$(OUTPUT)/latest"
+	@$(BIN)/python benchmarks/soak.py --run "$(OUTPUT)/latest"
 
 calibrate: $(READY)  ## try the calibrated rule on simulated tables (up to an hour)
 	@$(BIN)/python benchmarks/calibrate.py

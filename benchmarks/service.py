@@ -4,9 +4,9 @@
 
 Echo and peer are routes of the same app, behind the same middleware and logging, in one server
 process; a client process keeps eight connections busy, route after route, round after round.
-The peer is what tutorials show: pydantic models in and out, a DataFrame, `Pipeline.predict` and
-`transform`. Files are scored in a process of its own each; the peer reads, predicts and writes
-with pandas. Medians are printed with their ratios.
+The peer is what tutorials show: pydantic models in and out, a DataFrame, `predict` and `transform`
+of a Pipeline of StandardScaler and KMeans. Files are scored in a process of its own each; the peer
+reads, predicts and writes with pandas. Medians are printed with their ratios.
 """
 
 import argparse
@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from segmentation import ROOT, payloads, scoring
+from segmentation import ROOT, payloads, runs, scoring
 
 CONNECTIONS, BATCH = 8, 1_000
 MEBIBYTE = 2**10  # ru_maxrss counts KiB
@@ -44,7 +44,6 @@ MEBIBYTE = 2**10  # ru_maxrss counts KiB
 
 def build_app(run: Path) -> Any:
     """The service with two routes more: `/echo`, and `/peer` as the usual endpoint."""
-    import joblib
     from fastapi import Request, Response
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -52,7 +51,7 @@ def build_app(run: Path) -> Any:
 
     app = service.build_app(run)
     model = scoring.load_model(run)
-    pipeline, scorer = joblib.load(run / "artifacts/segmenter.joblib"), model.scorer
+    pipeline, scorer = fit_peer(run), model.scorer
     names, columns = [s["name"] for s in model.segments], scorer.columns
     parts = [
         (scorer.card.features[c], scoring.find_limits(scorer.card.features[c])) for c in columns
@@ -64,7 +63,7 @@ def build_app(run: Path) -> Any:
     customer: Any = create_model(
         "PeerCustomer", __config__=ConfigDict(extra="forbid", strict=True), **fields
     )
-    centres = pipeline["kmeans"].cluster_centers_
+    centres, scale = pipeline[-1].cluster_centers_, pipeline[0].transform
 
     class PeerReason(BaseModel):
         feature: str
@@ -83,7 +82,7 @@ def build_app(run: Path) -> Any:
         positions, distances = pipeline.predict(frame), pipeline.transform(frame)
         seconds = np.argsort(distances, axis=1)[:, 1]
         near, far = (distances[np.arange(len(frame)), at] for at in (positions, seconds))
-        scaled = pipeline["preprocess"].transform(frame).to_numpy()
+        scaled = scale(frame)
         parts = (scaled - centres[seconds]) ** 2 - (scaled - centres[positions]) ** 2
         confidence, best = 1 - 2 * near / (near + far), np.argsort(-parts, axis=1)[:, :2]
         values = frame.to_numpy()
@@ -113,6 +112,18 @@ def build_app(run: Path) -> Any:
         return score(pd.DataFrame([row.model_dump(by_alias=True) for row in rows]))
 
     return app
+
+
+def fit_peer(run: Path) -> Any:
+    """The usual Pipeline on the run's table: StandardScaler and KMeans, the same centres."""
+    from sklearn.cluster import KMeans
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    scorer = scoring.load_model(run).scorer
+    table = runs.Run(run).read_table("clustered_data.csv")[scorer.columns].dropna()
+    kmeans = KMeans(len(scorer.centres), init=scorer.centres, n_init=1)
+    return make_pipeline(StandardScaler(), kmeans).fit(table)
 
 
 def serve(run: Path, port: int) -> None:
@@ -249,9 +260,7 @@ def score_once(way: str, source: Path, target: Path, run: Path) -> None:
     model = scoring.load_model(run)
     model.scorer.score(model.scorer.typical[None, :])
     if way == "pandas":
-        import joblib
-
-        pipeline = joblib.load(run / "artifacts/segmenter.joblib")
+        pipeline = fit_peer(run)
         names = np.array([segment["name"] for segment in model.segments])
     started = time.perf_counter()
     if way == "ours":

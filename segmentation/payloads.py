@@ -39,14 +39,14 @@ OTHERS = "accepted and ignored"
 Cell = float | str | None
 
 
-class Reason(msgspec.Struct):
+class Reason(msgspec.Struct, gc=False):
     """What speaks for a segment: a column and the customer's value in it."""
 
     feature: str
     value: Cell
 
 
-class Answer(msgspec.Struct):
+class Answer(msgspec.Struct, gc=False):
     """Where a customer belongs; `why` names what speaks most against the second segment."""
 
     cluster: int | None

@@ -44,7 +44,7 @@ from segmentation.scoring import Model, Refusal
 LARGEST_BODY, LARGEST_FILE = 4_000_000, 100_000_000
 """Bytes of a JSON body and of a file that are taken; a larger one is answered with 413."""
 
-WORTH_A_THREAD = 50_000
+WORTH_A_THREAD = 500_000
 """Bytes of a JSON body from which on others should not wait until it is answered."""
 
 FILES_AT_ONCE = 2

@@ -1,0 +1,115 @@
+"""A hundred clients for a minute, while the model is replaced twice.
+
+    python benchmarks/soak.py [--run outputs/latest] [--seconds 60] [--clients 100]
+
+Copies of a run are published one after the other, the segments of each named after it. Every reply
+must be 200, name its run in the header, and hold no other run's segment; the exit code is 1 else.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from segmentation import ROOT, payloads, runs, scoring
+
+BODIES = (1, 50)
+"""Customers in a request: every client asks in turn for one and for a batch."""
+
+
+def publish(source: Path, outputs: Path, name: str) -> None:
+    """Publish a copy of a run whose segments are named after it."""
+    copy = runs.Run(shutil.copytree(source.resolve(), outputs / "running" / name))
+    segments = copy.read_json("segments.json")
+    copy.save_json([s | {"name": f"{name} {s['name']}"} for s in segments], "segments.json")
+    runs.seal(copy, (runs.read_manifest(copy.folder) or {}) | {"run_id": name})
+    runs.publish(copy, outputs)
+
+
+async def ask(port: int, bodies: list[bytes], until: float, seen: Counter[str]) -> None:
+    """One client on one connection: asks until the time is over, counts runs and faults."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+    turn = 0
+    while time.monotonic() < until:
+        body = bodies[turn % len(bodies)]
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        headers = dict(
+            line.lower().split(": ", 1) if ": " in line else ("status", line)
+            for line in (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+        )
+        reply = json.loads(await reader.readexactly(int(headers["content-length"])))
+        run = headers.get("x-segmentation-run", "")
+        answers = reply if isinstance(reply, list) else [reply]
+        whole = " 200 " in headers["status"] and len(answers) == BODIES[turn % len(BODIES)]
+        own = whole and all(answer["segment"].startswith(f"{run} ") for answer in answers)
+        seen[run if own else f"FAULT {headers['status']} {run}"] += 1
+        turn += 1
+    writer.close()
+
+
+async def soak(
+    port: int, source: Path, outputs: Path, seconds: float, clients: int
+) -> Counter[str]:
+    """All clients at once, and a new run after each third of the time."""
+    typical = payloads.describe_typical(scoring.load_model(source).scorer)
+    bodies = [json.dumps(typical if n == 1 else [typical] * n).encode() for n in BODIES]
+    until, seen = time.monotonic() + seconds, Counter[str]()
+    asking = [asyncio.create_task(ask(port, bodies, until, seen)) for _ in range(clients)]
+    for name in ("second", "third"):
+        await asyncio.sleep(seconds / 3)
+        await asyncio.to_thread(publish, source, outputs, name)
+    await asyncio.gather(*asking)
+    return seen
+
+
+def main() -> int:
+    """Soak and print how many replies each run gave."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=ROOT / "outputs/latest")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=100)
+    options = parser.parse_args()
+    with TemporaryDirectory() as name, socket.socket() as probe:
+        outputs = Path(name)
+        publish(options.run, outputs, "first")
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        command = [sys.executable, "-m", "segmentation", "serve", "--port", str(port)]
+        command += ["--run", str(outputs / "latest")]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+            try:
+                _wait(port)
+                work = soak(port, options.run, outputs, options.seconds, options.clients)
+                seen = asyncio.run(work)
+            finally:
+                server.terminate()
+    for run, count in sorted(seen.items()):
+        print(f"{count:>9,} replies of {run}")
+    total = seen.total()
+    print(f"{total:>9,} replies in all, {total / options.seconds:,.0f} a second")
+    faults = sum(count for run, count in seen.items() if run.startswith("FAULT"))
+    return int(faults > 0 or {"first", "second", "third"} - set(seen) != set())
+
+
+def _wait(port: int) -> None:
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

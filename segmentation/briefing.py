@@ -50,13 +50,18 @@ class Tables:
             self.frames[name] = run.read_table(name, text=texts)
         choices = run.read_table("k_selection.csv")
         self.frames["k_selection.csv"] = choices[choices["k"] == manifest["k"]]
+        self._records: dict[str, list[tuple[Any, dict[Any, Any]]]] = {}
 
     def rows(self, name: str, **where: Any) -> list[dict[str, Any]]:
         """The rows of a table that hold these values."""
-        frame = self.frames[name]
-        for column, value in where.items():
-            frame = frame[frame[column] == value] if column in frame else frame.loc[[value]]
-        return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+        if name not in self._records:  # a page asks for a hundred cells
+            frame = self.frames[name]
+            self._records[name] = list(zip(frame.index, frame.to_dict("records"), strict=True))
+        return [
+            {str(key): value for key, value in row.items()}
+            for number, row in self._records[name]
+            if all(row.get(column, number) == value for column, value in where.items())
+        ]
 
     def cell(self, name: str, column: str, *, unit: bool = True, **where: Any) -> Markup:
         """One figure as people read it, in an element that holds its value and its place."""

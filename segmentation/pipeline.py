@@ -187,7 +187,7 @@ def describe_plan(plan: Plan) -> str:
     facts = [
         ("card", f"{plan.card.title} ({plan.card.path})"),
         ("table", f"{table['path']}, {table['rows_read']} rows, {table['rows_used']} used"),
-        ("compared with", plan.parameters.against),
+        ("previous", plan.parameters.against),
         ("run", f"{plan.job.output_dir / ('' if plan.whole else 'partial') / plan.run_id}"),
         *(
             (notebook.stem, f"{does} {taken if does == plans.TAKE else ''}".strip())

@@ -15,15 +15,17 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from segmentation import ROOT, InputError
-from segmentation.cards import Card
-from segmentation.changes import Snapshot, index_customers
-from segmentation.scorer import Scorer
 from segmentation.tables import hash_file
+
+if TYPE_CHECKING:
+    from segmentation.cards import Card
+    from segmentation.changes import Snapshot
+    from segmentation.scorer import Scorer
 
 WRITERS = {
     "preprocessed_data.csv": "02_preprocessing",
@@ -354,6 +356,8 @@ def read_snapshot(run: Run, card: Card) -> Snapshot:
     InputError
         A file is missing or of another version, or the card lacks a column that was cut by.
     """
+    from segmentation.changes import Snapshot, index_customers
+
     scorer, manifest = _read_scorer(run), read_manifest(run.folder) or {}
     known = {*card.features, *card.descriptors}
     if gone := [column for column in _list_columns(scorer) if column not in known]:
@@ -419,6 +423,8 @@ class AnotherVersion(InputError):
 
 
 def _read_scorer(run: Run) -> Scorer:
+    from segmentation.scorer import Scorer
+
     figures = run.read_figures()
     try:
         return Scorer.from_figures(figures)

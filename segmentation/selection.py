@@ -8,7 +8,6 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
-from kneed import KneeLocator
 from numpy.typing import ArrayLike
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies_bouldin_score
@@ -286,6 +285,8 @@ def find_elbow(table: pd.DataFrame) -> int | None:
     curve = table.sort_values("k")
     if len(curve) < 3:
         return None
+    from kneed import KneeLocator  # which brings all of matplotlib
+
     found = KneeLocator(curve["k"], curve["inertia"], S=1, curve="convex", direction="decreasing")
     return None if found.elbow is None else int(found.elbow)
 

@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata
 
 from segmentation import kmeans
 from segmentation.kmeans import Floats, Labels, stream
@@ -462,7 +461,7 @@ def fit_null(matrix: ArrayLike) -> Null:
     """
     rows = np.asarray(matrix, dtype=np.float64)
     smooth = [_one_mode(column) for column in rows.T]
-    scores = ndtri(rankdata(rows, axis=0) / (len(rows) + 1))
+    scores = ndtri(pd.DataFrame(rows).rank().to_numpy() / (len(rows) + 1))
     scale = scores.std(axis=0)
     scores = (scores - scores.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
     correlation = scores.T @ scores / len(rows) * (1 - 1e-9)

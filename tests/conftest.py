@@ -239,21 +239,6 @@ def write_card(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def model_once(play_once, shared_folder):
-    """A published run of a card, made once in the session without kernels."""
-
-    def make(name, card="data/mall_customers.yaml", **options):
-        folder = play_once(f"model-{name}", card, **options)
-        with FileLock(shared_folder / f"model {name}.lock"):
-            manifest = json.loads((folder / "run.json").read_text("utf-8"))
-            if not manifest["files"]:
-                runs.seal(runs.Run(folder), manifest)
-        return folder
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def mall_model(model_once):
+def mall_model(recorded):
     """The folder of the bundled table's model."""
-    return model_once("mall")
+    return recorded

@@ -530,7 +530,9 @@ def test_the_same_customers_in_another_order_are_the_same_segments(play_once, sh
     [
         (1, [4], ["disappeared"] * 4 + ["emerged"]),
         (3, [0, 1, 2], ["merged"] * 2 + ["survived"] * 2),
-        (6, [0, 1, 2, 3, 4, 5], ["split"] * 4 + ["survived"] * 2),
+        pytest.param(
+            *(6, [0, 1, 2, 3, 4, 5], ["split"] * 4 + ["survived"] * 2), marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_report_of_changed_segments_agrees_with_its_tables(play_once, k, ids, called):

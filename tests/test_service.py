@@ -516,7 +516,7 @@ class running:
 
 
 def test_the_api_keeps_to_its_schema_whatever_is_sent(mall_model, tmp_path):
-    options = ["--checks=all", "--mode=all", "--max-examples=20", "--seed=1", "--workers=1"]
+    options = ["--checks=all", "--mode=all", "--max-examples=10", "--seed=1", "--workers=1"]
     options += ["--generation-database=none", "--report-dir", str(tmp_path)]
     with running(mall_model) as address:
         done = subprocess.run(

@@ -19,7 +19,7 @@ from sample_run import make_run
 from sample_tables import write_tables
 from small_series import hash_tree, run_small, write_series
 
-from segmentation import customers, features, runs
+from segmentation import customers, features
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))

@@ -135,7 +135,13 @@ def run_by_papermill(folder):
     return folder
 
 
-@pytest.mark.parametrize(("run", "same"), [(run_by_hand, "published"), (run_by_papermill, "quick")])
+@pytest.mark.parametrize(
+    ("run", "same"),
+    [
+        (run_by_hand, "published"),
+        pytest.param(run_by_papermill, "quick", marks=pytest.mark.long),
+    ],
+)
 def test_every_way_gives_the_command_s_figures(run, same, tmp_path, request):
     theirs, ours = run(tmp_path), request.getfixturevalue(same)
     for name in sorted(path.name for path in (ours / "tables").glob("*.csv")):

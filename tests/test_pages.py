@@ -18,7 +18,10 @@ def pages(pages: list[Path], published: Path) -> list[Path]:
     return [*pages, *(path for path in real if path.name != "explore.html")]
 
 
-@pytest.fixture(params=["1280 light", "1280 dark", "390 light", "390 dark"])
+LONG = [pytest.param(look, marks=pytest.mark.long) for look in ("1280 dark", "390 light")]
+
+
+@pytest.fixture(params=["1280 light", "390 dark", *LONG])
 def view(browser: Browser, request: pytest.FixtureRequest) -> Iterator[tuple[Page, list[str]]]:
     """A page in an offline window, and the list of everything that it does but should not."""
     width, scheme = request.param.split()

@@ -116,8 +116,8 @@ def test_the_readme_shows_what_the_run_found(published):
     assert f"smallest Jaccard {least}" in readme
 
 
-def test_structureless_customers_are_one_segment(run_once, noise_card):
-    folder = run_once("noise", noise_card, "--resamples", 40)
+def test_structureless_customers_are_one_segment(play_once, noise_card):
+    folder = play_once("noise of 200", noise_card, resamples=40, k_max=10)
     selection = read_json(folder / "tables/selection.json")
     assert (selection["k"], selection["verdict"], selection["asked"]) == (1, "none", False)
     assert selection["certainty"].startswith("No structure: one segment, all customers.")

@@ -222,7 +222,7 @@ def test_a_run_stopped_at_any_moment_leaves_a_whole_one(stop, out, series):
             run.send_signal(stop)
         assert main(["verify", "latest", "--output-dir", str(out)]) == 0
         wait_for(lambda ids=kernels: not any(Path(f"/proc/{each}").exists() for each in ids))
-    assert run_small(out, notebooks, "--run-id", "next", "--keep", 5) == 0
+    assert run_small(out, notebooks, "--run-id", "next", "--keep", 40) == 0
     assert all(run["status"] != "running" for run in archive.list_runs(out))
     assert archive.verify_run(out / "next") == []
 

@@ -18,7 +18,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from segmentation import words
 from segmentation.cards import ROW, Card
-from segmentation.kmeans import Floats, Labels
+from segmentation.kmeans import Floats
 from segmentation.palette import PALETTE
 from segmentation.profiles import Segment, list_segments, profile_features
 from segmentation.scorer import OUTSIDE, Scorer, Scores
@@ -136,7 +136,7 @@ def match_segments(customers: pd.DataFrame, before: Snapshot) -> Matching:
 
 
 def _match_to_centres(customers: pd.DataFrame, before: Snapshot) -> dict[int, int]:
-    scaled = pd.DataFrame(before.scorer.scale(*_take_columns(customers, before.scorer)))
+    scaled = pd.DataFrame(before.scorer.scale(*before.scorer.take(customers)))
     centres = scaled.groupby(customers["cluster"].to_numpy()).mean()
     pairs = match_centres(before.scorer.centres, centres.to_numpy())
     return {int(centres.index[j]): before.segments[i]["id"] for j, i in pairs.items()}
@@ -419,16 +419,7 @@ def _read_psi(counts: Floats) -> dict[str, Any]:
 
 def score_customers(customers: pd.DataFrame, scorer: Scorer) -> Scores:
     """Where the model of a run puts customers (n rows, its columns among them)."""
-    return scorer.score(*_take_columns(customers, scorer))
-
-
-def _take_columns(customers: pd.DataFrame, scorer: Scorer) -> tuple[Floats, Labels | None]:
-    """What a model scores: raw values (n, p) and the codes (n, c) of descriptors."""
-    levels = {name: [None if pd.isna(v) else str(v) for v in customers[name]]
-              for name in scorer.levels}  # fmt: skip
-    codes = [scorer.encode(name, values) for name, values in levels.items()]
-    values = customers[scorer.columns].to_numpy(dtype=float)
-    return values, np.stack(codes, axis=1) if codes else None
+    return scorer.score(*scorer.take(customers))
 
 
 def measure_fit(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:

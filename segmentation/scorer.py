@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from segmentation import InputError, kmeans
 from segmentation.cards import Card
 from segmentation.kmeans import Floats, Labels
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 BORDERLINE = 0.8
 """Customers with a larger shadow value are borderline (1 is half way between two centroids)."""
@@ -130,6 +133,16 @@ class Scorer:
         known = self.levels[column]
         other = known.get("Other", -1)
         return np.array([known.get(level, other) for level in levels], dtype=np.int64)
+
+    def take(self, table: DataFrame) -> tuple[Floats, Labels | None]:
+        """What is scored of a table (n rows): raw values (n, p) and codes (n, c) of its levels."""
+        levels = [
+            [None if gap else str(level) for level, gap in zip(cells, cells.isna(), strict=True)]
+            for cells in (table[name] for name in self.levels)
+        ]
+        codes = [self.encode(name, own) for name, own in zip(self.levels, levels, strict=True)]
+        values = table[self.columns].to_numpy(dtype=np.float64)
+        return values, np.stack(codes, axis=1) if codes else None
 
     def scale(self, values: Floats, codes: Labels | None = None) -> Floats:
         """Raw values (n, p), NaN where missing, and codes (n, c) as the distance sees them."""

@@ -134,9 +134,7 @@ def assign(scorer: Scorer, table: pd.DataFrame) -> pd.DataFrame:
     and status; see `Scorer.score`. With one segment second and confidence are empty, in a row that
     the card's policies drop all but the status.
     """
-    values = table[scorer.columns].to_numpy(dtype=np.float64)
-    codes = [scorer.encode(name, clean_levels(table[name])) for name in scorer.levels]
-    scores = scorer.score(values, np.stack(codes, axis=1) if codes else None)
+    scores = scorer.score(*scorer.take(table))
     result = pd.DataFrame(index=table.index)
     for name in ("position", "second"):
         places = pd.Series(getattr(scores, name), index=table.index, dtype="Int64")

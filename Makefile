@@ -3,6 +3,8 @@ PYTHON ?= python3
 OUTPUT ?= outputs
 BIN    := .venv/bin
 READY  := .venv/ready
+COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
+  --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help report lab serve test test-all bench calibrate lint format lock clean
@@ -45,10 +47,12 @@ format: $(READY)  ## format the code and strip the notebooks' outputs
 	@$(BIN)/ruff format .
 	@$(BIN)/nbstripout notebooks/*.ipynb
 
-lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
-	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
-	  --python-version 3.11 --extra tables --extra service --extra dev --custom-compile-command "make lock" \
-	  pyproject.toml -o requirements.lock
+lock:  ## write requirements.lock and scale.lock anew from pyproject.toml (needs uv)
+	@$(COMPILE) --python-version 3.11 --extra tables --extra service --extra dev pyproject.toml \
+	  -o requirements.lock
+	@$(PYTHON) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	  print(*project['optional-dependencies']['scale'], sep='\n')" | \
+	  $(COMPILE) --python-version 3.11 --constraint requirements.lock - -o scale.lock
 
 clean:  ## remove the environment and the tools' caches (runs are kept)
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -27,6 +27,9 @@ LARGEST = 1e15  # beyond this, squared distances lose their last digits
 OURS = {"cluster", "segment", "distance", "second", "confidence", "status"}
 """Columns that a run adds to the table."""
 
+COUNT = "customers"
+"""The column of a compressed or sampled table: how many customers a row stands for."""
+
 ROW = "row"
 """The id of a table that has none: the number of the row."""
 
@@ -137,7 +140,7 @@ class Card(Part):
         for name in self.columns:
             if coded := [other for other in self.coded if name.startswith(f"{other} is ")]:
                 raise ValueError(f"column {name} looks like a code of {coded[0]}; name it anew")
-        for name in {self.id, *self.features, *self.descriptors} & OURS:
+        for name in {self.id, *self.features, *self.descriptors} & {*OURS, COUNT}:
             raise ValueError(
                 f"a column {name} is written by us; give yours another name and {name!r} as alias"
             )

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segmentation import ROOT, InputError
 from segmentation.cards import (
+    COUNT,
     ROW,
     Card,
     Descriptor,
@@ -95,6 +97,11 @@ def inspect_customers(card: Card) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = _parse_columns(named, card, notes)
     notes.check(name)
     return table.reset_index(drop=True), notes.tabulate()
+
+
+def count_customers(table: pd.DataFrame) -> NDArray[np.float64]:
+    """How many customers each of n rows stands for: (n,), one each in a table of customers."""
+    return table[COUNT].to_numpy(float) if COUNT in table else np.ones(len(table))
 
 
 def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from segmentation import InputError, customers
+from segmentation import InputError, fields
 from segmentation.cards import OURS, clean_text, suggest
 from segmentation.kmeans import Floats, Labels
 from segmentation.scorer import STATUSES, Scorer, Scores
@@ -116,7 +116,7 @@ class Reader:
         for row, cell in enumerate(cells):
             try:
                 text = "" if cell is None else str(cell)
-                levels.append(customers.read_level(text, descriptor))
+                levels.append(fields.read_level(text, descriptor))
             except InputError:
                 known = ", ".join(descriptor.levels)
                 problems.append(Problem(row, name, "is not a known level", known))
@@ -176,7 +176,7 @@ class Reader:
 
     def _match(self, names: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
         """Which of a row's names holds each column, and the names that nobody knows."""
-        found = customers.match_columns(names, self.card)
+        found = fields.match_columns(names, self.card)
         if len(set(found.values())) < len(found):
             found = {name: name for name in names if name in self.card.columns}
         taken = {*found.values(), *OURS}

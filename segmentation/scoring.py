@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tabulate import tabulate
 
-from segmentation import InputError, customers, runs, tables
+from segmentation import InputError, fields, runs, tables
 from segmentation.cards import OURS, Feature, suggest
 from segmentation.kmeans import Floats, Labels
 from segmentation.scorer import STATUSES, Scorer, Scores
@@ -394,7 +394,7 @@ def _read_header(source: Path, scorer: Scorer) -> list[str]:
     plain = card.delimiter in ("", ",") and card.decimal in ("", ".")
     plain &= card.encoding.casefold().replace("-", "") in ("", "utf8", "utf8sig")
     plain &= len(header) == len(set(header)) and all(header) and b"\0" not in head
-    plain &= {*scorer.columns, *scorer.levels} <= {*customers.match_columns(header, card)}
+    plain &= {*scorer.columns, *scorer.levels} <= {*fields.match_columns(header, card)}
     total = last.split(b",", 1)[0].strip(b' :"').decode("utf-8", "replace").casefold()
     if not plain or total in tables.TOTALS:
         raise _NotPlain
@@ -411,7 +411,7 @@ def _read_whole(source: Path, scorer: Scorer) -> Iterator[Batch]:
     cells = text[[found[name] for name in scorer.columns]].map(str.strip)
     decimal = card.decimal or tables.find_decimal(cells)
     numbers = {
-        name: customers.read_numbers(cells[found[name]].rename(name), decimal, notes)
+        name: fields.read_numbers(cells[found[name]].rename(name), decimal, notes)
         for name in scorer.columns
     }
     notes.check(source.name)
@@ -423,7 +423,7 @@ def _read_whole(source: Path, scorer: Scorer) -> Iterator[Batch]:
 
 def _find_columns(header: list[str], source: Path, scorer: Scorer) -> dict[str, str]:
     """Which header holds each of the model's columns."""
-    found = customers.match_columns(header, scorer.card)
+    found = fields.match_columns(header, scorer.card)
     for name in [*scorer.columns, *scorer.levels]:
         if name not in found:
             raise InputError(f"{source.name}: column {name} is missing; {suggest(name, header)}")
@@ -478,7 +478,7 @@ def _read_code(cells: pa.Array, name: str, scorer: Scorer) -> Labels:
     descriptor = scorer.card.descriptors[name]
     try:
         levels = [
-            customers.read_level(word or "", descriptor) for word in words.dictionary.to_pylist()
+            fields.read_level(word or "", descriptor) for word in words.dictionary.to_pylist()
         ]
     except InputError as error:
         raise InputError(f"column {name}: every value {error}") from None

@@ -13,7 +13,7 @@ import yaml
 from conftest import run_command
 from played import play_notebook
 
-from segmentation import InputError, customers, drafts, features, pipeline, runs, tables
+from segmentation import InputError, customers, drafts, features, fields, pipeline, runs, tables
 from segmentation.__main__ import main
 
 RNG = np.random.default_rng(11)
@@ -248,8 +248,8 @@ def test_many_levels_are_pooled(tmp_path):
     content = make_table([(f"i{n}", n % 7, n % 5, f"level {n}") for n in range(300)])
     card = customers.read_card(write(tmp_path, content, descriptors={"kind": {}}))
     table, quality = customers.inspect_customers(card)
-    assert table["kind"].nunique() == customers.MANY_LEVELS
-    assert (table["kind"] == "Other").sum() == 300 - customers.MANY_LEVELS + 1
+    assert table["kind"].nunique() == fields.MANY_LEVELS
+    assert (table["kind"] == "Other").sum() == 300 - fields.MANY_LEVELS + 1
     assert "300 levels" in list(quality["finding"])
 
 

@@ -99,6 +99,7 @@ class Card(Part):
 
     title: Line
     table: str
+    backend: str = ""
     id: str = ROW
     features: Annotated[dict[str, Feature], Field(min_length=2)]
     descriptors: dict[str, Descriptor] = {}
@@ -183,6 +184,11 @@ class Card(Part):
     def source(self) -> Path:
         """The table's path, resolved against the folder of the card (or of the table itself)."""
         return self.path.parent / self.table
+
+    @property
+    def name(self) -> str:
+        """What the table is called: its file, or its name in the database of `backend`."""
+        return self.table if self.backend else self.source.name
 
     def label(self, column: str) -> str:
         """The label of a feature or descriptor."""

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from segmentation import ROOT, InputError, fields
+from segmentation import ROOT, InputError, extracts, fields, moments
 from segmentation.cards import COUNT, Card, keep_features, load_card
 from segmentation.drafts import draft_card
+from segmentation.moments import Floats
 from segmentation.tables import Notes, read_text
 from segmentation.transactions import Transactions, read_transactions
+
+SHOWN = 20_000
+"""Customers that a picture shows at most."""
 
 ROWS_PER_FEATURE = 70
 """Rows a feature that a study should have (Dolnicar et al. 2014, J. Travel Research)."""
@@ -57,35 +60,81 @@ def _read_day(text: str) -> date:
         raise InputError(f"as-of must be a date like 2026-10-31, got {text!r}.") from None
 
 
-def read_customers(card: Card) -> pd.DataFrame:
+def read_customers(card: Card, *, seed: int = 0) -> pd.DataFrame:
     """Read and check the card's table: id (text), features (float), descriptors (their levels).
+
+    Of a table that stays where it is come equal rows as one, without ids, or a sample by `seed`;
+    a column `customers` says how many each row stands for. See `extracts`.
 
     Raises
     ------
     InputError
         The file cannot be read, or breaks what the card says; the message lists each problem.
     """
-    return inspect_customers(card)[0]
+    return _read(card, Notes(), seed)[0]
 
 
-def inspect_customers(card: Card) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The same table, and what was found and mended on the way: column, finding, rows, done."""
+def inspect_customers(card: Card, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The same table, and what was found and mended on the way: column, finding, rows, done.
+
+    In a table that stays where it is, ids that stand twice are looked for here alone.
+    """
+    notes = Notes()
+    if extracts.is_large(card):
+        extracts.check_ids(card, notes)
+        notes.check(card.name)
+    return _read(card, notes, seed)
+
+
+def _read(card: Card, notes: Notes, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     if card.transactions:
         return _gather_customers(card, card.transactions)
-    notes = Notes()
-    name = card.source.name
+    if extracts.is_large(card):
+        table = extracts.extract_customers(card, notes, seed=seed)
+        return table, notes.tabulate()
     text = read_text(card.source, notes, card=card)
-    notes.check(name)
+    notes.check(card.name)
     named = fields.name_columns(text, card, notes)
-    notes.check(name)
+    notes.check(card.name)
     table = fields.parse_columns(named, card, notes)
-    notes.check(name)
+    notes.check(card.name)
     return table.reset_index(drop=True), notes.tabulate()
 
 
-def count_customers(table: pd.DataFrame) -> NDArray[np.float64]:
+def count_customers(table: pd.DataFrame) -> Floats:
     """How many customers each of n rows stands for: (n,), one each in a table of customers."""
     return table[COUNT].to_numpy(float) if COUNT in table else np.ones(len(table))
+
+
+def draw_customers(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Customers to look at, one a row: all of them up to 20 000, else a seeded sample of these."""
+    if COUNT not in table and len(table) <= SHOWN:
+        return table
+    counts = count_customers(table)
+    rng = np.random.default_rng(seed)
+    if COUNT in table:
+        drawn = rng.choice(len(table), SHOWN, p=counts / counts.sum())
+    else:
+        drawn = rng.choice(len(table), SHOWN, replace=False)
+    return table.iloc[np.sort(drawn)].drop(columns=COUNT, errors="ignore").reset_index(drop=True)
+
+
+def hide_ids(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """A table without the columns that name a customer or count them."""
+    return table.drop(columns=[card.id, COUNT], errors="ignore")
+
+
+def summarize_view(table: pd.DataFrame, card: Card) -> str:
+    """What of the data a table holds and what pictures of it show, in a sentence or two."""
+    counts = count_customers(table)
+    told, shown = f"Seen here: all {counts.sum():,.0f} customers", min(SHOWN, len(table))
+    if COUNT in table and card.id in table:
+        told = f"Seen here: a seeded sample of {len(table):,} of the {counts.sum():,.0f} customers"
+    elif COUNT in table:
+        told += f", as {len(table):,} different rows, each with the number of its customers"
+    if COUNT not in table and len(table) <= SHOWN:
+        return f"{told}."
+    return f"{told}. Pictures show {shown:,} of them, drawn at random."
 
 
 def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -101,7 +150,7 @@ def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, 
     negative = [n for n, f in card.features.items() if f.transform == "log" and table[n].min() < 0]
     if negative:
         raise InputError(
-            f"{card.source.name}: {', '.join(negative)} is negative for some customers and has no "
+            f"{card.name}: {', '.join(negative)} is negative for some customers and has no "
             "logarithm; leave `transform: log` out of the card."
         )
     gathered = table.rename(columns={"customer": card.id})[[card.id, *card.features]]
@@ -115,37 +164,59 @@ def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, 
 
 def describe_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """One row a feature, in raw units: type, missing and distinct values, mean, sd, quartiles."""
-    numbers = table[list(card.features)]
-    summary = numbers.describe().T.drop(columns="count")
-    summary.insert(0, "unit", [feature.unit for feature in card.features.values()])
-    summary.insert(1, "type", [str(dtype) for dtype in numbers.dtypes])
-    summary.insert(2, "missing", numbers.isna().sum())
-    summary.insert(3, "distinct", numbers.nunique())
-    summary.index = pd.Index([card.label(name) for name in numbers], name="feature")
-    return summary.rename(columns={"std": "sd", "50%": "median"}).reset_index()
+    counts = count_customers(table)
+    rows = [
+        {
+            "feature": feature.label,
+            "unit": feature.unit,
+            "type": str(table[name].dtype),
+            "missing": round(counts[table[name].isna()].sum()),
+            "distinct": table[name].nunique(),
+            **_describe(table[name], counts),
+        }
+        for name, feature in card.features.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _describe(values: pd.Series, counts: Floats) -> dict[str, float]:
+    low, q25, median, q75, high = moments.quantile(values, [0, 0.25, 0.5, 0.75, 1], counts)
+    spread = {"mean": moments.mean(values, counts), "sd": moments.sd(values, counts, ddof=1)}
+    return spread | {"min": low, "25%": q25, "median": median, "75%": q75, "max": high}
 
 
 def count_levels(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """One row a level of each descriptor, missing ones too: customers and their share."""
+    counts = count_customers(table)
     rows = []
     for name, descriptor in card.descriptors.items():
-        counts = table[name].fillna("missing").value_counts()
-        rows += [(descriptor.label, level, int(n), n / len(table)) for level, n in counts.items()]
+        levels = _count(table[name].fillna("missing"), counts)
+        told = [(level, round(n), n / counts.sum()) for level, n in levels.items()]
+        rows += [(descriptor.label, *row) for row in told]
     return pd.DataFrame(rows, columns=["descriptor", "level", "customers", "share"])
+
+
+def _count(levels: pd.Series, counts: Floats) -> pd.Series:
+    """Customers by level, the commonest first; where they are as many, the first met."""
+    grouped = pd.Series(counts, index=levels.index).groupby(levels, sort=False)
+    return grouped.sum().sort_values(ascending=False, kind="stable")
 
 
 def summarize_customers(table: pd.DataFrame, card: Card) -> str:
     """The median of each feature and the commonest level of each descriptor, in a sentence."""
+    counts = count_customers(table)
     medians = ", ".join(
-        f"{feature.label} {table[name].median():.4g} {feature.unit}".rstrip()
+        f"{feature.label} {moments.quantile(table[name], 0.5, counts):.4g} {feature.unit}".rstrip()
         for name, feature in card.features.items()
     )
+    known = {name: table[name].notna() for name in card.descriptors}
+    shares = {n: _count(table.loc[k, n], counts[k]) / counts[k].sum() for n, k in known.items()}
     commonest = "".join(
         f"; {share:.0%} are {level}"
-        for name in card.descriptors
-        for level, share in table[name].value_counts(normalize=True).head(1).items()
+        for levels in shares.values()
+        for level, share in levels.head(1).items()
     )
-    return f"{len(table)} customers; the medians: {medians}{commonest}."
+    return f"{counts.sum():,.0f} customers; the medians: {medians}{commonest}."
 
 
 def summarize_shapes(table: pd.DataFrame, card: Card) -> str:
@@ -181,18 +252,23 @@ def summarize_groups(table: pd.DataFrame, card: Card) -> str:
 
 def summarize_quality(table: pd.DataFrame, card: Card) -> str:
     """What is missing or repeated, in a sentence."""
-    columns = [*card.features, *card.descriptors]
-    missing = int(table[columns].isna().sum().sum())
-    same = int(table[columns].duplicated().sum())
+    columns, counts = [*card.features, *card.descriptors], count_customers(table)
+    missing = round(counts @ table[columns].isna().sum(axis=1).to_numpy(float))
+    same = round(counts[table[columns].duplicated()].sum() + (counts - 1).sum())
+    repeated = f"{same:,}" if same else "no"
+    ids = ", each with an id of their own" if card.id in table else ""
+    told = (
+        f"{counts.sum():,.0f} customers{ids}; {f'{missing:,}' if missing else 'no'} missing values"
+    )
+    drawn = COUNT in table and card.id in table
     return (
-        f"{len(table)} customers, each with an id of their own; {missing or 'no'} missing values; "
-        f"{same or 'no'} customers repeat another's figures exactly."
+        f"{told}." if drawn else f"{told}; {repeated} customers repeat another's figures exactly."
     )
 
 
 def summarize_support(table: pd.DataFrame, card: Card) -> str:
-    """How many rows stand behind each feature, and what that supports."""
-    rows, features = len(table), len(card.features)
+    """How many rows stand behind each feature, and what that supports, in a sentence."""
+    rows, features = float(count_customers(table).sum()), len(card.features)
     ratio = rows / features
     verdict = (
         "enough for segments that repeat, if there are any"
@@ -200,7 +276,7 @@ def summarize_support(table: pd.DataFrame, card: Card) -> str:
         else "little: prefer few, large segments and read small ones as a hint"
     )
     return (
-        f"{rows} customers for {features} features are {ratio:.0f} a feature, against the "
+        f"{rows:,.0f} customers for {features} features are {ratio:,.0f} a feature, against the "
         f"{ROWS_PER_FEATURE} that Dolnicar and colleagues (2014) recommend: {verdict}."
     )
 

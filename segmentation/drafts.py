@@ -53,7 +53,7 @@ def draft_card(source: Path) -> tuple[Card, pd.DataFrame]:
         The file cannot be read, or has fewer than two columns of numbers.
     """
     notes = Notes()
-    text = read_text(source, notes)
+    text = read_text(source, notes, sample=True)
     notes.check(source.name)
     decimal = find_decimal(text)
     drafts = {

@@ -268,7 +268,7 @@ def _check_input(
     digest = tables.hash_file(card.source)
     used = features.select_rows(table, card)
     segmenter.check_k(parameters.k or 1, used[card.distance])
-    source = {"path": card.source.name, "sha256": digest}
+    source = {"path": card.name, "sha256": digest}
     quality = features.describe_quality(table, quality, card)
     facts = {
         "input": source | {"rows_read": len(table), "rows_used": len(used)},
@@ -290,7 +290,7 @@ def _check_unchanged(card: cards.Card, manifest: dict[str, Any]) -> None:
     """Refuse to publish what was read from a table that changed on the way."""
     if tables.hash_file(card.source) != manifest["input"]["sha256"]:
         last = manifest["notebooks"][-1]["name"]
-        raise NotebookError(last, None, f"{card.source.name} changed while the series ran")
+        raise NotebookError(last, None, f"{card.name} changed while the series ran")
 
 
 def _save_draft(plan: Plan, run: runs.Run) -> None:

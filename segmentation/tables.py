@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import hashlib
 import io
 import re
@@ -17,7 +18,10 @@ import numpy as np
 import pandas as pd
 
 from segmentation import InputError
-from segmentation.cards import ROW, Card, clean_text
+from segmentation.cards import COUNT, ROW, Card, clean_text
+
+LARGE = 1_000_000
+"""Rows of a Parquet file from which on it stays where it is; see `extracts`."""
 
 MISSING = frozenset({"", "-", "–", "?", "na", "n/a", "#n/a", "nan", "null", "none"})
 LARGEST_FILE = 300_000_000
@@ -95,6 +99,8 @@ def _show_cells(cells: pd.Series | None) -> str:
     """The first cell and the lines of the first three; of ids only the lines."""
     if cells is None or cells.empty:
         return ""
+    if cells.index.name == COUNT:  # levels, each with its customers
+        return f"{clean_text(str(cells.iloc[0]))[:40]!r} of {cells.index[0]:,} customers"
     lines = [f"{line}" for line in cells.index[:3]]
     more = "…" if len(cells) > 3 else ""
     where = f"line{'s' if len(lines) > 1 else ''} {', '.join(lines)}{more}"
@@ -110,15 +116,19 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_text(source: Path, notes: Notes, *, card: Card | None = None) -> pd.DataFrame:
+def read_text(
+    source: Path, notes: Notes, *, card: Card | None = None, sample: bool = False
+) -> pd.DataFrame:
     """Every cell as text, nothing guessed; the index is the line (or row) of the file.
 
-    CSV with the card's encoding and delimiter or found ones, Parquet, Excel.
+    CSV with the card's encoding and delimiter or found ones, Parquet, Excel. Of a large Parquet
+    file a `sample` of some ten thousand rows, drawn by their numbers.
     """
-    check_file(source, card)
+    parquet = source.suffix.lower() == ".parquet"
+    check_file(source, card, limit=None if parquet else LARGEST_FILE)
     notes.point = source.suffix.lower() in (".parquet", ".xlsx", ".xlsm")
-    if source.suffix.lower() == ".parquet":
-        return _read_parquet(source)
+    if parquet:
+        return _read_parquet(source, part=1 + count_rows(source) // LARGE if sample else 1)
     if source.suffix.lower() in (".xlsx", ".xlsm"):
         return _read_excel(source, notes)
     return _read_csv(source, notes, card)
@@ -134,17 +144,29 @@ def check_file(source: Path, card: Card | None = None, *, limit: int | None = LA
     if limit and (size := source.stat().st_size) > limit:
         raise InputError(
             f"{source.name} has {size / 1e6:,.0f} MB, the limit is {limit / 1e6:,.0f} MB; "
-            "keep only the columns that the card names, or draw a sample of the customers."
+            "save it as Parquet, which is read at any size, or keep only the card's columns."
         )
 
 
-def _read_parquet(source: Path) -> pd.DataFrame:
+def _read_parquet(source: Path, *, part: int) -> pd.DataFrame:
+    drawn = f"WHERE hash(file_row_number) % {20 * part} = 0" if part > 1 else ""
+    query = f"SELECT * EXCLUDE file_row_number FROM read_parquet(?, file_row_number = true) {drawn}"
     duckdb = load_extra("duckdb", "Parquet")
     try:
-        frame = duckdb.connect().from_parquet(str(source)).df()
+        return _as_text(duckdb.connect().execute(query, [glob.escape(str(source))]).df())
     except duckdb.Error:
         raise InputError(f"{source.name} is not a Parquet file; write it anew.") from None
-    return _as_text(frame)
+
+
+def count_rows(source: Path) -> int:
+    """How many rows a Parquet file has, as its footer says."""
+    duckdb = load_extra("duckdb", "Parquet")
+    query = "SELECT coalesce(sum(num_rows), 0) FROM parquet_file_metadata(?)"
+    try:
+        rows: tuple[int] = duckdb.execute(query, [glob.escape(str(source))]).fetchone()
+    except duckdb.Error:
+        raise InputError(f"{source.name} is not a Parquet file; write it anew.") from None
+    return int(rows[0])
 
 
 def _read_excel(source: Path, notes: Notes) -> pd.DataFrame:

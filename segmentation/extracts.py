@@ -1,0 +1,219 @@
+"""What is pulled out of a table that stays where it is: checks, and customers compressed or drawn.
+
+Every value is checked where the rows are. Equal rows come as one with their count, exactly, where
+that makes few enough of them; else a seeded sample comes, each of its customers standing for as
+many others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from segmentation import InputError, fields, tables, warehouse
+from segmentation.cards import COUNT, ROW, Card
+from segmentation.tables import Notes
+
+if TYPE_CHECKING:
+    import ibis
+
+MOST_DISTINCT = 1_000_000
+"""Rows that differ in a feature or descriptor: up to so many come with their counts."""
+
+SAMPLED = 200_000
+"""Customers of the sample that comes where more rows differ."""
+
+MOST_LEVELS = 10_000
+IDS_AT_ONCE = 10_000_000
+
+
+def is_large(card: Card) -> bool:
+    """Whether the card's table stays where it is: in a database, or a large Parquet file."""
+    if card.backend:
+        return True
+    source = card.source
+    parquet = source.suffix.lower() == ".parquet" and source.is_file() and not card.transactions
+    return parquet and tables.count_rows(source) > tables.LARGE
+
+
+def hash_table(card: Card) -> str:
+    """What tells the card's table from another: its file's SHA-256, or one of its figures.
+
+    In a database: of the number of rows and, column by column, the sum of hashes of the values,
+    whatever the order of the rows.
+    """
+    if not card.backend:
+        return tables.hash_file(card.source)
+    table = open_customers(card, Notes())
+    sums = {name: (table[name].hash() % (1 << 20)).sum() for name in table.columns}
+    facts = table.aggregate(rows=table.count(), **sums).to_pandas().iloc[0]
+    return hashlib.sha256(repr([int(fact) for fact in facts.fillna(0)]).encode()).hexdigest()
+
+
+def open_customers(card: Card, notes: Notes) -> ibis.Table:
+    """The card's columns where they are: id and descriptors as text, features as float64.
+
+    Raises
+    ------
+    InputError
+        The table cannot be opened, a column is missing, or a feature holds no numbers.
+    """
+    table = _open(card)
+    found = fields.find_columns(table.columns, 0, card, notes)
+    for name in card.features:
+        kind = table[found[name]].type() if name in found else None
+        if kind is not None and not kind.is_numeric():
+            mend = "store it as numbers, or make it a descriptor"
+            notes.refuse(name, f"its values are {kind}, not numbers", mend)
+    notes.check(card.name)
+    return table.select(
+        **{name: _take(table[header], name, card) for name, header in found.items()}
+    )
+
+
+def _open(card: Card) -> ibis.Table:
+    if not card.backend:
+        return warehouse.open_file(card.source)
+    url, scheme = os.path.expandvars(card.backend), "duckdb://"
+    if url.startswith(scheme) and (path := url.removeprefix(scheme).partition("?")[0]):
+        place = (card.path.parent / path).resolve()
+        url = f"{scheme}{place}?read_only=True"
+    return warehouse.open_table(url, card.table)
+
+
+def _take(cells: Any, name: str, card: Card) -> Any:
+    """A column as the card reads it; NaN, which some backends know, is a missing value."""
+    if name in card.features:
+        numbers = cells.cast("float64")
+        return numbers.isnan().ifelse(None, numbers) if cells.type().is_floating() else numbers
+    if cells.type().is_floating():
+        return cells.cast("string").re_replace(r"\.0$", "")
+    return cells.cast("string")
+
+
+def extract_customers(card: Card, notes: Notes, *, seed: int = 0) -> pd.DataFrame:
+    """The card's customers, compressed or drawn, checked as a table that is read whole.
+
+    Columns: in a sample the id; features (float), descriptors (their levels), and how many
+    customers a row stands for (`cards.COUNT`).
+
+    Raises
+    ------
+    InputError
+        As `open_customers`; or a sample is to be drawn from a table without ids.
+    """
+    table = open_customers(card, notes)
+    rows = _check_features(table, card, notes)
+    levels = {name: _read_levels(table, name, card, notes) for name in card.descriptors}
+    notes.check(card.name)
+    few = is_compressible(table, card)
+    pulled = _compress(table, card) if few else _draw(table, card, rows, seed)
+    how = "counted as {:,} different ones" if few else "seen in a seeded sample of {:,}"
+    notes.tell("", "customers in the table", rows, how.format(len(pulled)))
+    for name, known in levels.items():
+        pulled[name] = pulled[name].map(known.get).astype(object)
+    keys = [name for name in pulled if name != COUNT]
+    merged = pulled.groupby(keys, dropna=False, sort=True)[COUNT].sum().reset_index()
+    return merged.astype(dict.fromkeys(card.features, float) | {COUNT: float})
+
+
+def is_compressible(table: ibis.Table, card: Card) -> bool:
+    """Whether few enough rows of a table (as of `open_customers`) differ to come with counts."""
+    import ibis
+
+    known = {name: table[name] for name in (*card.features, *card.descriptors)}
+    return int(ibis.struct(known).hash().approx_nunique().to_pandas()) <= MOST_DISTINCT
+
+
+def _compress(table: ibis.Table, card: Card) -> pd.DataFrame:
+    keys = [*card.features, *card.descriptors]
+    return table.group_by(keys).aggregate(**{COUNT: table.count()}).to_pandas()
+
+
+def _draw(table: ibis.Table, card: Card, rows: int, seed: int) -> pd.DataFrame:
+    """The customers with the lowest hashes of id and seed: with the same ids, the same people."""
+    if card.id == ROW:
+        raise InputError(
+            f"{card.name} has too many different rows to count; name a column by `id:` in the "
+            "card, so that a sample can be drawn by it."
+        )
+    order = (table[card.id] + f"/{seed}").hash()
+    pulled = table.order_by([order, table[card.id]]).limit(SAMPLED).to_pandas()
+    return pulled.assign(**{COUNT: rows / len(pulled)})
+
+
+# Checks ------------------------------------------------------------------------------------
+
+
+def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:
+    """Note what the card refuses of all rows' numbers, counted in one pass; how many rows."""
+    asked: dict[str, Any] = {"rows": table.count()}
+    for i, (name, feature) in enumerate(card.features.items()):
+        low, high = feature.range
+        values = table[name]
+        asked[f"known{i}"] = values.count()
+        asked[f"beyond{i}"] = ((values < low) | (values > high)).sum()
+        asked[f"negative{i}"] = (values < 0).sum()
+        asked |= {f"low{i}": values.min(), f"high{i}": values.max()}
+    found = table.aggregate(**asked).to_pandas().fillna(0).iloc[0]
+    rows = int(found["rows"])
+    if rows < fields.FEWEST_ROWS:
+        notes.refuse("", f"{rows} customers are too few", f"give at least {fields.FEWEST_ROWS}")
+        return rows
+    for i, (name, feature) in enumerate(card.features.items()):
+        known, beyond, negative = (int(found[f"{f}{i}"]) for f in ("known", "beyond", "negative"))
+        fields.check_missing(rows - known, rows, name, feature, notes)
+        low, high = found[f"low{i}"], found[f"high{i}"]
+        if beyond:
+            told = f"{beyond:,} values lie outside {feature.range[0]:g}…{feature.range[1]:g}"
+            mend = f"they go from {low:g} to {high:g}; correct them or the card's `range:`"
+            notes.refuse(name, f"{told} {feature.unit}".rstrip(), mend)
+        if feature.transform == "log" and negative:
+            mend = "shift them, or leave `transform: log` out of the card"
+            notes.refuse(name, f"{negative:,} negative values have no logarithm", mend)
+        if known and low == high:
+            notes.tell(name, "the same value in every row", rows, "has no part in the distance")
+    if all(found[f"low{i}"] == found[f"high{i}"] for i in range(len(card.features))):
+        notes.refuse("", "all customers are alike in every feature", "there is nothing to segment")
+    return rows
+
+
+def _read_levels(table: ibis.Table, name: str, card: Card, notes: Notes) -> dict[Any, Any]:
+    """The level that each cell of a descriptor means, None where it is missing."""
+    counted = table.group_by(name).aggregate(**{COUNT: table.count()})
+    counted = counted.filter(counted[name].notnull())
+    cells = counted.order_by([counted[COUNT].desc(), name]).limit(MOST_LEVELS + 1).to_pandas()
+    if len(cells) > MOST_LEVELS:
+        mend = "leave it out of `descriptors:`"
+        notes.refuse(name, f"it has more than {MOST_LEVELS:,} different values", mend)
+    text = cells.set_index(COUNT)[name].str.strip()
+    counts = pd.Series(text.index, index=text.index)
+    levels = fields.parse_descriptor(text, card.descriptors[name], notes, counts=counts)
+    return dict(zip(cells[name], levels.where(levels.notna(), None), strict=True))
+
+
+def check_ids(card: Card, notes: Notes) -> None:
+    """Note ids that are missing or stand twice; they are counted a few millions at a time."""
+    if card.id == ROW:
+        return
+    table = open_customers(card, Notes())
+    ids = table.select(own=table[card.id].strip())
+    rows = int(ids.count().to_pandas())
+    empty = int(ids.filter(ids.own.isnull() | (ids.own == "")).count().to_pandas())
+    if empty:
+        notes.refuse(card.id, f"{empty:,} ids are empty", "fill them")
+    parts = 1 + rows // IDS_AT_ONCE
+    repeated = sum(_count_repeated(ids, part, parts) for part in range(parts)) if not empty else 0
+    if repeated:
+        mend = "keep one row a customer"
+        notes.refuse(card.id, f"{repeated:,} ids stand twice", mend)
+
+
+def _count_repeated(ids: ibis.Table, part: int, parts: int) -> int:
+    """Rows beyond the first of each id, among the ids of one part."""
+    own = ids.filter(ids.own.hash().abs() % parts == part) if parts > 1 else ids
+    found = own.aggregate(rows=own.count(), distinct=own.own.nunique()).to_pandas().iloc[0]
+    return int(found["rows"] - found["distinct"])

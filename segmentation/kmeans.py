@@ -3,7 +3,8 @@
 Starts are greedy k-means++ (Arthur & Vassilvitskii 2007, 2 + ln k trials), the iterations Lloyd's,
 and an empty cluster moves to the row farthest from its centre, as in `sklearn.cluster.KMeans`.
 Every start owns a seeded random stream and threads share nothing, so one seed gives the same
-labels on any number of threads. The only module that imports numba.
+labels on any number of threads. Many rows are started on a sample and polished as a whole. The only
+module that imports numba.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, TypeVar, cast
 
 import joblib
@@ -26,8 +27,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 MAX_ITERATIONS = 300
 TOLERANCE = 1e-4
 SAME_INERTIA = 1e-6
+STARTED = 50_000
+"""Above so many rows the random starts run on a seeded sample of so many customers."""
+
 _BLOCK = 256
+_PART = 65_536
+"""Rows of a large table that are taken, and added up, together, whatever the threads."""
+
 _WORTH_A_THREAD = 100_000
+_PAIRS = 32
+"""So many distances take as long as a row and segment of a start."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,8 @@ class Fit:
     inertia : float
         Weighted sum of squared distances to the own centre.
     best_share : float
-        Share of the starts whose inertia is within a relative 1e-6 of the best.
+        Share of the starts whose inertia is within a relative 1e-6 of the best; above 50 000 rows
+        of those on the sample, whose best is polished on all rows.
     """
 
     centres: Floats
@@ -62,12 +72,15 @@ def fit(
 ) -> Fit:
     """Cluster an (n, p) matrix into `k` segments: the best of `starts` K-means runs.
 
+    Above 50 000 rows the starts run on a seeded sample of as many customers, drawn by weight, and
+    Lloyd's iterations go on from the best of them over all rows.
+
     Parameters
     ----------
     matrix : (n, p) array
         Rows in the units that the distance is to see; finite.
     k : int
-        1 … n − 1.
+        1 … n − 1, or n where the weights stand for more customers.
     weights : (n,) array, optional
         Non-negative weight of each row; rows of weight 0 get a label but move no centre.
     centres : (k, p) array, optional
@@ -82,13 +95,16 @@ def fit(
     """
     rows, weight = _checked(matrix, k, starts, weights)
     columns, middle = _centred(rows)
-    if centres is None:
-        found, inertia = _best_of(columns, weight, k, _seeds(seed, starts), threads)
+    columns, weight = _kept(columns, weight)
+    if centres is not None:
+        found, inertia = _start_centres(centres, k, rows) - middle, np.zeros(1)
     else:
-        found, inertia = _refined(columns, weight, _start_centres(centres, k, rows) - middle)
+        found, inertia = _best_of(*_draw(columns, weight, seed), k, _seeds(seed, starts), threads)
+    share = float(np.mean(inertia <= inertia.min() * (1 + SAME_INERTIA)))
     best = float(inertia.min())
-    share = float(np.mean(inertia <= best * (1 + SAME_INERTIA)))
-    return Fit(found + middle, assign(rows, found + middle), best, share)
+    if centres is not None or len(weight) > STARTED:
+        found, best = _polish(columns, weight, found, threads)
+    return Fit(found + middle, assign(rows, found + middle, threads=threads), best, share)
 
 
 def fit_many(
@@ -111,8 +127,9 @@ def fit_many(
         As `fit`; also if a resample draws nobody.
     """
     resamples = np.atleast_2d(np.asarray(weights, dtype=np.float64))
-    rows, _ = _checked(matrix, k, starts, resamples.sum(axis=0))
-    if not (resamples.min(initial=0.0) >= 0 and (resamples.sum(axis=1) > 0).all()):
+    rows, _ = _checked(matrix, k, starts, None)
+    fit = resamples.shape[1] == len(rows) and np.isfinite(resamples.sum())
+    if not (fit and resamples.min(initial=0.0) >= 0 and (resamples.sum(axis=1) > 0).all()):
         raise ValueError("every resample needs weights ≥ 0 with a positive sum")
     columns, middle = _centred(rows)
     seeds = _seeds(seed, len(resamples) * starts).reshape(-1, starts)
@@ -124,17 +141,22 @@ def fit_many(
     return np.concatenate(spread(fit_some, len(seeds), threads, work)) + middle
 
 
-def assign(matrix: ArrayLike, centres: ArrayLike) -> Labels:
+def assign(matrix: ArrayLike, centres: ArrayLike, *, threads: int | None = 1) -> Labels:
     """Label each row of an (n, p) matrix with its nearest of k centres: (n,) labels.
 
     A (b, k, p) stack of centres gives (b, n) labels. A tie goes to the lower label. A row's label
     does not depend on the rows beside it, to the last bit.
     """
-    stack = np.asarray(centres, dtype=np.float64)
-    columns = np.ascontiguousarray(np.asarray(matrix, dtype=np.float64).T)
+    rows, stack = np.asarray(matrix, dtype=np.float64), np.asarray(centres, dtype=np.float64)
     each = np.ascontiguousarray(stack.reshape(-1, *stack.shape[-2:]))
-    labels = np.zeros((len(each), columns.shape[1]), dtype=np.int64)
-    _assign(columns, each, labels)
+    labels = np.empty((len(each), len(rows)), dtype=np.int64)
+
+    def assign_some(part: slice) -> None:
+        for first in range(part.start, part.stop, _PART):
+            last = min(first + _PART, part.stop)
+            labels[:, first:last] = _assign(np.ascontiguousarray(rows[first:last].T), each)
+
+    spread(assign_some, len(rows), threads, labels.size * stack.shape[-2])
     return labels if stack.ndim == 3 else labels[0]
 
 
@@ -160,16 +182,57 @@ def shade(nearest: Floats, second: Floats) -> Floats:
     return np.where(nearest + second > 0, shadow, 1.0)
 
 
-def silhouettes(matrix: ArrayLike, solutions: ArrayLike) -> Floats:
+def silhouettes(
+    matrix: ArrayLike,
+    solutions: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    threads: int | None = None,
+) -> Floats:
     """Give the silhouette of every row under each of m labellings: (m, n), as in scikit-learn.
 
-    `solutions` is (m, n), labels 0 … k − 1; all share one pass over the n² distances. A row alone
-    in its segment has 0, and a labelling with one segment is undefined (NaN). Rousseeuw (1987).
+    All labellings share one pass over the n² distances: rows with the same label in every one of
+    them lie together, and their distances are added up once. A row alone in its segment has 0,
+    and a labelling with one segment is undefined (NaN). Rousseeuw (1987).
+
+    Parameters
+    ----------
+    solutions : (m, n) array
+        Labels 0 … k − 1.
+    weights : (n,) array, optional
+        How many customers each row stands for, at no distance from each other.
+    threads : int, optional
+        As many as there are processors; the answer does not depend on it.
     """
-    labels = np.atleast_2d(np.asarray(solutions, dtype=np.int64))
-    columns, _ = _centred(np.asarray(matrix, dtype=np.float64))
-    values: Floats = _silhouettes(columns, labels, int(labels.max()) + 1)
+    given = np.atleast_2d(np.asarray(solutions, dtype=np.int64))
+    order = np.lexsort(given)
+    labels, n = np.ascontiguousarray(given[:, order]), len(order)
+    columns, _ = _centred(np.asarray(matrix, dtype=np.float64)[order])
+    weight = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)[order]
+    ends = np.append((labels[:, 1:] != labels[:, :-1]).any(axis=0), True)
+    counts = [np.bincount(each, weight, int(labels.max()) + 1) for each in labels]
+    sizes = np.array(counts, dtype=np.float64)
+
+    def compare_some(part: slice) -> Floats:
+        return _silhouettes(columns, weight, labels, ends, sizes, part.start, part.stop)
+
+    values = np.empty(given.shape)
+    parts = spread(compare_some, n, threads, n * n // _PAIRS)
+    values[:, order] = np.concatenate(parts, axis=1)
     return values
+
+
+def draw_rows(n: int, *, limit: int, weights: ArrayLike | None = None, seed: int = 0) -> Labels:
+    """Draw `limit` of the customers that n rows stand for, one each or `weights`: sorted rows.
+
+    Without replacement among customers, so that a row may come up as often as it stands for; all
+    customers where there are no more than `limit`.
+    """
+    ends = None if weights is None else np.cumsum(np.asarray(weights, dtype=np.float64))
+    total = n if ends is None else int(ends[-1])
+    rng = stream(seed, "rows")
+    drawn = np.arange(total) if total <= limit else np.sort(rng.choice(total, limit, replace=False))
+    return drawn if ends is None else np.searchsorted(ends, drawn, side="right")
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
@@ -183,16 +246,16 @@ def _checked(
     rows = np.ascontiguousarray(matrix, dtype=np.float64)
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
         raise ValueError(f"matrix must be n × p and finite, got shape {rows.shape}")
-    most = max(1, len(rows) - 1)
-    if not 1 <= k <= most:
-        raise ValueError(f"k must be 1…{most} for {len(rows)} customers, got {k}")
     if starts < 1:
         raise ValueError(f"starts must be 1 or more, got {starts}")
-    weight = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
+    weight = np.ones(len(rows)) if weights is None else np.array(weights, dtype=np.float64)
     if weight.shape != rows.shape[:1] or not np.isfinite(weight).all():
         raise ValueError(f"weights must be {len(rows)} finite numbers, got shape {weight.shape}")
     if weight.min() < 0 or weight.sum() == 0:
         raise ValueError(f"weights must be ≥ 0 with a positive sum, got {weight.min():g} as least")
+    most = max(1, len(rows) - int(weight.sum() <= len(rows)))
+    if not 1 <= k <= most:
+        raise ValueError(f"k must be 1…{most} for {len(rows)} customers, got {k}")
     return rows, weight
 
 
@@ -204,8 +267,9 @@ def _start_centres(centres: ArrayLike, k: int, rows: Floats) -> Floats:
 
 
 def _centred(rows: Floats) -> tuple[Floats, Floats]:
-    middle = rows.mean(axis=0)
-    return np.ascontiguousarray((rows - middle).T), middle
+    middle, columns = rows.mean(axis=0), np.empty(rows.shape[::-1])
+    np.subtract(rows.T, middle[:, None], out=columns)
+    return columns, middle
 
 
 def _seeds(seed: int, count: int) -> NDArray[np.uint64]:
@@ -232,20 +296,42 @@ def spread(
 def _best_of(
     columns: Floats, weights: Floats, k: int, seeds: NDArray[np.uint64], threads: int | None
 ) -> tuple[Floats, Floats]:
-    drawn, counted = _kept(columns, weights)
-
     def run(part: slice) -> tuple[Floats, Floats]:
-        return _best_start(drawn, counted, k, seeds[part])
+        return _best_start(columns, weights, k, seeds[part])
 
-    found = spread(run, len(seeds), threads, drawn.shape[1] * k * len(seeds))
+    found = spread(run, len(seeds), threads, columns.shape[1] * k * len(seeds))
     centres, _ = min(found, key=lambda part: part[1].min())
     return centres, np.concatenate([inertia for _, inertia in found])
 
 
-def _refined(columns: Floats, weights: Floats, centres: Floats) -> tuple[Floats, Floats]:
-    drawn, counted = _kept(columns, weights)
-    inertia = _lloyd(drawn, counted, centres, _tolerance(drawn, counted))
-    return centres, np.array([inertia])
+def _draw(columns: Floats, weights: Floats, seed: int) -> tuple[Floats, Floats]:
+    """What the starts see: all rows of a small table, a sample of the customers of a large one."""
+    if (n := len(weights)) <= STARTED:
+        return columns, weights
+    customers = weights * max(1.0, n / weights.sum())
+    drawn = draw_rows(n, limit=STARTED, weights=customers, seed=seed)
+    rows, counts = np.unique(drawn, return_counts=True)
+    return np.take(columns, rows, axis=1), counts.astype(np.float64)
+
+
+def _polish(
+    columns: Floats, weights: Floats, centres: Floats, threads: int | None
+) -> tuple[Floats, float]:
+    """Run Lloyd's iterations from some centres, part by part of the rows: centres, inertia."""
+    moved, labels, n = centres.copy(), np.full(len(weights), -1), len(weights)
+    tolerance, shift = _tolerance(columns, weights), np.inf
+
+    def step(some: slice) -> list[Any]:
+        firsts = range(some.start * _PART, min(n, some.stop * _PART), _PART)
+        return [_step(columns, weights, moved, labels, a, min(n, a + _PART)) for a in firsts]
+
+    for left in range(MAX_ITERATIONS, -1, -1):
+        steps = spread(step, -(-n // _PART), threads, n * len(moved))
+        changed, inertia, sums, sizes = zip(*chain(*steps), strict=True)
+        if not any(changed) or shift <= tolerance or left == 0:
+            break
+        shift = _settle(columns, weights, moved, labels, sum(sums), sum(sizes))
+    return moved, float(sum(inertia))
 
 
 def compiled(function: Function) -> Function:
@@ -287,6 +373,8 @@ def _dot(a: Floats, b: Floats) -> float:
 def _kept(columns: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Keep the customers of positive weight: (p, m) columns and (m,) weights."""
     drawn = np.flatnonzero(weights)
+    if len(drawn) == len(weights):
+        return columns, weights
     kept = np.empty((columns.shape[0], len(drawn)))
     for f in range(columns.shape[0]):
         for i in range(len(drawn)):
@@ -352,12 +440,12 @@ def _start(columns: Floats, weights: Floats, k: int, state: NDArray[np.uint64]) 
 
 
 @compiled
-def _nearest(columns: Floats, centres: Floats, labels: Labels) -> bool:
-    """Write the nearest centre of every row (ties to the lower one); tell if any label changed."""
-    size, changed = min(_BLOCK, len(labels)), False
+def _nearest(columns: Floats, centres: Floats, labels: Labels, start: int, stop: int) -> bool:
+    """Write the nearest centre of the rows start … stop − 1 (ties to the lower one); any change?"""
+    size, changed = min(_BLOCK, stop - start), False
     distance, least, nearest = np.empty(size), np.empty(size), np.empty(size, np.int64)
-    for first in range(0, len(labels), size):
-        label = labels[first : first + size]
+    for first in range(start, stop, size):
+        label = labels[first : min(first + size, stop)]
         least[:], nearest[:] = np.inf, 0
         for j in range(len(centres)):
             _distances(columns, centres[j], first, distance[: len(label)])
@@ -392,13 +480,24 @@ def _relocate(
 
 
 @compiled
-def _move(columns: Floats, weights: Floats, centres: Floats, labels: Labels) -> float:
-    """Move each centre, in place, to the mean of its rows; give the squared way they went."""
-    sums, sizes, shift = np.zeros(centres.shape), np.zeros(len(centres)), 0.0
-    for i in range(columns.shape[1]):
+def _gather(
+    columns: Floats, weights: Floats, labels: Labels, k: int, start: int, stop: int
+) -> tuple[Floats, Floats]:
+    """Add up the rows start … stop − 1 by segment: (k, p) weighted sums and (k,) weights."""
+    sums, sizes = np.zeros((k, columns.shape[0])), np.zeros(k)
+    for i in range(start, stop):
         sizes[labels[i]] += weights[i]
         for f in range(columns.shape[0]):
             sums[labels[i], f] += columns[f, i] * weights[i]
+    return sums, sizes
+
+
+@compiled
+def _settle(
+    columns: Floats, weights: Floats, centres: Floats, labels: Labels, sums: Floats, sizes: Floats
+) -> float:
+    """Move each centre, in place, to the mean of its rows; give the squared way they went."""
+    shift = 0.0
     if sizes.min() == 0:
         _relocate(columns, weights, centres, labels, sums, sizes)
     for j in range(len(centres)):
@@ -411,24 +510,39 @@ def _move(columns: Floats, weights: Floats, centres: Floats, labels: Labels) -> 
 
 
 @compiled
-def _inertia(columns: Floats, weights: Floats, centres: Floats, labels: Labels) -> float:
+def _inertia(
+    columns: Floats, weights: Floats, centres: Floats, labels: Labels, start: int, stop: int
+) -> float:
     total = 0.0
-    for i in range(columns.shape[1]):
+    for i in range(start, stop):
         for f in range(columns.shape[0]):
             total += weights[i] * (columns[f, i] - centres[labels[i], f]) ** 2
     return total
 
 
 @compiled
+def _step(
+    columns: Floats, weights: Floats, centres: Floats, labels: Labels, start: int, stop: int
+) -> tuple[bool, float, Floats, Floats]:
+    """Label the rows start … stop − 1: whether any label changed, inertia, sums and sizes."""
+    changed = _nearest(columns, centres, labels, start, stop)
+    inertia = _inertia(columns, weights, centres, labels, start, stop)
+    sums, sizes = _gather(columns, weights, labels, len(centres), start, stop)
+    return changed, inertia, sums, sizes
+
+
+@compiled
 def _lloyd(columns: Floats, weights: Floats, centres: Floats, tolerance: float) -> float:
     """Move the centres, in place, until no label changes or they rest; give the inertia."""
-    labels, shift = np.full(columns.shape[1], -1), np.inf
+    n, shift = columns.shape[1], np.inf
+    labels = np.full(n, -1)
     for left in range(MAX_ITERATIONS, -1, -1):
-        changed = _nearest(columns, centres, labels)
+        changed = _nearest(columns, centres, labels, 0, n)
         if not changed or shift <= tolerance or left == 0:
             break
-        shift = _move(columns, weights, centres, labels)
-    return _inertia(columns, weights, centres, labels)
+        sums, sizes = _gather(columns, weights, labels, len(centres), 0, n)
+        shift = _settle(columns, weights, centres, labels, sums, sizes)
+    return _inertia(columns, weights, centres, labels, 0, n)
 
 
 @compiled
@@ -457,9 +571,11 @@ def _fit_resamples(columns: Floats, weights: Floats, k: int, seeds: NDArray[np.u
 
 
 @compiled
-def _assign(columns: Floats, stack: Floats, labels: Labels) -> None:
+def _assign(columns: Floats, stack: Floats) -> Labels:
+    labels = np.zeros((len(stack), columns.shape[1]), np.int64)
     for b in range(len(stack)):
-        _nearest(columns, stack[b], labels[b])
+        _nearest(columns, stack[b], labels[b], 0, columns.shape[1])
+    return labels
 
 
 @compiled
@@ -479,23 +595,45 @@ def find_nearest_two(rows: Floats, centres: Floats, labels: Labels, squares: Flo
 
 
 @compiled
-def _silhouettes(columns: Floats, labels: Labels, k: int) -> Floats:
-    """Silhouette of each row under each labelling, all from one row of distances at a time."""
+def _silhouettes(
+    columns: Floats,
+    weights: Floats,
+    labels: Labels,
+    ends: NDArray[np.bool_],
+    sizes: Floats,
+    first: int,
+    last: int,
+) -> Floats:
+    """Silhouettes of the rows first … last − 1; `ends` tells where rows of equal labels end."""
     m, n = labels.shape
-    sizes, sums = np.zeros((m, k)), np.empty((m, k))
-    for s in range(m):
-        for i in range(n):
-            sizes[s, labels[s, i]] += 1
-    values, distance = np.empty((m, n)), np.empty(n)
-    for i in range(n):
-        _distances(columns, columns[:, i].copy(), 0, distance)
-        distance[:] = np.sqrt(distance)
+    values, size = np.empty((m, last - first)), min(_BLOCK, last - first)
+    sums = np.empty((m, sizes.shape[1], size))
+    distance, group, row = np.empty(size), np.zeros(size), np.empty(len(columns))
+    for start in range(first, last, size):
+        away = distance[: min(size, last - start)]
         sums[:] = 0.0
+        for j in range(n):
+            row[:] = columns[:, j]
+            _distances(columns, row, start, away)
+            for i in range(len(away)):
+                group[i] += weights[j] * np.sqrt(away[i])
+            if ends[j]:
+                _fold(group, labels[:, j], sums)
         for s in range(m):
-            for j in range(n):
-                sums[s, labels[s, j]] += distance[j]
-            values[s, i] = _silhouette(sums[s], sizes[s], labels[s, i])
+            for i in range(len(away)):
+                own = labels[s, start + i]
+                values[s, start - first + i] = _silhouette(sums[s, :, i], sizes[s], own)
     return values
+
+
+@compiled
+def _fold(group: Floats, labels: Labels, sums: Floats) -> None:
+    """Add a group's distances to the sums of its segment in each labelling, and clear them."""
+    for s in range(len(labels)):
+        total = sums[s, labels[s]]
+        for i in range(len(group)):
+            total[i] += group[i]
+    group[:] = 0.0
 
 
 @compiled
@@ -507,7 +645,7 @@ def _silhouette(sums: Floats, sizes: Floats, own: int) -> float:
             other = min(other, sums[j] / sizes[j])
     if other == np.inf:
         return np.nan
-    if sizes[own] == 1:
+    if sizes[own] <= 1:
         return 0.0
     inside = sums[own] / (sizes[own] - 1)
     return (other - inside) / max(inside, other) if max(inside, other) > 0 else 0.0

@@ -9,13 +9,14 @@ from typing import Any, Literal, NotRequired, TypedDict
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.spatial.distance import cdist
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies_bouldin_score
+from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from segmentation import kmeans, stability, words
-from segmentation.kmeans import Fit, Floats
+from segmentation.kmeans import Fit, Floats, Labels
 
 STARTS, FEWER_STARTS = 100, 20
 """Starts of a fit: many are cheap on a small table, and K = 6 of the bundled one needs them."""
@@ -58,18 +59,35 @@ class Selection(TypedDict):
 # One row per K
 
 
-def fit_all(matrix: ArrayLike, *, k_max: int = 10, k: int = 0, seed: int = 0) -> dict[int, Fit]:
-    """The best cut of the scaled features (n, p) for each K = 1…k_max and the K asked for."""
+def fit_all(
+    matrix: ArrayLike,
+    *,
+    k_max: int = 10,
+    k: int = 0,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+) -> dict[int, Fit]:
+    """The best cut of the scaled features (n, p) for each K = 1…k_max and the K asked for.
+
+    Here and below a row counts as so many customers as its weight says, one where none is given.
+    """
     rows = np.asarray(matrix, dtype=float)
-    most = min(len(np.unique(rows, axis=0)), len(rows) - 1)
-    wanted = sorted({*range(1, min(k_max, most) + 1), *([k] if k else [])})
-    return {each: fit_best(rows, each, seed=seed) for each in wanted}
+    others = int(kmeans.weigh(len(rows), weights).sum()) - 1
+    most = min(k_max, others, _count_distinct(rows, enough=k_max))
+    wanted = sorted({*range(1, most + 1), *([k] if k else [])})
+    return {each: fit_best(rows, each, weights=weights, seed=seed) for each in wanted}
 
 
-def fit_best(matrix: ArrayLike, k: int, *, seed: int = 0) -> Fit:
+def _count_distinct(rows: Floats, *, enough: int) -> int:
+    """Count the different rows; those of the first 10 000 where they are enough."""
+    first = len(np.unique(rows[:SAMPLE], axis=0))
+    return first if first >= enough else len(np.unique(rows, axis=0))
+
+
+def fit_best(matrix: ArrayLike, k: int, *, weights: ArrayLike | None = None, seed: int = 0) -> Fit:
     """The best cut of a matrix (n, p) into k: of 100 starts, of 20 above 10 000 rows."""
     rows = np.asarray(matrix, dtype=float)
-    return kmeans.fit(rows, k, starts=count_starts(len(rows)), seed=seed)
+    return kmeans.fit(rows, k, starts=count_starts(len(rows)), weights=weights, seed=seed)
 
 
 def count_starts(rows: int) -> int:
@@ -77,60 +95,112 @@ def count_starts(rows: int) -> int:
     return STARTS if rows <= SAMPLE else FEWER_STARTS
 
 
-def measure(matrix: ArrayLike, fits: dict[int, Fit], *, seed: int = 0) -> pd.DataFrame:
+def measure(
+    matrix: ArrayLike,
+    fits: dict[int, Fit],
+    *,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
     """One row per K of `fits`, with the criteria that need no resampling.
 
     Columns: k, inertia, best_share (of the starts), elbow, silhouette and its standard error,
     calinski_harabasz, davies_bouldin, smallest_share. Undefined cells are empty.
     """
     rows = np.asarray(matrix, dtype=float)
-    table = pd.DataFrame([_measure_fit(rows, k, fit) for k, fit in fits.items()])
-    table = table.merge(_measure_silhouettes(rows, fits, seed), on="k", how="left")
+    weight = kmeans.weigh(len(rows), weights)
+    table = pd.DataFrame([_measure_fit(rows, k, fit, weight) for k, fit in fits.items()])
+    table = table.merge(_measure_silhouettes(rows, fits, weight, seed), on="k", how="left")
     elbow = find_elbow(table)
     table["elbow"] = pd.array([None if elbow is None else k == elbow for k in table["k"]])
     return table
 
 
-def _measure_fit(rows: Floats, k: int, fit: Fit) -> dict[str, Any]:
-    cut = 1 < k < len(rows)
+def _measure_fit(rows: Floats, k: int, fit: Fit, weights: Floats) -> dict[str, Any]:
+    cut = 1 < k < weights.sum()
+    ratio, overlap = measure_indices(rows, fit.labels, weights) if cut else (np.nan, np.nan)
     return {
         "k": k,
         "inertia": fit.inertia,
         "best_share": fit.best_share,
-        "smallest_share": np.bincount(fit.labels, minlength=k).min() / len(rows),
-        "calinski_harabasz": calinski_harabasz_score(rows, fit.labels) if cut else np.nan,
-        "davies_bouldin": davies_bouldin_score(rows, fit.labels) if cut else np.nan,
+        "smallest_share": np.bincount(fit.labels, weights, k).min() / weights.sum(),
+        "calinski_harabasz": ratio,
+        "davies_bouldin": overlap,
     }
 
 
-def _measure_silhouettes(rows: Floats, fits: dict[int, Fit], seed: int) -> pd.DataFrame:
+def measure_indices(rows: Floats, labels: Labels, weights: Floats) -> tuple[float, float]:
+    """Calinski–Harabasz (1974) and Davies–Bouldin (1979) of a cut of weighted rows (n, p)."""
+    sizes = np.bincount(labels, weights).astype(float)
+    held, per = sizes > 0, np.maximum(sizes, np.finfo(float).tiny)
+    sums = [np.bincount(labels, weights * column) for column in rows.T]
+    centres, away = np.stack(sums, axis=1) / per[:, None], np.zeros(len(rows))
+    for column, middle in zip(rows.T, centres.T, strict=True):
+        away += (column - middle[labels]) ** 2
+    spread = np.bincount(labels, weights * np.sqrt(away)) / per
+    ratio = _compare_variances(sizes[held], centres[held], float(weights @ away))
+    return ratio, _compare_neighbours(centres[held], spread[held])
+
+
+def _compare_variances(sizes: Floats, centres: Floats, within: float) -> float:
+    """Calinski–Harabasz from sizes (k,), centres (k, p) and the sum of squares within."""
+    k, customers = len(sizes), sizes.sum()
+    away = ((centres - sizes @ centres / customers) ** 2).sum(axis=1)
+    return float(sizes @ away * (customers - k) / (within * (k - 1))) if within > 0 else 1.0
+
+
+def _compare_neighbours(centres: Floats, spread: Floats) -> float:
+    """Davies–Bouldin from centres (k, p) and the mean distances to them (k,)."""
+    apart = cdist(centres, centres)
+    if np.allclose(spread, 0) or np.allclose(apart, 0):
+        return 0.0
+    near = (spread[:, None] + spread) / np.where(apart > 0, apart, np.inf)
+    return float(near.max(axis=1).mean())
+
+
+def _measure_silhouettes(
+    rows: Floats, fits: dict[int, Fit], weights: Floats, seed: int
+) -> pd.DataFrame:
     """Mean silhouette and its standard error (0 where every row was counted) per K ≥ 2."""
     ks = [k for k in fits if k > 1]
-    drawn = stability.resampling_rows(len(rows), limit=SAMPLE, seed=seed)
     if not ks:
         return pd.DataFrame({"k": [], "silhouette": [], "silhouette_se": []})
-    values = kmeans.silhouettes(rows[drawn], np.array([fits[k].labels[drawn] for k in ks]))
-    errors = values.std(axis=1, ddof=1) / np.sqrt(len(drawn)) * (len(drawn) < len(rows))
-    return pd.DataFrame({"k": ks, "silhouette": values.mean(axis=1), "silhouette_se": errors})
+    drawn, counts = np.arange(len(rows)), weights
+    if sampled := len(rows) > SAMPLE:
+        drawn = stability.resampling_rows(len(rows), limit=SAMPLE, weights=weights, seed=seed)
+        counts = np.ones(len(drawn))
+    labels = np.array([fits[k].labels[drawn] for k in ks])
+    values = kmeans.silhouettes(rows[drawn], labels, weights=counts)
+    errors = values.std(axis=1, ddof=1) / np.sqrt(len(drawn)) * sampled
+    means = np.average(values, axis=1, weights=counts)
+    return pd.DataFrame({"k": ks, "silhouette": means, "silhouette_se": errors})
 
 
-def measure_silhouettes(matrix: ArrayLike, fit: Fit, *, seed: int = 0) -> pd.DataFrame:
+def measure_silhouettes(
+    matrix: ArrayLike, fit: Fit, *, weights: ArrayLike | None = None, seed: int = 0
+) -> pd.DataFrame:
     """The silhouette of each customer in one cut: columns cluster, silhouette (Rousseeuw 1987).
 
-    Clusters are numbered by size, the largest 0. Above 10 000 rows, of a seeded sample.
+    Clusters are numbered by size, the largest 0. Above 10 000 customers, of a seeded sample.
     """
     rows = np.asarray(matrix, dtype=float)
-    rank = np.argsort(np.argsort(-np.bincount(fit.labels), kind="stable"))
-    drawn = stability.resampling_rows(len(rows), limit=SAMPLE, seed=seed)
+    sizes = np.bincount(fit.labels, kmeans.weigh(len(rows), weights))
+    rank = np.argsort(np.argsort(-sizes, kind="stable"))
+    drawn = stability.resampling_rows(len(rows), limit=SAMPLE, weights=weights, seed=seed)
     values = kmeans.silhouettes(rows[drawn], fit.labels[drawn])[0]
     return pd.DataFrame({"cluster": rank[fit.labels[drawn]], "silhouette": values})
 
 
 def measure_gap(
-    matrix: ArrayLike, *, k_max: int = 10, resamples: int = 100, seed: int = 0
+    matrix: ArrayLike,
+    *,
+    k_max: int = 10,
+    resamples: int = 100,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """The gap statistic per K: columns k, gap, gap_se; of a seeded sample above 2 000 rows."""
-    rows = _sample(matrix, seed)
+    """The gap statistic per K: columns k, gap, gap_se; of a sample above 2 000 customers."""
+    rows = _sample(matrix, weights, seed)
     most = min(k_max, len(np.unique(rows, axis=0)) - 1)
     return stability.gap_statistic(rows, k_max=max(1, most), references=resamples, seed=seed)
 
@@ -148,7 +218,7 @@ class Resamples:
     strengths : DataFrame (halvings, K)
     jaccards : {K: (resamples, K) array}
     rows : int
-        Rows that were resampled: all, or a seeded sample of 2 000.
+        Customers who were resampled: all, or a seeded sample of 2 000.
     """
 
     aris: pd.DataFrame
@@ -158,13 +228,18 @@ class Resamples:
 
 
 def resample(
-    matrix: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int = 0
+    matrix: ArrayLike,
+    ks: Iterable[int],
+    *,
+    resamples: int = 100,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
 ) -> Resamples:
     """Cut again and again: bootstrap ARI, prediction strength and Jaccards for each K ≥ 2.
 
     `resamples` pairs of bootstrap samples, half as many halvings, as many Jaccard resamples.
     """
-    rows = _sample(matrix, seed)
+    rows = _sample(matrix, weights, seed)
     halvings = max(1, resamples // 2)
     wanted = [k for k in ks if 1 < k <= len(rows) // 2]
     aris = {k: stability.bootstrap_ari(rows, k, pairs=resamples, seed=seed) for k in wanted}
@@ -180,9 +255,10 @@ def _resample_jaccards(rows: Floats, k: int, resamples: int, seed: int) -> Float
     return stability.jaccard_bootstrap(rows, labels, resamples=resamples, seed=seed)
 
 
-def _sample(matrix: ArrayLike, seed: int) -> Floats:
+def _sample(matrix: ArrayLike, weights: ArrayLike | None, seed: int) -> Floats:
+    """The rows of all customers, or of a seeded sample of 2 000."""
     rows = np.asarray(matrix, dtype=float)
-    return rows[stability.resampling_rows(len(rows), seed=seed)]
+    return rows[stability.resampling_rows(len(rows), weights=weights, seed=seed)]
 
 
 def add_resamples(table: pd.DataFrame, resampled: Resamples) -> pd.DataFrame:
@@ -210,6 +286,7 @@ def draw_null(
     draws: int = 99,
     halvings: int = 20,
     pairs: int = 10,
+    weights: ArrayLike | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> pd.DataFrame:
@@ -218,7 +295,7 @@ def draw_null(
     Columns draw, k ≥ 2, silhouette, prediction_strength, ari, all with the same counts on the
     same number of rows, so that they may be compared. See `stability.fit_null`.
     """
-    rows = _sample(matrix, seed)
+    rows = _sample(matrix, weights, seed)
     wanted = [k for k in ks if k > 1]
     if not wanted:
         return pd.DataFrame(columns=["k", "silhouette", "prediction_strength", "ari", "draw"])
@@ -476,15 +553,22 @@ def summarize_calibration() -> str:
 # Sensitivity
 
 
-def vary(matrix: pd.DataFrame, codes: pd.DataFrame, fit: Fit, *, seed: int = 0) -> pd.DataFrame:
+def vary(
+    matrix: pd.DataFrame,
+    codes: pd.DataFrame,
+    fit: Fit,
+    *,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
     """How far the cut survives other choices: columns variation, ari (to the main cut).
 
     Other scalings, each feature left out, each encoded descriptor put in, and Ward and a
-    Gaussian mixture instead of K-means; on a seeded sample above 2 000 rows.
+    Gaussian mixture instead of K-means; on a seeded sample above 2 000 customers.
     """
     if len(fit.centres) == 1:
         return pd.DataFrame({"variation": [], "ari": []})
-    drawn = stability.resampling_rows(len(matrix), seed=seed)
+    drawn = stability.resampling_rows(len(matrix), weights=weights, seed=seed)
     rows, k, main = matrix.iloc[drawn], len(fit.centres), fit.labels[drawn]
     variants = _vary_features(rows, codes.iloc[drawn])
     cuts = {name: fit_best(m, k, seed=seed).labels for name, m in variants.items()}
@@ -548,16 +632,36 @@ def summarize_rules(selection: Selection) -> str:
     return f"The rules disagree: {backing if agreeing else f'none says {k}'}; {words.join(others)}."
 
 
-def summarize_starts(table: pd.DataFrame, *, starts: int) -> str:
-    """How easily the best fit was found, in a sentence."""
+def name_sample(drawn: int, customers: float) -> str:
+    """'all 200 customers', 'a seeded sample of 2,000 of the 100,000,000 customers'."""
+    whole = "all" if drawn == round(customers) else f"a seeded sample of {drawn:,} of the"
+    return f"{whole} {customers:,.0f} customers"
+
+
+def summarize_rows(weights: ArrayLike) -> str:
+    """What the rows of the table are, in a sentence, from the customers that each stands for."""
+    counts = np.asarray(weights, dtype=float)
+    rows, customers = f"{len(counts):,}", f"{counts.sum():,.0f} customers"
+    if (counts == 1).all():
+        return f"Each of the {rows} rows is one customer."
+    if (counts == counts[0]).all():
+        return f"The {rows} rows are a sample; each stands for {counts[0]:,.4g} of {customers}."
+    return f"The {rows} rows stand for {customers}: customers with equal figures share a row."
+
+
+def summarize_starts(table: pd.DataFrame, *, starts: int, weights: ArrayLike | None = None) -> str:
+    """How easily the best fit was found, in a sentence or two."""
     worst = table.loc[table["best_share"].idxmin()]
+    found = f"{worst['best_share']:.0%} of {starts} starts found the best fit"
+    where = ""
+    if weights is not None and len(counts := np.asarray(weights)) > kmeans.STARTED:
+        seen = name_sample(kmeans.STARTED, counts.sum())
+        where = f" The starts saw {seen}; the best of them was refined on all rows."
     if worst["best_share"] >= 0.5:
-        return (
-            f"At every K at least {worst['best_share']:.0%} of {starts} starts found the best fit."
-        )
+        return f"At every K at least {found}.{where}"
     return (
-        f"At K = {worst['k']:.0f}, the hardest, {worst['best_share']:.0%} of {starts} starts found "
-        "the best fit; a single start would often have missed it."
+        f"At K = {worst['k']:.0f}, the hardest, {found}; a single start would often have missed "
+        f"it.{where}"
     )
 
 
@@ -573,7 +677,7 @@ def summarize_elbow(table: pd.DataFrame) -> str:
     )
 
 
-def summarize_silhouettes(table: pd.DataFrame) -> str:
+def summarize_silhouettes(table: pd.DataFrame, *, customers: float | None = None) -> str:
     """Where the mean silhouette peaks and where it stands out of the null, in a sentence or two."""
     curve = table.dropna(subset="silhouette").sort_values("silhouette", ascending=False)
     if curve.empty:
@@ -581,12 +685,16 @@ def summarize_silhouettes(table: pd.DataFrame) -> str:
     best = curve.iloc[0]
     edge = ", the edge of the range tried" if best["k"] == table["k"].max() else ""
     peak = f"The mean silhouette peaks at K = {best['k']:.0f} with {best['silhouette']:.3f}{edge}"
+    seen = ""
+    if customers and best.get("silhouette_se", 0) > 0:
+        error = f"standard error {best['silhouette_se']:.1g}"
+        seen = f" It is that of {name_sample(SAMPLE, customers)} ({error})."
     if "null_silhouette" not in table:
-        return f"{peak}."
+        return f"{peak}.{seen}"
     clear = _name_ks(find_gated(table)["k"])
     return (
         f"{peak}, where structureless data like these have {best['null_silhouette']:.3f}; clear of "
-        f"such data is {clear}."
+        f"such data is {clear}.{seen}"
     )
 
 
@@ -652,13 +760,13 @@ def summarize_jaccards(resampled: Resamples) -> str:
     )
 
 
-def summarize_sample(resampled: Resamples, rows: int) -> str:
+def summarize_sample(resampled: Resamples, customers: float) -> str:
     """What was resampled, in a sentence."""
     pairs, halvings = len(resampled.aris), len(resampled.strengths)
-    whole = "all" if resampled.rows == rows else f"a seeded sample of {resampled.rows:,} of the"
+    verb = "was" if resampled.rows < round(customers) else "were"
     return (
-        f"Resampled were {whole} {rows:,} customers: {pairs} pairs of bootstrap samples and "
-        f"{halvings} halvings for each K."
+        f"Resampled {verb} {name_sample(resampled.rows, customers)}: {pairs} pairs of bootstrap "
+        f"samples and {halvings} halvings for each K."
     )
 
 
@@ -689,14 +797,16 @@ def summarize_flow(flow: stability.Flow) -> str:
     )
 
 
-def summarize_silhouette_profile(samples: pd.DataFrame) -> str:
+def summarize_silhouette_profile(samples: pd.DataFrame, *, customers: float | None = None) -> str:
     """How many customers sit closer to another segment than to their own, in a sentence."""
     values = samples["silhouette"].dropna()
     if values.empty:
         return "With one segment there is no other to be closer to."
     share = float((values < 0).mean())
     means = samples.groupby("cluster")["silhouette"].mean()
+    drawn = customers is not None and len(samples) < round(customers)
+    whom = name_sample(len(samples), customers) if customers and drawn else "the customers"
     return (
-        f"{share:.1%} of the customers sit closer to another segment than to their own; the mean "
+        f"{share:.1%} of {whom} sit closer to another segment than to their own; the mean "
         f"silhouette of a segment runs from {means.min():.2f} to {means.max():.2f}."
     )

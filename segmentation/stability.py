@@ -32,11 +32,15 @@ _GRID = 8_192
 _LEAST_MODE = 1e-3
 
 
-def resampling_rows(n: int, *, limit: int = RESAMPLED_ROWS, seed: int = 0) -> Labels:
-    """Choose the rows to resample, sorted: all n of them, or a seeded sample of `limit`."""
-    if n <= limit:
-        return np.arange(n)
-    return np.sort(stream(seed, "rows").choice(n, limit, replace=False))
+def resampling_rows(
+    n: int, *, limit: int = RESAMPLED_ROWS, weights: ArrayLike | None = None, seed: int = 0
+) -> Labels:
+    """Choose the rows to resample, sorted: those of all customers, or of a seeded sample.
+
+    A row that stands for several customers (`weights`) comes up once for each that is drawn. See
+    `kmeans.draw_rows`.
+    """
+    return kmeans.draw_rows(n, limit=limit, weights=weights, seed=seed)
 
 
 # Agreement of labellings, all read off one kind of table
@@ -251,43 +255,52 @@ class Flow:
     edges: pd.DataFrame
 
 
-def slsa(matrix: ArrayLike, solutions: Mapping[int, ArrayLike]) -> Flow:
+def slsa(
+    matrix: ArrayLike,
+    solutions: Mapping[int, ArrayLike],
+    *,
+    weights: ArrayLike | None = None,
+) -> Flow:
     """Segment level stability across solutions, from {K: (n,) labels 0 … K − 1} (`slsaplot`).
 
     For segment l of the larger solution, p_j is the share of its members that come from segment
     j of the smaller one with K segments: SLSa = 1 − H / ln K, H = −Σ p_j ln p_j (Dolnicar &
     Leisch 2017). The first solution is ordered by the row sums of its centres, each next one by
-    best overlap with the one before (Hungarian method).
+    best overlap with the one before (Hungarian method). A row counts as so many customers as its
+    weight says.
     """
     rows = np.asarray(matrix, dtype=np.float64)
-    ks, nodes, edges, axis = sorted(solutions), [], [], _principal_scores(rows)
+    weight = kmeans.weigh(len(rows), weights)
+    ks, nodes, edges, axis = sorted(solutions), [], [], _principal_scores(rows, weight)
     order, before = np.arange(0), np.zeros(len(rows), dtype=np.int64)
     for position, k in enumerate(ks):
         labels = _with_labels(rows, solutions[k])[1]
-        counts = contingency(before, labels)[0]
-        order = _read_on(counts) if position else _by_centre(rows, labels)
+        counts = contingency(before, labels, weights=weight)[0]
+        order = _read_on(counts) if position else _by_centre(rows, labels, weight)
         counts = counts[:, order]
         stable = _slsa(counts) if position else np.full(len(order), np.nan)
-        nodes.append(_nodes(k, order, counts.sum(axis=0), stable, _means(axis, labels)[order]))
+        scores = _means(axis, labels, weight)[order]
+        nodes.append(_nodes(k, order, counts.sum(axis=0), stable, scores))
         if position:
-            edges.append(_edges(k, ks[position - 1], counts, len(rows)))
+            edges.append(_edges(k, ks[position - 1], counts, weight.sum()))
         before = np.argsort(order)[labels]
     return Flow(pd.concat(nodes, ignore_index=True), _joined(edges))
 
 
-def _principal_scores(rows: Floats) -> Floats:
+def _principal_scores(rows: Floats, weights: Floats) -> Floats:
     """Each row on the first principal axis, whose largest loading is positive."""
-    centred = rows - rows.mean(axis=0)
-    loadings = np.linalg.svd(centred, full_matrices=False)[2][0]
-    return centred @ loadings * np.sign(loadings[np.abs(loadings).argmax()])
+    middle = weights @ rows / weights.sum()
+    spread = (rows.T * weights) @ rows / weights.sum() - np.outer(middle, middle)
+    loadings = np.linalg.eigh(spread)[1][:, -1]
+    return (rows - middle) @ loadings * np.sign(loadings[np.abs(loadings).argmax()])
 
 
-def _means(values: Floats, labels: Labels) -> Floats:
-    return np.bincount(labels, values) / np.bincount(labels)
+def _means(values: Floats, labels: Labels, weights: Floats) -> Floats:
+    return np.bincount(labels, values * weights) / np.bincount(labels, weights)
 
 
-def _by_centre(rows: Floats, labels: Labels) -> Labels:
-    return np.argsort(_means(rows.sum(axis=1), labels), kind="stable")
+def _by_centre(rows: Floats, labels: Labels, weights: Floats) -> Labels:
+    return np.argsort(_means(rows.sum(axis=1), labels, weights), kind="stable")
 
 
 def _read_on(counts: Floats) -> Labels:
@@ -311,12 +324,13 @@ def _slsa(counts: Floats) -> Floats:
 
 def _nodes(k: int, order: Labels, sizes: Floats, stable: Floats, score: Floats) -> pd.DataFrame:
     columns = {"k": k, "segment": np.arange(len(order)), "label": order}
-    return pd.DataFrame({**columns, "size": sizes.astype(int), "score": score, "slsa": stable})
+    size = sizes.round().astype(int)
+    return pd.DataFrame({**columns, "size": size, "score": score, "slsa": stable})
 
 
-def _edges(k: int, previous_k: int, counts: Floats, n: int) -> pd.DataFrame:
+def _edges(k: int, previous_k: int, counts: Floats, n: float) -> pd.DataFrame:
     previous, segment = np.nonzero(counts)
-    customers = counts[previous, segment].astype(int)
+    customers = counts[previous, segment].round().astype(int)
     place = {"k": k, "segment": segment, "previous_k": previous_k, "previous": previous}
     return pd.DataFrame({**place, "customers": customers, "share": customers / n})
 
@@ -528,7 +542,7 @@ def measure_cuts(
     each = [prediction_strength(table, k, halvings=h, **options) if h else np.nan
             for k, h in zip(ks, halved, strict=True)]  # fmt: skip
     paired = [bootstrap_ari(table, k, pairs=pairs, **options) if pairs else np.nan for k in ks]
-    columns = {"k": list(ks), "silhouette": mean_silhouettes(table, labels)}
+    columns = {"k": list(ks), "silhouette": mean_silhouettes(table, labels, threads=threads)}
     means = {"prediction_strength": each, "ari": paired}
     return pd.DataFrame(
         columns | {name: [float(np.mean(v)) for v in m] for name, m in means.items()}
@@ -542,9 +556,11 @@ def warm_up() -> None:
     jaccard_bootstrap(table, kmeans.fit(table, 2).labels, resamples=1)
 
 
-def mean_silhouettes(matrix: ArrayLike, solutions: ArrayLike) -> Floats:
+def mean_silhouettes(
+    matrix: ArrayLike, solutions: ArrayLike, *, threads: int | None = None
+) -> Floats:
     """Mean silhouette of each of m labellings, (m, n) or a list of (n,): (m,). NaN at K = 1."""
-    return kmeans.silhouettes(matrix, np.asarray(solutions)).mean(axis=1)
+    return kmeans.silhouettes(matrix, np.asarray(solutions), threads=threads).mean(axis=1)
 
 
 def _one_mode(column: Floats) -> tuple[Floats, Floats]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_samples
 
@@ -148,11 +149,116 @@ def test_silhouettes_are_scikit_learns(n):
     np.testing.assert_allclose(kmeans.silhouettes(matrix, solutions), peer, atol=1e-10)
 
 
+@st.composite
+def cut_tables(draw):
+    """A small table full of ties, labellings of it, and how many customers each row stands for."""
+    n, p = draw(st.integers(3, 24)), draw(st.integers(1, 3))
+    value = st.integers(-3, 3).map(float)
+    row = st.lists(value, min_size=p, max_size=p)
+    matrix = np.array(draw(st.lists(row, min_size=n, max_size=n)))
+    labels = st.lists(st.integers(0, draw(st.integers(0, n - 1))), min_size=n, max_size=n)
+    solutions = np.array(draw(st.lists(labels, min_size=1, max_size=4)))
+    counts = draw(st.lists(st.integers(1, 5), min_size=n, max_size=n))
+    return matrix, solutions, np.array(counts)
+
+
+def peer_silhouettes(matrix, labels):
+    """scikit-learn's silhouettes, NaN where it refuses one segment and 0 where all stand alone."""
+    found = len(set(labels))
+    if found in (1, len(labels)):
+        return np.full(len(labels), np.nan if found == 1 else 0.0)
+    return silhouette_samples(cdist(matrix, matrix), labels, metric="precomputed")
+
+
+@given(case=cut_tables())
+@settings(max_examples=150, deadline=None)
+def test_silhouettes_stand_ties_single_rows_and_weights(case):
+    matrix, solutions, counts = case
+    peer = [peer_silhouettes(matrix, labels) for labels in solutions]
+    np.testing.assert_allclose(kmeans.silhouettes(matrix, solutions), peer, atol=1e-8)
+    expanded = np.repeat(matrix, counts, axis=0), np.repeat(solutions, counts, axis=1)
+    weighted = np.repeat(kmeans.silhouettes(matrix, solutions, weights=counts), counts, axis=1)
+    np.testing.assert_allclose(weighted, kmeans.silhouettes(*expanded), atol=1e-10)
+
+
+@pytest.mark.parametrize("labelled", [1, 3, 40])
+def test_threads_do_not_change_silhouettes(labelled):
+    rng = np.random.default_rng(labelled)
+    matrix, solutions = rng.normal(size=(2_101, 3)), rng.integers(0, labelled + 1, (4, 2_101))
+    one = kmeans.silhouettes(matrix, solutions, threads=1)
+    for threads in (2, 5):
+        np.testing.assert_array_equal(kmeans.silhouettes(matrix, solutions, threads=threads), one)
+    np.testing.assert_allclose(one[0], silhouette_samples(matrix, solutions[0]), atol=1e-8)
+
+
 def test_silhouette_of_a_row_alone_is_zero_and_of_one_segment_undefined():
     matrix = np.array([[0.0], [0.1], [9.0]])
     values = kmeans.silhouettes(matrix, [[0, 0, 1], [0, 0, 0]])
     assert values[0, 2] == 0
     assert np.isnan(values[1]).all()
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Six groups among more rows than the starts see, over several parts of the polish."""
+    rng = np.random.default_rng(5)
+    middles = rng.normal(size=(6, 4)) * 4
+    return middles[rng.integers(0, 6, 150_001)] + rng.normal(size=(150_001, 4))
+
+
+def test_many_rows_are_started_on_a_sample_and_polished_as_a_whole(many):
+    fit = kmeans.fit(many, 6, starts=4)
+    peer = sklearn_fit(many, fit.centres)
+    assert fit.inertia == pytest.approx(peer.inertia_, rel=2e-4)
+    own = np.square(many - fit.centres[fit.labels]).sum()
+    assert fit.inertia == pytest.approx(own, rel=1e-9)
+    assert 0 < fit.best_share <= 1
+
+
+def test_threads_do_not_change_a_fit_to_many_rows(many):
+    weights = np.random.default_rng(2).integers(0, 5, len(many))
+    one, two, five = (
+        kmeans.fit(many, 5, starts=3, weights=weights, threads=threads) for threads in (1, 2, 5)
+    )
+    for other in (two, five):
+        np.testing.assert_array_equal(one.centres, other.centres)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert one.inertia == other.inertia
+
+
+def test_given_centres_are_polished_part_by_part_as_in_scikit_learn(many):
+    start = many[:5]
+    assert_same(kmeans.fit(many, 5, centres=start), sklearn_fit(many, start))
+    far = np.array([*many[:4], np.full(4, 1e3)])
+    assert_same(kmeans.fit(many, 5, centres=far), sklearn_fit(many, far))
+
+
+def test_weighted_rows_may_be_as_many_as_segments():
+    fit = kmeans.fit([[0.0], [1.0], [9.0]], 3, weights=[5, 6, 7])
+    assert fit.inertia == 0
+    with pytest.raises(ValueError, match="k must be 1…2 for 3 customers, got 3"):
+        kmeans.fit([[0.0], [1.0], [9.0]], 3, weights=[1, 1, 1])
+
+
+@given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=40).filter(any), seed=st.integers(0))
+@settings(max_examples=60, deadline=None)
+def test_drawn_customers_are_among_those_that_a_row_stands_for(counts, seed):
+    drawn = kmeans.draw_rows(len(counts), limit=20, weights=counts, seed=seed)
+    times = np.bincount(drawn, minlength=len(counts))
+    assert len(drawn) == min(20, sum(counts))
+    assert (times <= counts).all()
+    assert (np.diff(drawn) >= 0).all()
+
+
+def test_a_row_is_drawn_as_often_as_its_customers_are():
+    counts = np.array([10_000, 1, 30_000, 0, 60_000])
+    drawn = kmeans.draw_rows(5, limit=20_000, weights=counts)
+    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 20_000, counts / 1e5, atol=0.01)
+    alone = kmeans.draw_rows(9_000, limit=2_000)
+    np.testing.assert_array_equal(
+        kmeans.draw_rows(9_000, limit=2_000, weights=np.ones(9_000)), alone
+    )
+    assert len(set(alone)) == 2_000
 
 
 @pytest.mark.parametrize(

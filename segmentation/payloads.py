@@ -20,14 +20,13 @@ import numpy as np
 from segmentation import InputError, fields
 from segmentation.cards import OURS, clean_text, suggest
 from segmentation.kmeans import Floats, Labels
-from segmentation.scorer import STATUSES, Scorer, Scores
+from segmentation.scorer import STATUSES, Scorer, Scores, find_limits
 from segmentation.scoring import (
     MOST_TOLD,
     Model,
     Problem,
     Refusal,
     describe_allowed,
-    find_limits,
 )
 
 MOST_ROWS = 10_000

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segmentation import InputError, kmeans
-from segmentation.cards import Card
+from segmentation.cards import Card, Feature
 from segmentation.kmeans import Floats, Labels
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ STATUSES = ("ok", "borderline", "outside", "dropped")
 OK, NEAR, OUTSIDE, DROPPED = range(4)
 FEW = 0.25
 """A second reason is told if it has at least this share of d2² − d1²."""
+
+
+def find_limits(feature: Feature) -> tuple[float, float]:
+    """The hard limits of a feature: the card's range, from 0 on for a logarithm."""
+    low, high = feature.range
+    return (max(low, 0.0) if feature.transform == "log" else low), high
 
 
 class Scores(NamedTuple):
@@ -53,25 +59,31 @@ class Scorer:
     card : what the columns mean, their policies and hard limits.
     columns : the p features, in the order of the arrays.
     levels : of each of the c descriptors in the distance, the code of each level.
-    centres : (k, q), scaled.
+    typical : (p,), the medians of the training rows, which also fill gaps.
+    logged, needed : (p,), whose logarithm is taken; whose gaps drop a customer.
+    clip, fence : (2, p), of the logarithm where there is one; infinite where there is none.
+    mean, spread : (p,), what scales a feature; for a descriptor's levels they are in `codes`.
+    bounds : (2, p), beyond which a raw value is outside; `spans` with some slack.
+    groups : (q,), which column each scaled one belongs to.
+    centres, radius : (k, q), scaled; (k,), beyond which a customer is outside.
     spans : (p, 2), what the training rows spanned in raw units.
     """
 
     card: Card
     columns: list[str]
     levels: dict[str, dict[str | None, int]]
-    _fill: Floats
-    _logged: NDArray[np.bool_]
-    _clip: Floats
-    _fence: Floats
-    _mean: Floats
-    _scale: Floats
-    _range: Floats
-    _needed: NDArray[np.bool_]
-    _codes: list[tuple[Floats, float]]
-    _groups: Labels
+    typical: Floats
+    logged: NDArray[np.bool_]
+    clip: Floats
+    fence: Floats
+    mean: Floats
+    spread: Floats
+    bounds: Floats
+    needed: NDArray[np.bool_]
+    codes: list[tuple[Floats, float]]
+    groups: Labels
     centres: Floats
-    _reach: Floats
+    radius: Floats
     spans: Floats
 
     @classmethod
@@ -108,25 +120,20 @@ class Scorer:
             levels={
                 c["column"]: {v: i for i, v in enumerate(c["levels"])} for c in figures["codes"]
             },
-            _fill=take("fill"),
-            _logged=np.array([f["transform"] == "log" for f in features]),
-            _clip=bounds("clip"),
-            _fence=bounds("fence"),
-            _mean=take("mean"),
-            _scale=take("scale"),
-            _range=spans + [[-SLACK], [SLACK]] * np.abs(spans),
-            _needed=np.array(drop),
-            _codes=[(np.array(c["mean"]), c["scale"]) for c in figures["codes"]],
-            _groups=np.repeat(np.arange(len(features) + len(widths)), [1] * len(features) + widths),
+            typical=take("fill"),
+            logged=np.array([f["transform"] == "log" for f in features]),
+            clip=bounds("clip"),
+            fence=bounds("fence"),
+            mean=take("mean"),
+            spread=take("scale"),
+            bounds=spans + [[-SLACK], [SLACK]] * np.abs(spans),
+            needed=np.array(drop),
+            codes=[(np.array(c["mean"]), c["scale"]) for c in figures["codes"]],
+            groups=np.repeat(np.arange(len(features) + len(widths)), [1] * len(features) + widths),
             centres=np.array(figures["centres"], dtype=np.float64),
-            _reach=np.array(figures["radius"], dtype=np.float64) * (1 + SLACK),
+            radius=np.array(figures["radius"], dtype=np.float64) * (1 + SLACK),
             spans=spans.T,
         )
-
-    @property
-    def typical(self) -> Floats:
-        """The medians (p,) of the training rows, which also fill gaps."""
-        return self._fill
 
     def encode(self, column: str, levels: Iterable[Any]) -> Labels:
         """The codes (n,) of levels; one never seen is “Other” where that is a level, else −1."""
@@ -150,17 +157,17 @@ class Scorer:
 
     def _transform(self, values: Floats) -> Floats:
         """Raw values (n, p) with logarithms taken, gaps left."""
-        if not self._logged.any():
+        if not self.logged.any():
             return values
-        return np.log1p(values, out=values.copy(), where=self._logged)
+        return np.log1p(values, out=values.copy(), where=self.logged)
 
     def _scale_rows(self, rows: Floats, codes: Labels | None) -> Floats:
-        filled = np.where(np.isnan(rows), self._transform(self._fill), rows)
-        parts = [(np.clip(filled, *self._clip) - self._mean) / self._scale]
-        for i, (mean, spread) in enumerate(self._codes):
+        filled = np.where(np.isnan(rows), self._transform(self.typical), rows)
+        parts = [(np.clip(filled, *self.clip) - self.mean) / self.spread]
+        for i, (mean, spread) in enumerate(self.codes):
             hot = np.asarray(codes)[:, [i]] == np.arange(len(mean))
             parts.append((hot - mean) / spread)
-        return np.hstack(parts) if self._codes else parts[0]
+        return np.hstack(parts) if self.codes else parts[0]
 
     def score(self, values: Floats, codes: Labels | None = None) -> Scores:
         """Put customers into segments: raw values (n, p), NaN where missing, and codes (n, c).
@@ -172,7 +179,7 @@ class Scorer:
         places, away = np.empty((2, size), np.int64), np.empty((2, size))
         confidence, status = np.empty(size), np.empty(size, np.int8)
         kmeans.find_nearest_two(scaled, self.centres, places, away)
-        bounds = (self._range, self._fence, self._needed, self._reach)
+        bounds = (self.bounds, self.fence, self.needed, self.radius)
         _judge(values, rows, unseen, *bounds, places, away, confidence, status)
         return Scores(places[0], places[1], away[0], away[1], confidence, status)
 
@@ -182,10 +189,10 @@ class Scorer:
         They have the largest shares of d2² − d1²; a number beyond the features is a descriptor.
         """
         reasons = np.full((len(values), 2), -1, dtype=np.int64)
-        shares = np.empty(len(self.columns) + len(self._codes))
+        shares = np.empty(len(self.columns) + len(self.codes))
         scaled = self.scale(values, codes)
         places = (scores.position, scores.second)
-        _explain(scaled, self.centres, self._groups, *places, shares, reasons)
+        _explain(scaled, self.centres, self.groups, *places, shares, reasons)
         return reasons
 
 

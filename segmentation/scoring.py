@@ -20,7 +20,7 @@ from tabulate import tabulate
 from segmentation import InputError, fields, runs, tables
 from segmentation.cards import OURS, Feature, suggest
 from segmentation.kmeans import Floats, Labels
-from segmentation.scorer import STATUSES, Scorer, Scores
+from segmentation.scorer import STATUSES, Scorer, Scores, find_limits
 from segmentation.words import FEWEST
 
 if TYPE_CHECKING:
@@ -162,12 +162,6 @@ def describe_allowed(feature: Feature) -> str:
     unit = f" {feature.unit}" if feature.unit else ""
     missing = ", never missing" if feature.missing == "refuse" else ""
     return f"a number from {low:g} to {high:g}{unit}{missing}"
-
-
-def find_limits(feature: Feature) -> tuple[float, float]:
-    """The hard limits of a feature: the card's range, from 0 on for a logarithm."""
-    low, high = feature.range
-    return (max(low, 0.0) if feature.transform == "log" else low), high
 
 
 def find_problems(

@@ -13,10 +13,10 @@ from conftest import ROOT
 CONDA = {"matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
 ORDER = [
     *("palette", "words", "transactions", "cards", "tables", "warehouse", "drafts", "moments"),
-    *("fields", "extracts", "customers", "kmeans"),
-    *("features", "stability", "selection", "profiles", "scorer", "changes", "segmenter"),
-    *("plots", "signals", "runs", "archive", "reports", "briefing", "explorer", "notebooks"),
-    *("plans", "pipeline", "scoring", "payloads", "service", "__main__"),
+    *("fields", "extracts", "customers", "kmeans", "features", "stability", "selection"),
+    *("profiles", "scorer", "expressions", "changes", "segmenter", "plots", "signals", "runs"),
+    *("archive", "reports", "briefing", "explorer", "notebooks", "plans", "pipeline"),
+    *("scoring", "payloads", "service", "__main__"),
 ]
 MODULES = sorted((ROOT / "segmentation").glob("[!_]*.py"))
 

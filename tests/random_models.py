@@ -1,0 +1,91 @@
+"""Models and customers from a seed: every policy, gaps, outliers, ties, levels never seen."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segmentation.scorer import STATUSES, Scorer
+
+POLICIES = [
+    *({}, {"transform": "log"}, {"outliers": "clip"}, {"transform": "log", "outliers": "clip"}),
+    *({"missing": "drop"}, {"outliers": "drop"}, {"transform": "log", "outliers": "drop"}),
+]
+
+
+def make_model(seed: int) -> Scorer:
+    """A scorer of one to six segments on two to four features and perhaps a descriptor."""
+    rng = np.random.default_rng(seed)
+    k, p = int(rng.integers(1, 7)), int(rng.integers(2, 5))
+    policies = [POLICIES[i] for i in rng.integers(len(POLICIES), size=p)]
+    levels = ["Bonn", "Köln", "O'Hara", None][: int(rng.choice([0, 2, 4]))]
+    features = [_make_feature(rng, f"f {i}", policy) for i, policy in enumerate(policies)]
+    codes = [_make_codes(rng, levels)] if levels else []
+    width = p + len(levels)
+    descriptors = {"city": {"weight": 1.0 if levels else 0.0}, "plan": {}}
+    parts = {f"f {i}": policy for i, policy in enumerate(policies)}
+    figures: dict[str, Any] = {
+        "features": features,
+        "codes": codes,
+        "centres": (rng.integers(-2, 3, (k, width)) / 2).tolist(),
+        "radius": rng.uniform(1.5, 3, k).tolist(),
+        "card": {"title": "t", "id": "id", "features": parts, "descriptors": descriptors},
+    }
+    return Scorer.from_figures(figures)
+
+
+def _make_feature(rng: np.random.Generator, name: str, policy: dict[str, str]) -> dict[str, Any]:
+    logged, outliers = "transform" in policy, policy.get("outliers")
+    around = 3.0 if logged else 10.0
+    ends = [around - 2.0, float(np.log1p(12.0)) if logged else 12.0]  # a value lies on the fence
+    mean, scale = (2.0, 0.7) if logged else (8.0, rng.choice([2.0, 3.0]))
+    return {
+        **{"column": name, "fill": 8.0, "transform": "log" if logged else "none"},
+        "clip": ends if outliers == "clip" else None,
+        "fence": ends if outliers == "drop" else None,
+        **{"mean": mean, "scale": float(scale), "range": [0.0, float(rng.integers(15, 25))]},
+    }
+
+
+def _make_codes(rng: np.random.Generator, levels: list[str | None]) -> dict[str, Any]:
+    return {"column": "city", "levels": levels, "mean": rng.random(len(levels)), "scale": 0.9}
+
+
+def make_customers(seed: int, scorer: Scorer, rows: int = 60) -> pd.DataFrame:
+    """Customers for a model: whole numbers (many ties), fractions, gaps, far ones, odd levels."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"id": [f"c{i}" for i in range(rows)]})
+    for i, name in enumerate(scorer.columns):
+        values = rng.integers(0, 20, rows).astype(float)
+        if i % 2:
+            values += rng.random(rows)
+        values[rng.random(rows) < 0.05] = 1e7
+        values[rng.random(rows) < 0.1] = np.nan
+        table[name] = values if np.isnan(values).any() or i % 2 else values.astype(int)
+    table["city"] = rng.choice(["Bonn", "Köln", "O'Hara", " Bonn", "Ulm", None], rows)
+    return table.assign(plan=rng.choice(["a", "b", None], rows), status="theirs")
+
+
+def list_segments(scorer: Scorer) -> list[dict[str, Any]]:
+    """Names and ids as in `segments.json`; ids are no positions."""
+    return [{"id": j + 3, "name": f"Segment “{j}” o'"} for j in range(len(scorer.centres))]
+
+
+def score_in_pandas(table: pd.DataFrame, scorer: Scorer) -> pd.DataFrame:
+    """What `score_table` must give, by `Scorer.score`."""
+    read = table.assign(city=table["city"].str.strip())
+    scores, segments = scorer.score(*scorer.take(read)), list_segments(scorer)
+    ids = [s["id"] for s in segments]
+    names = np.array([s["name"] for s in segments] + [None], dtype=object)
+    result = table.drop(columns="status")
+    result["cluster"] = pd.array([ids[j] if j >= 0 else None for j in scores.position], "Int64")
+    result["segment"], result["distance"] = names[scores.position], scores.distance
+    result["second"], result["confidence"] = names[scores.second], scores.confidence
+    return result.assign(status=np.array(STATUSES)[scores.status])
+
+
+def put_table(database: Any, table: pd.DataFrame, name: str = "customers") -> Any:
+    """A table of DuckDB with these rows; a gap is NULL or NaN as it comes."""
+    database.con.register("given", table)
+    database.con.execute(f"CREATE OR REPLACE TABLE {name} AS FROM given")
+    return database.table(name)

@@ -16,11 +16,12 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import chdtri
 from sklearn.metrics import adjusted_rand_score
 
-from segmentation import words
-from segmentation.cards import ROW, Card
+from segmentation import moments, words
+from segmentation.cards import COUNT, ROW, Card
+from segmentation.customers import count_customers, draw_customers
 from segmentation.kmeans import Floats
 from segmentation.palette import PALETTE
-from segmentation.profiles import Segment, list_segments, profile_features
+from segmentation.profiles import Segment, list_segments
 from segmentation.scorer import OUTSIDE, Scorer, Scores
 
 RECURRING = 0.5
@@ -71,6 +72,11 @@ class Snapshot:
     highest_id: int
     day: str = ""
 
+    @property
+    def size(self) -> int:
+        """How many customers have a segment."""
+        return round(count_customers(self.customers).sum())
+
 
 @dataclass(frozen=True, eq=False)
 class Matching:
@@ -112,9 +118,13 @@ class Summary(TypedDict):
 
 
 def index_customers(clustered: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """The customers with a segment by their id; by nothing where the table has no ids."""
+    """The customers with a segment by their id; by nothing where there are no ids or not all.
+
+    Rows that stand for several customers tell of none of them whether he is there again.
+    """
     used = clustered[clustered["cluster"].notna()].astype({"cluster": int})
-    return used.set_index(card.id) if card.id in used and card.id != ROW else used
+    whole = card.id in used and card.id != ROW and COUNT not in used
+    return used.set_index(card.id) if whole else used
 
 
 # Matching ----------------------------------------------------------------------------------
@@ -137,7 +147,9 @@ def match_segments(customers: pd.DataFrame, before: Snapshot) -> Matching:
 
 def _match_to_centres(customers: pd.DataFrame, before: Snapshot) -> dict[int, int]:
     scaled = pd.DataFrame(before.scorer.scale(*before.scorer.take(customers)))
-    centres = scaled.groupby(customers["cluster"].to_numpy()).mean()
+    clusters, counts = customers["cluster"].to_numpy(), count_customers(customers)
+    sums = scaled.mul(counts, axis=0).groupby(clusters).sum()
+    centres = sums.div(pd.Series(counts).groupby(clusters).sum(), axis=0)
     pairs = match_centres(before.scorer.centres, centres.to_numpy())
     return {int(centres.index[j]): before.segments[i]["id"] for j, i in pairs.items()}
 
@@ -191,16 +203,19 @@ def _divide(counts: pd.DataFrame, *, axis: int) -> pd.DataFrame:
 
 
 def identify_segments(
-    clustered: pd.DataFrame, centres: pd.DataFrame, card: Card, before: Snapshot | None
+    clustered: pd.DataFrame,
+    profile: pd.DataFrame,
+    centres: pd.DataFrame,
+    card: Card,
+    before: Snapshot | None,
 ) -> list[Segment]:
     """The core of `segments.json` with the identities of a previous run: see `list_segments`.
 
-    `clustered` has positions as `cluster`. What survives keeps id, name and colour; without a
-    previous run the ids are the positions.
+    `clustered` and its `profile` have positions as `cluster`. What survives keeps id, name and
+    colour; without a previous run the ids are the positions.
     """
     kept = find_kept(index_customers(clustered, card), before)
     former = before.segments if before else []
-    profile = profile_features(clustered, card)
     segments = list_segments(profile, centres, card, kept=kept, former=former)
     return keep_identities(segments, kept, before)
 
@@ -364,26 +379,30 @@ def measure_drift(before: Snapshot | None, now: Snapshot, card: Card) -> pd.Data
     rows: list[dict[str, Any]] = []
     for name in [*card.features, *card.descriptors]:
         if name in before.customers and name in now.customers:
-            one, two = before.customers[name], now.customers[name]
             measure = _compare_values if name in card.features else _compare_levels
             unit = card.features[name].unit if name in card.features else ""
-            rows.append({"variable": card.label(name), "unit": unit, **measure(one, two)})
+            figures = measure(before.customers, now.customers, name)
+            rows.append({"variable": card.label(name), "unit": unit, **figures})
     return pd.DataFrame(rows, columns=DRIFT)
 
 
-def _compare_values(before: pd.Series, now: pd.Series) -> dict[str, Any]:
+def _compare_values(before: pd.DataFrame, now: pd.DataFrame, name: str) -> dict[str, Any]:
     from scipy.stats import ks_2samp  # half a second, and used here alone
 
-    test = ks_2samp(before.dropna(), now.dropna())
-    means = {"kind": "feature", "previous_mean": before.mean(), "mean": now.mean()}
-    drift = _read_psi(count_bins(before, now))
-    return {**means, **drift, "test": "KS", "statistic": test.statistic, "p_value": test.pvalue}
+    test = ks_2samp(*(draw_customers(table)[name].dropna() for table in (before, now)))
+    means = [moments.mean(table[name], count_customers(table)) for table in (before, now)]
+    told = {"kind": "feature", "previous_mean": means[0], "mean": means[1]}
+    drift = _read_psi(count_bins(before, now, name))
+    return {**told, **drift, "test": "KS", "statistic": test.statistic, "p_value": test.pvalue}
 
 
-def _compare_levels(before: pd.Series, now: pd.Series) -> dict[str, Any]:
+def _compare_levels(before: pd.DataFrame, now: pd.DataFrame, name: str) -> dict[str, Any]:
     from scipy.stats import chi2_contingency
 
-    levels = [values.fillna("missing").value_counts() for values in (before, now)]
+    levels = [
+        pd.Series(count_customers(table)).groupby(table[name].fillna("missing").to_numpy()).sum()
+        for table in (before, now)
+    ]
     counts = pd.concat(levels, axis=1).fillna(0).to_numpy(dtype=float)
     test = chi2_contingency(counts.T)
     drift = _read_psi(counts)
@@ -391,16 +410,18 @@ def _compare_levels(before: pd.Series, now: pd.Series) -> dict[str, Any]:
     return {"kind": "descriptor", **drift, **facts}
 
 
-def count_bins(before: pd.Series, now: pd.Series) -> Floats:
-    """Rows (bins, 2) of two samples between the deciles of the first; the missing ones last."""
-    edges = np.unique(np.nanquantile(before, np.linspace(0.1, 0.9, 9)))
+def count_bins(before: pd.DataFrame, now: pd.DataFrame, name: str) -> Floats:
+    """Customers (bins, 2) of two tables between the first one's deciles; the missing ones last."""
+    tenths = moments.quantile(before[name], np.linspace(0.1, 0.9, 9), count_customers(before))
+    edges = np.unique(tenths)
     columns = []
-    for values in (before, now):
-        bins = np.searchsorted(edges, values.dropna(), side="left")
-        inside = np.bincount(bins, minlength=len(edges) + 1)
-        columns.append([*inside, values.isna().sum()])
-    counts = np.array(columns, dtype=float).T
-    return counts[counts.sum(axis=1) > 0]
+    for table in (before, now):
+        known, counts = table[name].notna().to_numpy(), count_customers(table)
+        bins = np.searchsorted(edges, table.loc[known, name], side="left")
+        inside = np.bincount(bins, counts[known], minlength=len(edges) + 1)
+        columns.append([*inside, counts[~known].sum()])
+    counted = np.array(columns, dtype=float).T
+    return counted[counted.sum(axis=1) > 0]
 
 
 def measure_psi(counts: Floats) -> float:
@@ -435,15 +456,17 @@ def measure_fit(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
     for when, run in (("then", before), ("now", now)):
         scores = score_customers(run.customers, before.scorer)
         measures = scores.distance, 1 - scores.confidence, scores.status == OUTSIDE
-        means = [pd.Series(values).mean() for values in measures]
-        rows.append((when, len(run.customers), *means))
+        counts = count_customers(run.customers)
+        means = [moments.mean(values, counts) for values in measures]
+        rows.append((when, round(counts.sum()), *means))
     return pd.DataFrame(rows, columns=columns)
 
 
 def measure_agreement(before: Snapshot, now: Snapshot) -> float:
     """ARI of the previous model's assignment of the new rows and the new one's own."""
-    positions = score_customers(now.customers, before.scorer).position
-    return float(adjusted_rand_score(positions, now.customers["cluster"]))
+    drawn = draw_customers(now.customers)
+    positions = score_customers(drawn, before.scorer).position
+    return float(adjusted_rand_score(positions, drawn["cluster"]))
 
 
 # Advice ------------------------------------------------------------------------------------
@@ -468,8 +491,8 @@ def summarize_changes(
         "previous_day": before.day,
         "matched_by": matching.by,
         "recurring": matching.recurring,
-        "previous_customers": len(before.customers),
-        "customers": len(now.customers),
+        "previous_customers": before.size,
+        "customers": now.size,
         "previous_k": len(before.segments),
         "k": len(now.segments),
         "more": len(now.segments) - len(before.segments),
@@ -491,7 +514,13 @@ def summarize_previous(before: Snapshot | None, now: Snapshot) -> str:
     if before is None:
         return NOTHING
     matching = match_segments(now.customers, before)
-    told = f"Compared with the run {before.run_id} of {len(before.customers):,} customers"
+    told = f"Compared with the run {before.run_id} of {before.size:,} customers"
+    if COUNT in before.customers or COUNT in now.customers:
+        why = "Its customers are" if COUNT in before.customers else "Those of this one are"
+        return (
+            f"{told}. {why} counted or sampled, not known one by one, so the segments are matched "
+            "by their centres."
+        )
     if matching.by == "centres":
         return (
             f"{told}, of whom {matching.recurring:.0%} are in this one: too few to follow, so the "
@@ -593,7 +622,7 @@ def _compare_means(
     told = {}
     for name, feature in card.features.items():
         figures = [s["profile"].get(feature.label) if s else None for s in (old, segment)]
-        spread = now.customers[name].std(ddof=0)
+        spread = moments.sd(now.customers[name], count_customers(now.customers))
         shown = [words.write_measure(f["mean"], spread) if f else "–" for f in figures]
         told[feature.title] = " → ".join(shown)
     return told

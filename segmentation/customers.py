@@ -106,6 +106,11 @@ def count_customers(table: pd.DataFrame) -> Floats:
     return table[COUNT].to_numpy(float) if COUNT in table else np.ones(len(table))
 
 
+def is_sample(table: pd.DataFrame, card: Card) -> bool:
+    """Whether a table holds customers drawn from many more; of counted rows no ids are known."""
+    return COUNT in table and card.id in table
+
+
 def draw_customers(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Customers to look at, one a row: all of them up to 20 000, else a seeded sample of these."""
     if COUNT not in table and len(table) <= SHOWN:
@@ -128,7 +133,7 @@ def summarize_view(table: pd.DataFrame, card: Card) -> str:
     """What of the data a table holds and what pictures of it show, in a sentence or two."""
     counts = count_customers(table)
     told, shown = f"Seen here: all {counts.sum():,.0f} customers", min(SHOWN, len(table))
-    if COUNT in table and card.id in table:
+    if is_sample(table, card):
         told = f"Seen here: a seeded sample of {len(table):,} of the {counts.sum():,.0f} customers"
     elif COUNT in table:
         told += f", as {len(table):,} different rows, each with the number of its customers"

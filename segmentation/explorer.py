@@ -17,6 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from segmentation import reports
+from segmentation.customers import draw_customers
 from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import Step
 from segmentation.runs import Run
@@ -81,15 +82,16 @@ def describe_points(run_dir: Path) -> dict[str, Any]:
     axes = features if len(features) > 2 else [*features, CONFIDENCE]
     points = _read_points(Run(run_dir), [axis["column"] for axis in axes])
     segments = Run(run_dir).read_json("segments.json")
-    sizes = points["cluster"].value_counts()
-    told = [segment for segment in segments if sizes.get(segment["id"], 0) >= FEWEST]
+    told = [segment for segment in segments if segment["size"] >= FEWEST]
     shown = points[points["cluster"].isin([segment["id"] for segment in told])]
     drawn = shown.sample(min(len(shown), MOST), random_state=SEED)
     return {
         "axes": [{"label": axis["label"], "unit": axis["unit"]} for axis in axes],
         "start": dict(zip(SIDES, _choose_axes(points), strict=True)),
-        "segments": [_describe_segment(segment, drawn, sizes) for segment in told],
-        "amount": _describe_amount(len(drawn), len(shown), len(points)),
+        "segments": [_describe_segment(segment, drawn) for segment in told],
+        "amount": _describe_amount(
+            len(drawn), sum(s["size"] for s in told), sum(s["size"] for s in segments)
+        ),
         "untold": len(segments) - len(told),
         "fewest": FEWEST,
     }
@@ -97,7 +99,7 @@ def describe_points(run_dir: Path) -> dict[str, Any]:
 
 def _read_points(run: Run, columns: list[str]) -> pd.DataFrame:
     """The customers with a segment (n rows): the columns of the axes and `cluster`, no others."""
-    table = run.read_table("clustered_data.csv").dropna(subset="cluster")
+    table = draw_customers(run.read_table("clustered_data.csv").dropna(subset="cluster"), seed=SEED)
     return table[[*columns, "cluster"]].fillna({CONFIDENCE["column"]: 1.0})
 
 
@@ -110,16 +112,14 @@ def _choose_axes(points: pd.DataFrame) -> list[int]:
     return [*sorted([first, second]), third]
 
 
-def _describe_segment(
-    segment: dict[str, Any], drawn: pd.DataFrame, sizes: pd.Series
-) -> dict[str, Any]:
+def _describe_segment(segment: dict[str, Any], drawn: pd.DataFrame) -> dict[str, Any]:
     """What the page knows of a segment: name, size, look, and the rows drawn, axis by axis."""
     own = drawn[drawn["cluster"] == segment["id"]].drop(columns="cluster")
     look = find_look(segment["colour"])
     return {
         "id": segment["id"],
         "name": segment["name"],
-        "size": int(sizes[segment["id"]]),
+        "size": segment["size"],
         "colour": segment["colour"],
         "symbol": SYMBOLS[look],
         "glyph": GLYPHS[look],

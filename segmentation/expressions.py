@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from segmentation import InputError, customers
+from segmentation import InputError, fields
 from segmentation.cards import OURS, Card, Descriptor, suggest
 from segmentation.scorer import BORDERLINE, Scorer, find_limits
 
@@ -55,7 +55,7 @@ def score_table(table: ibis.Table, scorer: Scorer, segments: list[dict[str, Any]
 
 def find_columns(table: ibis.Table, card: Card, wanted: list[str]) -> dict[str, str]:
     """The column of the table that holds each wanted one of the card; numbers where it says so."""
-    found = customers.match_columns(table.columns, card)
+    found = fields.match_columns(table.columns, card)
     for name in wanted:
         if name not in found:
             near = suggest(name, table.columns)
@@ -91,7 +91,7 @@ def read_levels(
     if len(cells) > MOST_LEVELS:
         raise InputError(f"column {column} has over {MOST_LEVELS:,} levels; group them in a view.")
     try:
-        return {cell: customers.read_level(cell or "", descriptor) for cell in cells}
+        return {cell: fields.read_level(cell or "", descriptor) for cell in cells}
     except InputError as error:
         raise InputError(f"column {column}: every value {error}") from None
 
@@ -403,7 +403,7 @@ def _count_levels(scored: ibis.Table, card: Card, name: str) -> pd.DataFrame:
 def _pool(counts: pd.DataFrame) -> pd.Series:
     """The levels, the rare ones of very many as “Other”, as `customers` reads them."""
     totals = counts.groupby("level")["customers"].sum().sort_values(ascending=False, kind="stable")
-    if len(totals) <= customers.MANY_LEVELS:
+    if len(totals) <= fields.MANY_LEVELS:
         return counts["level"]
-    kept = totals.index[: customers.MANY_LEVELS - 1]
+    kept = totals.index[: fields.MANY_LEVELS - 1]
     return counts["level"].where(counts["level"].isna() | counts["level"].isin(kept), "Other")

@@ -6,37 +6,57 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.utils.validation import validate_data
 
-from segmentation import kmeans
-from segmentation.cards import Card, Feature
+from segmentation import kmeans, moments
+from segmentation.cards import COUNT, Card, Feature
+from segmentation.customers import count_customers, draw_customers, hide_ids
 from segmentation.drafts import SKEWED
+from segmentation.moments import Floats
 
 FENCE = 3.0
 """Outliers lie so many interquartile ranges beyond the quartiles (Tukey's outer fence)."""
 
 
-def find_fences(values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper outer fence of each column, in the column's own unit."""
-    low, high = np.nanquantile(np.asarray(values, dtype=float), [0.25, 0.75], axis=0)
-    return low - FENCE * (high - low), high + FENCE * (high - low)
+def find_fences(values: Any, weights: Any) -> tuple[float, float]:
+    """Lower and upper outer fence of (n,) values, in their own unit; a weight counts customers."""
+    low, high = moments.quantile(values, [0.25, 0.75], weights)
+    return float(low - FENCE * (high - low)), float(high + FENCE * (high - low))
+
+
+class Filler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Fill the gaps of each column with its median."""
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: ARG002
+        """Learn the medians of a table (n, p)."""
+        values = validate_data(self, X, dtype=float, ensure_all_finite="allow-nan")
+        weights = np.ones(len(values)) if sample_weight is None else sample_weight
+        self.median_ = np.array([moments.quantile(v, 0.5, weights) for v in values.T])
+        return self
+
+    def transform(self, X: Any) -> Floats:
+        """Fill a table (n, p)."""
+        values = validate_data(self, X, dtype=float, ensure_all_finite="allow-nan", reset=False)
+        return np.where(np.isnan(values), self.median_, values)
 
 
 class Clipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Clip each column to the outer fences of the rows it was fitted on."""
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: ARG002
         """Learn the fences of a table (n, p)."""
-        self.low_, self.high_ = find_fences(validate_data(self, X, dtype=float))
+        values = validate_data(self, X, dtype=float)
+        weights = np.ones(len(values)) if sample_weight is None else sample_weight
+        fences = [find_fences(column, weights) for column in values.T]
+        self.low_, self.high_ = np.array(fences).T
         return self
 
-    def transform(self, X: Any) -> NDArray[np.float64]:
+    def transform(self, X: Any) -> Floats:
         """Clip a table (n, p)."""
         return np.clip(validate_data(self, X, dtype=float, reset=False), self.low_, self.high_)
 
@@ -47,18 +67,20 @@ class Weigher(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: ARG002
         """Learn means and spread of a table (n, p)."""
         values = validate_data(self, X, dtype=float)
-        self.mean_, spread = values.mean(axis=0), np.sqrt(values.var(axis=0).sum())
+        self.mean_ = np.average(values, axis=0, weights=sample_weight)
+        squares = np.average((values - self.mean_) ** 2, axis=0, weights=sample_weight)
+        spread = np.sqrt(squares.sum())
         self.scale_ = spread / self.weight if spread > 0 else 1.0
         return self
 
-    def transform(self, X: Any) -> NDArray[np.float64]:
+    def transform(self, X: Any) -> Floats:
         """Centre and scale a table (n, p)."""
         return (validate_data(self, X, dtype=float, reset=False) - self.mean_) / self.scale_
 
-    def inverse_transform(self, X: Any) -> NDArray[np.float64]:
+    def inverse_transform(self, X: Any) -> Floats:
         """The table (n, p) that gave these values."""
         return np.asarray(X, dtype=float) * self.scale_ + self.mean_
 
@@ -74,7 +96,7 @@ def build_preprocessor(card: Card) -> ColumnTransformer:
         codes = OneHotEncoder(
             sparse_output=False, handle_unknown="ignore", feature_name_combiner=_name_code
         )
-        chains[name] = make_pipeline(codes, Weigher(descriptor.weight))
+        chains[name] = make_pipeline(codes, _count(Weigher(descriptor.weight)))
     steps = [(f"x{i}", chain, [name]) for i, (name, chain) in enumerate(chains.items())]
     return ColumnTransformer(steps, verbose_feature_names_out=False).set_output(transform="pandas")
 
@@ -88,8 +110,24 @@ def find_chains(preprocessor: ColumnTransformer, card: Card) -> dict[str, Any]:
 def _build_steps(feature: Feature) -> Any:
     log = FunctionTransformer(np.log1p, np.expm1, feature_names_out="one-to-one")
     steps = [log] if feature.transform == "log" else []
-    steps += [Clipper()] if feature.outliers == "clip" else []
-    return make_pipeline(SimpleImputer(strategy="median"), *steps, Weigher(feature.weight))
+    steps += [_count(Clipper())] if feature.outliers == "clip" else []
+    return make_pipeline(_count(Filler()), *steps, _count(Weigher(feature.weight)))
+
+
+def _count(step: Any) -> Any:
+    """A step that learns from rows that stand for several customers."""
+    with config_context(enable_metadata_routing=True):
+        return step.set_fit_request(sample_weight=True)
+
+
+def fit_preprocessor(used: pd.DataFrame, card: Card) -> tuple[ColumnTransformer, pd.DataFrame]:
+    """The preprocessor fitted on rows used, each for as many customers as it counts; and these
+    rows (m, p) as the distance sees them."""
+    preprocessor = build_preprocessor(card)
+    with config_context(enable_metadata_routing=True):
+        weights = count_customers(used)
+        scaled = preprocessor.fit_transform(used[card.distance], sample_weight=weights)
+    return preprocessor, scaled
 
 
 def _name_code(column: Any, level: Any) -> str:
@@ -109,7 +147,7 @@ def select_rows(table: pd.DataFrame, card: Card) -> pd.DataFrame:
 def find_drop_fences(table: pd.DataFrame, card: Card) -> dict[str, list[float]]:
     """Where outliers begin of the features that drop them, on the scale on which they are told."""
     return {
-        name: [float(fence) for fence in find_fences(_transform(table[name], feature))]
+        name: [*find_fences(_transform(table[name], feature), count_customers(table))]
         for name, feature in card.features.items()
         if feature.outliers == "drop"
     }
@@ -121,30 +159,35 @@ def _find_kept(table: pd.DataFrame, card: Card) -> pd.Series:
         if feature.missing == "drop":
             kept &= table[name].notna()
         if feature.outliers == "drop":
-            kept &= ~_find_outliers(_transform(table[name], feature))
+            kept &= ~_find_outliers(table, name, feature)
     return kept
 
 
-def _find_outliers(values: pd.Series) -> pd.Series:
-    low, high = find_fences(values)
+def _find_outliers(table: pd.DataFrame, name: str, feature: Feature) -> pd.Series:
+    values = _transform(table[name], feature)
+    low, high = find_fences(values, count_customers(table))
     return (values < low) | (values > high)
 
 
+def _total(table: pd.DataFrame, rows: pd.Series) -> int:
+    """How many customers some rows stand for."""
+    return round(count_customers(table)[rows.to_numpy()].sum())
+
+
 def report_policies(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """One row a feature: its policies, its outer fences in raw units, the rows they concern."""
+    """One row a feature: its policies, its outer fences in raw units, the customers concerned."""
     rows = []
     for name, feature in card.features.items():
-        values = _transform(table[name], feature)
-        fences = find_fences(values)
+        fences = find_fences(_transform(table[name], feature), count_customers(table))
         low, high = np.expm1(fences) if feature.transform == "log" else fences
         rows.append(
             {
                 "feature": feature.title,
-                "missing": int(table[name].isna().sum()),
+                "missing": _total(table, table[name].isna()),
                 "policy for missing": feature.missing,
                 "lower fence": float(low),
                 "upper fence": float(high),
-                "outliers": int(_find_outliers(values).sum()),
+                "outliers": _total(table, _find_outliers(table, name, feature)),
                 "policy for outliers": feature.outliers,
                 "transform": feature.transform,
                 "weight": feature.weight,
@@ -161,38 +204,45 @@ def describe_quality(table: pd.DataFrame, found: pd.DataFrame, card: Card) -> pd
     done = {"keep": "kept", "clip": "clipped", "drop": "left out"}
     rows = [*found.itertuples(index=False, name=None)]
     for name, feature in card.features.items():
-        if count := int(_find_outliers(_transform(table[name], feature)).sum()):
+        if count := _total(table, _find_outliers(table, name, feature)):
             rows.append((name, "values beyond the outer fences", count, done[feature.outliers]))
-    used = int(_find_kept(table, card).sum())
-    rows.append(("", "customers used", used, f"of {len(table)} in the table"))
+    used, all_ = count_used(table, card), round(count_customers(table).sum())
+    rows.append(("", "customers used", used, f"of {all_:,} in the table"))
     return pd.DataFrame(rows, columns=found.columns)
 
 
+def count_used(table: pd.DataFrame, card: Card) -> int:
+    """How many customers the card's `drop` policies leave for the fit."""
+    return _total(table, _find_kept(table, card))
+
+
 def summarize_policies(table: pd.DataFrame, card: Card) -> str:
-    """What the policies changed and for how many rows, in a sentence."""
+    """What the policies changed and for how many customers, in a sentence."""
     report = report_policies(table, card)
-    dropped = int((~_find_kept(table, card)).sum())
+    used, all_ = count_used(table, card), round(count_customers(table).sum())
     filled = int(report.loc[report["policy for missing"] == "median", "missing"].sum())
     clipped = int(report.loc[report["policy for outliers"] == "clip", "outliers"].sum())
     kept = int(report.loc[report["policy for outliers"] == "keep", "outliers"].sum())
     done = [
-        *([f"{dropped} dropped"] if dropped else []),
-        *([f"{filled} missing values filled with the median"] if filled else []),
-        *([f"{clipped} outliers clipped"] if clipped else []),
-        *([f"{kept} outliers kept"] if kept else []),
+        *([f"{all_ - used:,} dropped"] if all_ > used else []),
+        *([f"{filled:,} missing values filled with the median"] if filled else []),
+        *([f"{clipped:,} outliers clipped"] if clipped else []),
+        *([f"{kept:,} outliers kept"] if kept else []),
     ]
     told = ", ".join(done) or "nothing was missing and nothing lay beyond the outer fences"
-    return f"{len(table) - dropped} of {len(table)} customers are used: {told}."
+    return f"{used:,} of {all_:,} customers are used: {told}."
 
 
 def scale(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """The z-scored features (m, p) of the rows used, as the distance sees them."""
-    return build_preprocessor(card).fit_transform(select_rows(table, card)[card.distance])
+    return fit_preprocessor(select_rows(table, card), card)[1]
 
 
 def summarize_scaling(table: pd.DataFrame, card: Card) -> str:
     """How unequal the features' variances were before scaling, in a sentence."""
-    shares = (variances := table[list(card.features)].var(ddof=0)) / variances.sum()
+    counts = count_customers(table)
+    variances = pd.Series({name: moments.sd(table[name], counts) ** 2 for name in card.features})
+    shares = variances / variances.sum()
     largest = str(shares.idxmax())
     return (
         f"Unscaled, {card.label(largest)} would make up {shares.max():.0%} of all squared "
@@ -212,9 +262,25 @@ def encode(table: pd.DataFrame, card: Card) -> pd.DataFrame:
 
 
 def preprocess(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """The table that the later notebooks start from: id, scaled features, encoded descriptors."""
+    """The table that the later notebooks start from: id, scaled features, encoded descriptors.
+
+    Where rows stand for several customers, a column `customers` says for how many.
+    """
     used = select_rows(table, card)
-    return pd.concat([used[[card.id]], scale(table, card), encode(used, card)], axis=1)
+    known = used[[name for name in (card.id, COUNT) if name in used]]
+    return pd.concat([known, scale(table, card), encode(used, card)], axis=1)
+
+
+def describe_prepared(prepared: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """Mean, standard deviation, minimum and maximum (4 rows) of each prepared column."""
+    counts, values = count_customers(prepared), hide_ids(prepared, card)
+    told = {
+        "mean": [moments.mean(values[name], counts) for name in values],
+        "std": [moments.sd(values[name], counts, ddof=1) for name in values],
+        "min": values.min().to_list(),
+        "max": values.max().to_list(),
+    }
+    return pd.DataFrame(told, index=values.columns).T
 
 
 def select_matrix(prepared: pd.DataFrame, card: Card) -> pd.DataFrame:
@@ -237,9 +303,12 @@ def summarize_skew(table: pd.DataFrame, card: Card) -> str:
 
 
 def compare_encoded(table: pd.DataFrame, card: Card, *, k: int = 4, seed: int = 0) -> pd.DataFrame:
-    """How K segments follow each descriptor (Cramér's V), left out of and put in the distance."""
-    scaled = scale(table, card)
-    used = select_rows(table, card)
+    """How K segments follow each descriptor (Cramér's V), left out of and put in the distance.
+
+    Of many customers a sample is looked at: see `customers.draw_customers`.
+    """
+    used = draw_customers(select_rows(table, card), seed=seed)
+    scaled = fit_preprocessor(used, card)[1]
     rows = []
     for name, descriptor in card.descriptors.items():
         if name in card.coded:
@@ -253,10 +322,11 @@ def compare_encoded(table: pd.DataFrame, card: Card, *, k: int = 4, seed: int = 
     return pd.DataFrame(rows, columns=["descriptor", "K", "V left out", "V put in"])
 
 
-def measure_association(labels: Any, levels: pd.Series) -> float:
+def measure_association(labels: Any, levels: pd.Series, weights: Any = None) -> float:
     """Cramér's V between a cut and a descriptor: 0 unrelated, 1 the one tells the other."""
-    named = levels.fillna("missing").astype(str)
-    counts = pd.crosstab(np.asarray(labels), named.to_numpy()).to_numpy(dtype=float)
+    named = levels.fillna("missing").astype(str).to_numpy()
+    customers = pd.Series(kmeans.weigh(len(named), weights))
+    counts = customers.groupby([np.asarray(labels), named]).sum().unstack(fill_value=0).to_numpy()
     expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
     freedom = min(counts.shape) - 1
     chi2 = ((counts - expected) ** 2 / expected).sum()

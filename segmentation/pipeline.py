@@ -28,6 +28,7 @@ from segmentation import (
     cards,
     customers,
     drafts,
+    extracts,
     features,
     notebooks,
     plans,
@@ -36,7 +37,6 @@ from segmentation import (
     segmenter,
     selection,
     signals,
-    tables,
 )
 from segmentation.notebooks import NotebookError
 
@@ -172,7 +172,7 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
     steps = plans.choose_steps(listed, start=job.start, only=job.only)
     card, used, reasons = _check_input(parameters)
     run_id = runs.check_run_id(job.output_dir, job.run_id)
-    archive.check_place(job.output_dir, table=card.source)
+    archive.check_place(job.output_dir, table=None if extracts.is_large(card) else card.source)
     settled = settle_previous(parameters, card, job.output_dir)
     manifest = _begin_manifest(settled, card, run_id) | used
     base = archive.find_latest(job.output_dir)
@@ -186,7 +186,7 @@ def describe_plan(plan: Plan) -> str:
     taken = f"from run {plan.base['run_id']}" if plan.base else ""
     facts = [
         ("card", f"{plan.card.title} ({plan.card.path})"),
-        ("table", f"{table['path']}, {table['rows_read']} rows, {table['rows_used']} used"),
+        ("table", f"{table['path']}, {table['rows_read']:,} rows, {table['rows_used']:,} used"),
         ("previous", plan.parameters.against),
         ("run", f"{plan.job.output_dir / ('' if plan.whole else 'partial') / plan.run_id}"),
         *(
@@ -264,14 +264,15 @@ def _check_input(
     card, reasons = customers.explain_card(
         parameters.card, features=parameters.features, as_of=parameters.as_of
     )
-    table, quality = customers.inspect_customers(card)
-    digest = tables.hash_file(card.source)
+    table, quality = customers.inspect_customers(card, seed=parameters.seed)
+    digest = extracts.hash_table(card)
     used = features.select_rows(table, card)
     segmenter.check_k(parameters.k or 1, used[card.distance])
+    read = round(customers.count_customers(table).sum())
     source = {"path": card.name, "sha256": digest}
     quality = features.describe_quality(table, quality, card)
     facts = {
-        "input": source | {"rows_read": len(table), "rows_used": len(used)},
+        "input": source | {"rows_read": read, "rows_used": features.count_used(table, card)},
         "quality": quality.to_dict("records"),
     }
     return card, facts, reasons
@@ -288,7 +289,7 @@ def settle_previous(parameters: Parameters, card: cards.Card, output_dir: Path) 
 
 def _check_unchanged(card: cards.Card, manifest: dict[str, Any]) -> None:
     """Refuse to publish what was read from a table that changed on the way."""
-    if tables.hash_file(card.source) != manifest["input"]["sha256"]:
+    if extracts.hash_table(card) != manifest["input"]["sha256"]:
         last = manifest["notebooks"][-1]["name"]
         raise NotebookError(last, None, f"{card.name} changed while the series ran")
 
@@ -319,7 +320,9 @@ def _begin_manifest(parameters: Parameters, card: cards.Card, run_id: str) -> di
         "as_of": card.as_of.isoformat() if card.as_of else None,
         "owner": card.owner or None,
         "parameters": parameters.model_dump(mode="json"),
-        "card_sha256": sha256(card.model_dump_json(exclude={"path", "table"}).encode()).hexdigest(),
+        "card_sha256": sha256(
+            card.model_dump_json(exclude={"path", "table", "backend"}).encode()
+        ).hexdigest(),
         "input": {},
         **runs.describe_environment(),
         "notebooks": [],
@@ -384,6 +387,8 @@ def _take_choice(manifest: dict[str, Any], run: runs.Run) -> None:
     """Enter what the finished notebooks chose."""
     chosen: selection.Selection = run.read_json("selection.json")
     manifest |= {key: chosen[key] for key in ("k", "asked", "rule", "rules", "verdict")}
+    segments = run.read_json("segments.json")
+    manifest["input"]["rows_used"] = sum(segment["size"] for segment in segments)
     manifest["status"] = "published"
 
 

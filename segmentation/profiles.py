@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from segmentation import stability, words
+from segmentation import moments, stability, words
 from segmentation.cards import Card, GivenSegment
+from segmentation.customers import count_customers
 from segmentation.features import measure_association
 from segmentation.kmeans import Floats
 from segmentation.palette import PALETTE
@@ -63,84 +64,146 @@ class Segment(TypedDict):
 # Statistics --------------------------------------------------------------------------------
 
 
-def profile_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """One row per segment and feature, in raw units, of a table with a column `cluster`.
+def measure_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """One row per cluster and feature, and with an empty cluster per feature of everyone.
 
-    Columns: cluster, size, share, variable, unit, mean, sd (divisor n), min, q25, median, q75,
+    Of a table with a column `cluster`; a row counts as many customers as it stands for. Columns:
+    cluster, size, variable (the column), customers (of them those with a value), mean, sd
+    (divisor n), min, q25, median, q75, max, in raw units.
+    """
+    used = table[table["cluster"].notna()]
+    groups: list[tuple[Any, pd.DataFrame]] = [(pd.NA, used), *used.groupby("cluster")]
+    rows = [
+        {"cluster": cluster, "size": round(count_customers(members).sum()), "variable": name}
+        | _measure(members[name], count_customers(members))
+        for cluster, members in groups
+        for name in card.features
+    ]
+    return pd.DataFrame(rows).astype({"cluster": "Int64"})
+
+
+def _measure(values: pd.Series, counts: Floats) -> dict[str, float]:
+    low, q25, median, q75, high = moments.quantile(values, [0, 0.25, 0.5, 0.75, 1], counts)
+    told = {"customers": round(counts[values.notna()].sum())}
+    told |= {"mean": moments.mean(values, counts), "sd": moments.sd(values, counts)}
+    return told | {"min": low, "q25": q25, "median": median, "q75": q75, "max": high}
+
+
+def profile_features(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """One row per segment and feature, in raw units, of what `measure_features` gives.
+
+    Columns: cluster, size, share, variable (the label), unit, mean, sd, min, q25, median, q75,
     max, margin (half a 95 % confidence interval of the mean), overall_mean, overall_sd, effect
     = (mean − overall_mean) / overall_sd, grade of the effect, and explained, the share of the
     feature's variance that lies between the segments.
     """
-    used = table[table["cluster"].notna()]
-    explained = explain_variance(used, card)
-    rows = [
-        {
-            "cluster": int(str(cluster)),
-            "size": len(members),
-            "share": len(members) / len(used),
-            "variable": feature.label,
-            "unit": feature.unit,
-            **_describe(members[name], used[name]),
-            "explained": explained[feature.label],
-        }
-        for cluster, members in used.groupby("cluster")
-        for name, feature in card.features.items()
-    ]
+    own = measures[measures["cluster"].notna()].astype({"cluster": int})
+    everyone = measures[measures["cluster"].isna()].set_index("variable")
+    explained = explain_variance(measures, card)
+    rows = []
+    for measure in own.to_dict("records"):
+        name = measure["variable"]
+        feature, overall = card.features[name], everyone.loc[name]
+        rows.append(
+            {
+                "cluster": measure["cluster"],
+                "size": measure["size"],
+                "share": measure["size"] / overall["size"],
+                "variable": feature.label,
+                "unit": feature.unit,
+                **_compare(measure, overall),
+                "explained": explained[feature.label],
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def _describe(values: pd.Series, everyone: pd.Series) -> dict[str, float]:
-    if values.isna().all():  # filled with everyone's median before the distance saw them
-        values = values.fillna(everyone.median())
-    low, q25, median, q75, high = values.quantile([0, 0.25, 0.5, 0.75, 1])
-    mean, sd, overall = values.mean(), values.std(ddof=0), everyone.mean()
-    spread = everyone.std(ddof=0)
-    effect = (mean - overall) / spread if spread else 0.0
+FIGURES = ["mean", "sd", "min", "q25", "median", "q75", "max"]
+
+
+def _compare(measure: dict[Any, Any], overall: pd.Series) -> dict[str, Any]:
+    figures = {name: measure[name] for name in FIGURES}
+    if not measure["customers"]:  # filled with everyone's median before the distance saw them
+        figures = dict.fromkeys(FIGURES, overall["median"]) | {"sd": 0.0}
+    spread = overall["sd"]
+    effect = (figures["mean"] - overall["mean"]) / spread if spread else 0.0
     return {
-        **{"mean": mean, "sd": sd, "min": low, "q25": q25, "median": median, "q75": q75},
-        **{"max": high, "margin": 1.96 * sd / np.sqrt(max(1, values.count()))},
-        **{"overall_mean": overall, "overall_sd": spread, "effect": effect},
+        **figures,
+        "margin": 1.96 * figures["sd"] / np.sqrt(max(1, measure["customers"])),
+        **{"overall_mean": overall["mean"], "overall_sd": spread, "effect": effect},
         "grade": words.grade(effect),
     }
 
 
-def explain_variance(table: pd.DataFrame, card: Card) -> pd.Series:
+def explain_variance(measures: pd.DataFrame, card: Card) -> pd.Series:
     """The share of each feature's variance that lies between the segments, by label (0…1)."""
-    used = table[table["cluster"].notna()]
-    values = used[list(card.features)]
-    between = values.groupby(used["cluster"]).transform("mean").var(ddof=0)
-    shares = (between / values.var(ddof=0)).fillna(0.0)
-    return shares.rename(index={name: card.label(name) for name in card.features})
+    shares = {}
+    for name, rows in measures.groupby("variable", sort=False):
+        overall, own = rows[rows["cluster"].isna()].iloc[0], rows[rows["cluster"].notna()]
+        between = moments.sd(own["mean"], own["size"] * own["mean"].notna()) ** 2
+        shares[card.label(str(name))] = between / overall["sd"] ** 2 if overall["sd"] else 0.0
+    return pd.Series(shares)
 
 
-def profile_levels(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """One row per segment and level of each descriptor, of a table with a column `cluster`.
+def measure_levels(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """How many customers of a table with a column `cluster` have each level of each descriptor.
 
-    Columns: cluster, size, share, variable, level, customers, level_share (of the segment),
-    overall_share, lift = level_share / overall_share, and whether the level is marked.
+    Columns: cluster (empty for everyone), variable (the column), level, customers.
     """
     used = table[table["cluster"].notna()]
-    tables = [_count_levels(used, name, card.label(name)) for name in card.descriptors]
+    counts = pd.Series(count_customers(used), index=used.index, name="customers")
+    parts = []
+    for name in card.descriptors:
+        levels = used[name].fillna("missing").rename("level")
+        each = counts.groupby([used["cluster"], levels]).sum().reset_index()
+        everyone = counts.groupby(levels).sum().reset_index().assign(cluster=pd.NA)
+        parts.append(pd.concat([everyone, each]).assign(variable=name))
+    columns = ["cluster", "variable", "level", "customers"]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    counted = pd.concat(parts, ignore_index=True)[columns]
+    counted["customers"] = counted["customers"].round()
+    return counted.astype({"cluster": "Int64", "customers": int})
+
+
+def profile_levels(counted: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """One row per segment and level of each descriptor, of what `measure_levels` gives.
+
+    Columns: cluster, size, share, variable (the label), level, customers, level_share (of the
+    segment), overall_share, lift = level_share / overall_share, and whether the level is marked.
+    """
+    tables = [
+        _compare_levels(rows.drop(columns="variable"), card.label(str(name)))
+        for name, rows in counted.groupby("variable", sort=False)
+    ]
     columns = ["cluster", "size", "share", "variable", "level", "customers", "level_share"]
     columns += ["overall_share", "lift", "marked"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def _count_levels(used: pd.DataFrame, name: str, label: str) -> pd.DataFrame:
-    levels = used[name].fillna("missing")
-    counts = pd.crosstab(used["cluster"].astype(int), levels).stack().rename("customers")
-    table = counts.rename_axis(["cluster", "level"]).reset_index()
-    sizes = used["cluster"].value_counts()
+def _compare_levels(counted: pd.DataFrame, label: str) -> pd.DataFrame:
+    known = counted["cluster"].notna()
+    everyone = counted[~known].set_index("level")["customers"]
+    wide = counted[known].pivot(index="cluster", columns="level", values="customers").fillna(0)
+    table = wide.astype(int).stack().rename("customers").reset_index()
+    table = table.astype({"cluster": int})
+    sizes = wide.sum(axis=1)
     table.insert(1, "size", table["cluster"].map(sizes).astype(int))
-    table.insert(2, "share", table["size"] / len(used))
+    table.insert(2, "share", table["size"] / sizes.sum())
     table.insert(3, "variable", label)
     table["level_share"] = table["customers"] / table["size"]
-    table["overall_share"] = table["level"].map(levels.value_counts(normalize=True))
+    table["overall_share"] = table["level"].map(everyone / everyone.sum())
     table["lift"] = table["level_share"] / table["overall_share"]
     more = (table["lift"] >= MORE) & (table["customers"] >= FEWEST_MARKED)
     expected = table["overall_share"] * table["size"]
     table["marked"] = more | (table["lift"] <= LESS) & (expected >= FEWEST_MARKED)
     return table
+
+
+def identify_clusters(table: pd.DataFrame, segments: list[Segment]) -> pd.DataFrame:
+    """A table whose clusters are positions in the model with the ids of its segments instead."""
+    ids = {position: segment["id"] for position, segment in enumerate(segments)}
+    return table.assign(cluster=table["cluster"].map(ids).astype("Int64"))
 
 
 def join_profiles(profile: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
@@ -157,13 +220,17 @@ def find_rules(table: pd.DataFrame, card: Card, *, seed: int = 0) -> pd.DataFram
     Thresholds are rounded first, so that the words and the figures agree.
     """
     used = table[table["cluster"].notna()]
-    values = used[list(card.features)].fillna(used[list(card.features)].median())
-    leaves = [(bounds, _fulfil(values, bounds)) for bounds in _grow(values, used["cluster"], seed)]
-    counts = [used.loc[inside, "cluster"].value_counts() for _, inside in leaves]
-    fidelity = sum(count.max() for count in counts) / len(used)
-    spreads = values.std(ddof=0)
+    medians = {n: moments.quantile(used[n], 0.5, count_customers(used)) for n in card.features}
+    values = used[list(card.features)].fillna(medians)
+    weights = pd.Series(count_customers(used), index=used.index)
+    grown = _grow(values, used["cluster"], weights, seed)
+    leaves = [(bounds, _fulfil(values, bounds)) for bounds in grown]
+    counts = [_count_clusters(used[inside]) for _, inside in leaves]
+    sizes = _count_clusters(used).sort_index()
+    fidelity = sum(count.max() for count in counts) / weights.sum()
+    spreads = _measure_spreads(values, weights)
     rows = []
-    for cluster, size in used["cluster"].value_counts().sort_index().items():
+    for cluster, size in sizes.items():
         own = [i for i, count in enumerate(counts) if count.idxmax() == cluster and leaves[i][0]]
         best = max(own, key=lambda i: counts[i][cluster], default=None)
         customers = int(counts[best].sum()) if best is not None else 0
@@ -177,17 +244,23 @@ def find_rules(table: pd.DataFrame, card: Card, *, seed: int = 0) -> pd.DataFram
 Bounds = dict[str, tuple[float, float]]
 
 
-def _grow(values: pd.DataFrame, clusters: pd.Series, seed: int) -> list[Bounds]:
+def _count_clusters(used: pd.DataFrame) -> pd.Series:
+    """Customers by cluster, most first."""
+    counts = pd.Series(count_customers(used), index=used.index)
+    grouped = counts.groupby(used["cluster"]).sum().round().astype(int)
+    return grouped.sort_values(ascending=False, kind="stable")
+
+
+def _grow(values: pd.DataFrame, clusters: pd.Series, weights: pd.Series, seed: int) -> list[Bounds]:
     """The leaves of a shallow tree: for each, the range (above, at most) of the features asked.
 
     A question whose answers lead to the same segment is not asked.
     """
     from sklearn.tree import DecisionTreeClassifier
 
-    least = max(1, int(np.ceil(LEAF * len(values))))
-    tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=least, random_state=seed)
-    grown = tree.fit(values.to_numpy(), clusters.astype(int)).tree_
-    decimals = values.std(ddof=0).map(words.count_decimals)
+    tree = DecisionTreeClassifier(max_depth=DEPTH, min_weight_fraction_leaf=LEAF, random_state=seed)
+    grown = tree.fit(values.to_numpy(), clusters.astype(int), sample_weight=weights).tree_
+    decimals = _measure_spreads(values, weights).map(words.count_decimals)
 
     def walk(node: int, bounds: Bounds) -> list[tuple[Bounds, int]]:
         majority = int(grown.value[node].argmax())
@@ -202,6 +275,10 @@ def _grow(values: pd.DataFrame, clusters: pd.Series, seed: int) -> list[Bounds]:
         return [(bounds, majority)] if needless else below + above
 
     return [bounds for bounds, _ in walk(0, {})]
+
+
+def _measure_spreads(values: pd.DataFrame, weights: pd.Series) -> pd.Series:
+    return pd.Series({name: moments.sd(values[name], weights) for name in values})
 
 
 def _fulfil(values: pd.DataFrame, bounds: Bounds) -> pd.Series:
@@ -225,9 +302,7 @@ def _write_rule(bounds: Bounds, card: Card, spreads: pd.Series) -> str:
 def find_prototypes(clustered: pd.DataFrame, card: Card) -> pd.DataFrame:
     """One row a segment: the figures of the customer nearest its centre, without the id."""
     used = clustered[clustered["cluster"].notna()]
-    largest = (
-        used["cluster"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    )
+    largest = _count_clusters(used)
     nearest = used.loc[used.groupby("cluster")["distance"].idxmin()[largest.index]]
     columns = {"cluster": "cluster", "segment": "segment"}
     columns |= {name: card.label(name) for name in [*card.features, *card.descriptors]}
@@ -549,13 +624,13 @@ def tabulate_profile(profile: pd.DataFrame) -> pd.DataFrame:
         first = figures.iloc[0]
         row = {
             "Segment": segment,
-            "Customers": f"{first['size']}",
+            "Customers": f"{first['size']:,}",
             "Share": f"{first['share']:.1%}",
         }
         rows.append(row | {_title(f): _spread(f) for f in _each(figures)})
     everyone = profile.drop_duplicates("variable")
     total = int(profile.drop_duplicates("cluster")["size"].sum())
-    row = {"Segment": "Everyone", "Customers": f"{total}", "Share": f"{1:.1%}"}
+    row = {"Segment": "Everyone", "Customers": f"{total:,}", "Share": f"{1:.1%}"}
     rows.append(row | {_title(f): _write(f, "overall_mean") for f in _each(everyone)})
     return pd.DataFrame(rows)
 
@@ -596,11 +671,12 @@ def summarize_map(profile: pd.DataFrame, axes: list[str]) -> str:
     return " ".join(told)
 
 
-def summarize_separation(table: pd.DataFrame, card: Card) -> str:
+def summarize_separation(profile: pd.DataFrame) -> str:
     """On which feature the segments differ most and least, in a sentence."""
-    if table["cluster"].nunique() == 1:
+    if profile["cluster"].nunique() == 1:
         return ONE_SEGMENT
-    shares = explain_variance(table, card).sort_values(kind="stable")
+    shares = profile.drop_duplicates("variable").set_index("variable")["explained"]
+    shares = shares.sort_values(kind="stable")
     return (
         f"They differ most in {lower_first(str(shares.index[-1]))} ({shares.iloc[-1]:.0%} of its "
         f"variance lies between them) and least in {lower_first(str(shares.index[0]))} "
@@ -641,7 +717,7 @@ def summarize_overlap(profile: pd.DataFrame) -> str:
 def summarize_segments(segments: list[Segment]) -> str:
     """Who is in the segments, largest first, in a sentence."""
     listed = sorted(segments, key=lambda segment: -segment["size"])
-    return "; ".join(f"{s['name']} ({s['size']}, {s['share']:.1%})" for s in listed) + "."
+    return "; ".join(f"{s['name']} ({s['size']:,}, {s['share']:.1%})" for s in listed) + "."
 
 
 def summarize_descriptors(table: pd.DataFrame, card: Card) -> str:
@@ -651,7 +727,7 @@ def summarize_descriptors(table: pd.DataFrame, card: Card) -> str:
         return "There is no second segment, or no descriptor, to compare."
     sentences = []
     for name, descriptor in card.descriptors.items():
-        v = measure_association(used["cluster"], used[name])
+        v = measure_association(used["cluster"], used[name], count_customers(used))
         word = "hardly differs" if v < 0.1 else "differs a little" if v < 0.3 else "differs clearly"
         sentences.append(f"{descriptor.label} {word} between the segments (Cramér's V {v:.2f}).")
     return " ".join(sentences)

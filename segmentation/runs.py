@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from segmentation import ROOT, InputError
+from segmentation.extracts import hash_table
 from segmentation.tables import hash_file
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ WRITERS = {
     "segments.json": "04_modeling",
     "segmenter.json": "04_modeling",
     "borderline.csv": "04_modeling",
+    "segment_measures.csv": "04_modeling",
+    "segment_levels.csv": "04_modeling",
     "segment_profiles.csv": "05_profiling",
     "segment_rules.csv": "05_profiling",
     "segment_prototypes.csv": "05_profiling",
@@ -332,7 +335,7 @@ def find_previous(run: Run, card: Card, *, against: str = "previous") -> Snapsho
         return None
     if against != "previous":
         return read_snapshot(_verify(_find_named(run, against)), card)
-    digest = hash_file(card.source)
+    digest = hash_table(card)
     for other in list_published(_find_place(run)):
         if _is_previous(other, card, digest):
             return read_snapshot(other, card)

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.pipeline import Pipeline
 
-from segmentation import InputError, kmeans, stability
+from segmentation import InputError, expressions, extracts, kmeans, moments, stability
 from segmentation.cards import Card
-from segmentation.features import build_preprocessor, find_chains, find_drop_fences, select_rows
+from segmentation.customers import count_customers, draw_customers, is_sample
+from segmentation.features import find_chains, find_drop_fences, fit_preprocessor, select_rows
 from segmentation.kmeans import Floats
-from segmentation.profiles import Segment
+from segmentation.profiles import Segment, identify_clusters, measure_features, measure_levels
 from segmentation.scorer import BORDERLINE, STATUSES, Scorer
 from segmentation.selection import fit_best
-from segmentation.tables import hash_file
+from segmentation.tables import Notes, hash_file
 
 MODEL, FIGURES = "segmenter.joblib", "segmenter.json"
 
@@ -44,20 +45,22 @@ def fit(table: pd.DataFrame, card: Card, *, k: int, seed: int = 0) -> Pipeline:
     """Fit preprocessing and K-means together on the raw features of the rows used.
 
     The Pipeline takes raw columns by name and predicts a position 0…k−1: the largest segment
-    first, ties by centre in the card's order. The order of the rows changes nothing.
+    first, ties by centre in the card's order. The order of the rows changes nothing; a row that
+    stands for several customers counts as often.
 
     Raises
     ------
     InputError
         k is not in 1…n−1, or there are fewer distinct customers than k.
     """
-    used = select_rows(table, card)[card.distance].sort_values(card.distance, kind="stable")
-    check_k(k, used)
-    preprocessor = build_preprocessor(card)
-    best = fit_best(preprocessor.fit_transform(used), k, seed=seed)
-    centres = best.centres[_order(best)]
-    final = KMeans(k, init=centres, n_init=1, random_state=seed)
-    return Pipeline([("preprocess", preprocessor), ("kmeans", final)]).fit(used)
+    used = select_rows(table, card).sort_values(card.distance, kind="stable")
+    check_k(k, used[card.distance])
+    preprocessor, scaled = fit_preprocessor(used, card)
+    weights = count_customers(used)
+    best = fit_best(scaled, k, weights=weights, seed=seed)
+    final = KMeans(k, init=best.centres[_order(best, weights)], n_init=1, random_state=seed)
+    final.fit(scaled, sample_weight=weights)
+    return Pipeline([("preprocess", preprocessor), ("kmeans", final)])
 
 
 def check_k(k: int, used: pd.DataFrame) -> None:
@@ -69,9 +72,9 @@ def check_k(k: int, used: pd.DataFrame) -> None:
         raise InputError(f"k must be 1…{distinct} for {distinct} distinct customers, got {k}.")
 
 
-def _order(fit: kmeans.Fit) -> NDArray[np.intp]:
+def _order(fit: kmeans.Fit, weights: Floats) -> NDArray[np.intp]:
     """Positions by size, descending; ties by centre, lexicographic (z-scores keep raw order)."""
-    sizes = np.bincount(fit.labels, minlength=len(fit.centres))
+    sizes = np.bincount(fit.labels, weights, minlength=len(fit.centres))
     return np.lexsort((*fit.centres.T[::-1], -sizes))
 
 
@@ -104,7 +107,8 @@ def resample_segments(
     On a seeded sample above 2 000 rows. See `stability.jaccard_bootstrap` and `stability.slsw`.
     """
     scaled = scale_rows(pipeline, table, card)
-    rows = scaled[stability.resampling_rows(len(scaled), seed=seed)]
+    weights = count_customers(select_rows(table, card))
+    rows = scaled[stability.resampling_rows(len(scaled), weights=weights, seed=seed)]
     labels = kmeans.assign(rows, pipeline["kmeans"].cluster_centers_)
     jaccards = stability.jaccard_bootstrap(rows, labels, resamples=resamples, seed=seed)
     return jaccards, stability.slsw(rows, labels, pairs=resamples, seed=seed)
@@ -116,9 +120,15 @@ def scale_rows(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Floats:
     return pipeline["preprocess"].transform(used).to_numpy()
 
 
-def find_similarities(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Floats:
-    """How similar each row used is to each centre (m, k), 0…1: see `stability.gorge`."""
-    scaled = scale_rows(pipeline, table, card)
+def find_similarities(
+    pipeline: Pipeline, table: pd.DataFrame, card: Card, *, seed: int = 0
+) -> Floats:
+    """How similar each customer used is to each centre (m, k), 0…1: see `stability.gorge`.
+
+    Of many customers a sample is looked at: see `customers.draw_customers`.
+    """
+    used = draw_customers(select_rows(table, card), seed=seed)
+    scaled = pipeline["preprocess"].transform(used[card.distance]).to_numpy()
     return stability.gorge(scaled, pipeline["kmeans"].cluster_centers_)
 
 
@@ -160,12 +170,26 @@ def cluster_customers(
     return pd.concat([table, assigned.rename(columns={"position": "cluster"})], axis=1)
 
 
+def measure_segments(
+    pipeline: Pipeline, clustered: pd.DataFrame, card: Card, limits: Limits
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Figures and levels by position: see `profiles.measure_features`, `profiles.measure_levels`.
+
+    Where `clustered` is a sample, all customers are scored and measured where their table lies.
+    """
+    if not is_sample(clustered, card):
+        return measure_features(clustered, card), measure_levels(clustered, card)
+    scorer = build_scorer(pipeline, card, limits)
+    positions = [{"id": h, "name": f"{h}"} for h in range(len(scorer.centres))]
+    table = extracts.open_customers(card, Notes())
+    scored = expressions.score_table(table, scorer, positions)
+    return expressions.measure_segments(scored, card), expressions.count_levels(scored, card)
+
+
 def name_customers(clustered: pd.DataFrame, segments: list[Segment]) -> pd.DataFrame:
     """The clustered table as people read it: ids for positions, names of `segment`, `second`."""
-    ids = {position: segment["id"] for position, segment in enumerate(segments)}
     names = {position: segment["name"] for position, segment in enumerate(segments)}
-    named = clustered.copy()
-    named["cluster"] = clustered["cluster"].map(ids).astype("Int64")
+    named = identify_clusters(clustered, segments)
     named["second"] = clustered["second"].map(names)
     named.insert(named.columns.get_loc("cluster") + 1, "segment", clustered["cluster"].map(names))
     return named
@@ -178,13 +202,15 @@ def count_statuses(named: pd.DataFrame) -> pd.DataFrame:
     that most are near to (`toward`) and how many these are (`nearest`).
     """
     used = named[named["status"] != "dropped"]
+    counts = pd.Series(count_customers(used), index=used.index)
     rows = []
     for (cluster, segment), own in used.groupby(["cluster", "segment"], sort=False):
-        near = own.loc[own["status"] == "borderline", "second"]
-        most = near.value_counts().head(1)
-        toward, nearest = (most.index[0], int(most.iloc[0])) if len(most) else ("", 0)
-        counts = (len(own), len(near), len(near) / len(own))
-        rows.append((cluster, segment, *counts, toward, nearest))
+        near = own[own["status"] == "borderline"]
+        sums = counts[near.index].groupby(near["second"], sort=False).sum()
+        most = sums.sort_values(ascending=False, kind="stable").head(1)
+        toward, nearest = (most.index[0], round(most.iloc[0])) if len(most) else ("", 0)
+        size, borders = round(counts[own.index].sum()), round(counts[near.index].sum())
+        rows.append((cluster, segment, size, borders, borders / size, toward, nearest))
     columns = ["cluster", "segment", "customers", "borderline", "share", "toward", "nearest"]
     counted = pd.DataFrame(rows, columns=columns)
     return counted.sort_values("customers", ascending=False, kind="stable", ignore_index=True)
@@ -193,12 +219,15 @@ def count_statuses(named: pd.DataFrame) -> pd.DataFrame:
 def summarize_assignment(clustered: pd.DataFrame) -> str:
     """How sure the assignment is, in a sentence."""
     used = clustered[clustered["status"] != "dropped"]
+    counts = count_customers(used)
+    total = counts.sum()
     if used["confidence"].isna().all():
-        return f"All {len(used)} customers are in one segment; there is no border to be near."
-    near = int((used["status"] == "borderline").sum())
+        return f"All {total:,.0f} customers are in one segment; there is no border to be near."
+    near = counts[used["status"] == "borderline"].sum()
     return (
-        f"{near} of {len(used)} customers ({near / len(used):.0%}) are borderline: nearly as close "
-        f"to a second segment. The median confidence is {used['confidence'].median():.2f}."
+        f"{near:,.0f} of {total:,.0f} customers ({near / total:.0%}) are borderline: nearly as "
+        "close to a second segment. The median confidence is "
+        f"{moments.quantile(used['confidence'], 0.5, counts):.2f}."
     )
 
 
@@ -239,7 +268,7 @@ def _list_figures(pipeline: Pipeline, card: Card, limits: Limits) -> dict[str, A
                 "column": name,
                 "label": feature.label,
                 "unit": feature.unit,
-                "fill": float(chain["simpleimputer"].statistics_[0]),
+                "fill": float(chain["filler"].median_[0]),
                 "transform": feature.transform,
                 "clip": [float(clip.low_[0]), float(clip.high_[0])] if clip else None,
                 "fence": limits["fence"].get(name),
@@ -264,7 +293,9 @@ def _list_figures(pipeline: Pipeline, card: Card, limits: Limits) -> dict[str, A
         "centres": pipeline["kmeans"].cluster_centers_.tolist(),
         "radius": limits["radius"],
         "borderline": BORDERLINE,
-        "card": card.model_dump(mode="json", exclude={"table", "path"}, exclude_defaults=True),
+        "card": card.model_dump(
+            mode="json", exclude={"table", "backend", "path"}, exclude_defaults=True
+        ),
         "versions": {
             "python": platform.python_version(),
             "scikit-learn": sklearn.__version__,

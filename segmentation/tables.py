@@ -153,7 +153,8 @@ def _read_parquet(source: Path, *, part: int) -> pd.DataFrame:
     query = f"SELECT * EXCLUDE file_row_number FROM read_parquet(?, file_row_number = true) {drawn}"
     duckdb = load_extra("duckdb", "Parquet")
     try:
-        return _as_text(duckdb.connect().execute(query, [glob.escape(str(source))]).df())
+        with duckdb.connect() as db:
+            return _as_text(db.execute(query, [glob.escape(str(source))]).df())
     except duckdb.Error:
         raise InputError(f"{source.name} is not a Parquet file; write it anew.") from None
 
@@ -163,7 +164,8 @@ def count_rows(source: Path) -> int:
     duckdb = load_extra("duckdb", "Parquet")
     query = "SELECT coalesce(sum(num_rows), 0) FROM parquet_file_metadata(?)"
     try:
-        rows: tuple[int] = duckdb.execute(query, [glob.escape(str(source))]).fetchone()
+        with duckdb.connect() as db:
+            rows: tuple[int] = db.execute(query, [glob.escape(str(source))]).fetchone()
     except duckdb.Error:
         raise InputError(f"{source.name} is not a Parquet file; write it anew.") from None
     return int(rows[0])

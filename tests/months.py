@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from segmentation import changes, segmenter
+from segmentation import changes, profiles, segmenter
 from segmentation.cards import Card
 
 SPLIT, FADED = 5, 9
@@ -93,7 +93,8 @@ def take_month(table, before, *, k, card=CARD, seed=0, run_id="run"):
     limits = segmenter.measure_limits(pipeline, table, card)
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
     centres = segmenter.find_centres(pipeline, card)
-    segments = changes.identify_segments(clustered, centres, card, before)
+    profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
+    segments = changes.identify_segments(clustered, profile, centres, card, before)
     named = segmenter.name_customers(clustered, segments)
     highest = changes.find_highest_id(segments, before)
     customers = changes.index_customers(named, card)

@@ -41,10 +41,11 @@ def segment(card, k=2):
     pipeline = segmenter.fit(table, card, k=k)
     limits = segmenter.measure_limits(pipeline, table, card)
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
-    profile = profiles.profile_features(clustered, card)
+    profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
     segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
     named = profiles.name_clusters(profile, segments)
-    levels = profiles.name_clusters(profiles.profile_levels(clustered, card), segments)
+    levels = profiles.profile_levels(profiles.measure_levels(clustered, card), card)
+    levels = profiles.name_clusters(levels, segments)
     rules = profiles.name_clusters(profiles.find_rules(clustered, card), segments)
     return clustered, profiles.add_words(segments, named, levels, rules, card)
 

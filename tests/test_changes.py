@@ -117,11 +117,13 @@ def test_the_psi_of_two_shares_worked_by_hand():
 
 
 def test_bins_are_the_deciles_of_then_and_what_is_missing():
-    then = pd.Series(range(1, 101), dtype=float)
-    assert changes.count_bins(then, then)[:, 0].tolist() == [10] * 10
-    now = pd.Series([1, 10.9, 11, 5_000, np.nan])
-    assert changes.count_bins(then, now)[:, 1].tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
-    flat = changes.count_bins(pd.Series([5.0] * 8), pd.Series([5.0, 6.0]))
+    then = pd.DataFrame({"x": range(1, 101)}, dtype=float)
+    assert changes.count_bins(then, then, "x")[:, 0].tolist() == [10] * 10
+    now = pd.DataFrame({"x": [1, 10.9, 11, 5_000, np.nan]})
+    assert changes.count_bins(then, now, "x")[:, 1].tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+    many = now.assign(customers=2)
+    assert changes.count_bins(then, many, "x")[:, 1].tolist() == [4, 2, *[0] * 7, 2, 2]
+    flat = changes.count_bins(pd.DataFrame({"x": [5.0] * 8}), pd.DataFrame({"x": [5.0, 6.0]}), "x")
     assert flat.tolist() == [[8, 1], [0, 1]]
 
 

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import list_segments, make_customers, make_model, put_table, score_in_pandas
 
-from segmentation import InputError, expressions, warehouse
-from segmentation.scorer import STATUSES
+from segmentation import expressions, warehouse
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -34,14 +34,16 @@ def drawn(request, table, card, examined):
     pipeline = segmenter.fit(table, card, k=4)
     limits = segmenter.measure_limits(pipeline, table, card)
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
-    profile = profiles.profile_features(clustered, card)
+    profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
     segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
     return examined | {
         "card": card,
         "segments": segments,
         "clustered": segmenter.name_customers(clustered, segments),
         "profile": profiles.name_clusters(profile, segments),
-        "levels": profiles.name_clusters(profiles.profile_levels(clustered, card), segments),
+        "levels": profiles.name_clusters(
+            profiles.profile_levels(profiles.measure_levels(clustered, card), card), segments
+        ),
         **make_comparison(segments[0]["name"]),
     }
 
@@ -130,7 +132,9 @@ def test_the_map_shows_income_against_spending(drawn):
     axes = plots.choose_map(drawn["clustered"], drawn["card"])
     assert axes == ["Annual Income (k$)", "Spending Score (1-100)"]
     without = drawn["card"].model_copy(update={"map": None})
-    shares = profiles.explain_variance(drawn["clustered"], without)
+    shares = profiles.explain_variance(
+        profiles.measure_features(drawn["clustered"], without), without
+    )
     best = set(shares.nlargest(2).index)
     chosen = plots.choose_map(drawn["clustered"], without)
     assert {without.label(name) for name in chosen} == best

@@ -15,7 +15,7 @@ def cut(request, table, card):
     pipeline = segmenter.fit(table, card, k=request.param)
     limits = segmenter.measure_limits(pipeline, table, card)
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
-    profile = profiles.profile_features(clustered, card)
+    profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
     segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
     return clustered, profile, segments
 
@@ -172,7 +172,9 @@ def test_marked_levels_are_common_or_rare_enough():
         {"title": "t", "table": "t", "id": "i", "features": {"a": {}, "b": {}},
          "descriptors": {"kind": {}}}
     )  # fmt: skip
-    marked = profiles.profile_levels(table, kinds).set_index(["cluster", "level"])["marked"]
+    marked = profiles.profile_levels(profiles.measure_levels(table, kinds), kinds).set_index(
+        ["cluster", "level"]
+    )["marked"]
     assert marked.to_dict() == {
         (0, "x"): True, (0, "y"): True, (0, "z"): False,
         (1, "x"): True, (1, "y"): False, (1, "z"): False,
@@ -181,7 +183,7 @@ def test_marked_levels_are_common_or_rare_enough():
 
 def test_level_shares_and_lift(cut, card):
     clustered, _, _ = cut
-    levels = profiles.profile_levels(clustered, card)
+    levels = profiles.profile_levels(profiles.measure_levels(clustered, card), card)
     assert levels.groupby("cluster")["level_share"].sum().to_numpy() == pytest.approx(1)
     np.testing.assert_allclose(levels["lift"], levels["level_share"] / levels["overall_share"])
     assert levels["customers"].sum() == 200
@@ -207,7 +209,7 @@ def test_equal_names_are_told_apart():
 
 def test_variance_shares_are_between_none_and_all(cut, card):
     clustered, _, segments = cut
-    shares = profiles.explain_variance(clustered, card)
+    shares = profiles.explain_variance(profiles.measure_features(clustered, card), card)
     assert shares.between(0, 1).all()
     assert (shares.max() < 1e-9) == (len(segments) == 1)
 
@@ -221,6 +223,6 @@ def test_sentences_stand_for_any_number_of_segments(cut, card):
         profiles.summarize_overlap(named),
         profiles.summarize_limits(named),
         profiles.summarize_descriptors(clustered, card),
-        profiles.summarize_separation(clustered, card),
+        profiles.summarize_separation(named),
     ]
     assert all(s.endswith(".") and "nan" not in s and "  " not in s for s in sentences)

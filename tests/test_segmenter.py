@@ -122,7 +122,7 @@ def save(folder, table, card):
     pipeline = segmenter.fit(table, card, k=4)
     limits = segmenter.measure_limits(pipeline, table, card)
     clustered = segmenter.cluster_customers(pipeline, table, card, limits)
-    profile = profiles.profile_features(clustered, card)
+    profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
     segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
     segmenter.save_segmenter(folder, pipeline, card, limits, segments)
     return pipeline

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import calinski_harabasz_score, silhouette_score
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
-from segmentation import features, kmeans, selection
+from segmentation import features, kmeans, selection, stability
 
 
 def examine(matrix, *, k_max=10, k=0, resamples=40, seed=0):
@@ -59,6 +61,118 @@ def test_criteria_are_those_of_the_best_fit(matrix, examined):
     assert row["silhouette"] == pytest.approx(silhouette_score(matrix, fits[5].labels))
     expected = calinski_harabasz_score(matrix, fits[5].labels)
     assert row["calinski_harabasz"] == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def compressed():
+    """80 different rows, and how many customers each stands for; 5 groups."""
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(80, 2)).round(1) + rng.normal(size=(5, 2))[np.arange(80) % 5] * 9
+    return rows, rng.integers(1, 12, 80)
+
+
+def test_weighted_rows_have_the_figures_of_the_expanded_table(compressed):
+    rows, counts = compressed
+    expanded = np.repeat(rows, counts, axis=0)
+    fits = selection.fit_all(rows, k_max=6, weights=counts)
+    weighted = selection.measure(rows, fits, weights=counts).set_index("k")
+    labels = {k: np.repeat(fit.labels, counts) for k, fit in fits.items()}
+    for k in range(2, 7):
+        row = weighted.loc[k]
+        peer = kmeans.fit(expanded, k, centres=fits[k].centres)
+        assert row["inertia"] == pytest.approx(peer.inertia, rel=1e-9)
+        assert row["silhouette"] == pytest.approx(silhouette_score(expanded, labels[k]))
+        assert row["smallest_share"] == np.bincount(labels[k]).min() / len(expanded)
+        expected = calinski_harabasz_score(expanded, labels[k])
+        assert row["calinski_harabasz"] == pytest.approx(expected, rel=1e-9)
+        expected = davies_bouldin_score(expanded, labels[k])
+        assert row["davies_bouldin"] == pytest.approx(expected, rel=1e-9)
+    assert (weighted.loc[2:, "silhouette_se"] == 0).all()
+    flow, whole = (
+        stability.slsa(rows, {k: fits[k].labels for k in (2, 3, 4)}, weights=counts),
+        stability.slsa(expanded, {k: labels[k] for k in (2, 3, 4)}),
+    )
+    pd.testing.assert_frame_equal(flow.nodes, whole.nodes)
+    pd.testing.assert_frame_equal(flow.edges, whole.edges)
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(3, 60), k=st.integers(2, 12))
+@settings(max_examples=60, deadline=None)
+def test_indices_are_scikit_learns_on_the_expanded_table(seed, n, k):
+    rng = np.random.default_rng(seed)
+    rows, counts = rng.integers(0, 4, (n, 2)).astype(float), rng.integers(1, 5, n)
+    labels = rng.integers(0, k, n)
+    labels[:2] = 0, 1
+    expanded, repeated = np.repeat(rows, counts, axis=0), np.repeat(labels, counts)
+    assume(len(set(labels)) < len(expanded))
+    mine = selection.measure_indices(rows, labels, counts.astype(float))
+    peer = calinski_harabasz_score(expanded, repeated), davies_bouldin_score(expanded, repeated)
+    assert mine == pytest.approx(peer, rel=1e-9, abs=1e-9)
+
+
+def test_resampling_weighted_rows_is_resampling_their_customers(compressed):
+    rows, counts = compressed
+    expanded, given = np.repeat(rows, counts, axis=0), {"resamples": 6, "seed": 4}
+    assert len(expanded) < stability.RESAMPLED_ROWS
+    one = selection.resample(rows, [3, 5], weights=counts, **given)
+    two = selection.resample(expanded, [3, 5], **given)
+    assert one.rows == two.rows == counts.sum()
+    pd.testing.assert_frame_equal(one.aris, two.aris)
+    pd.testing.assert_frame_equal(one.strengths, two.strengths)
+    pd.testing.assert_frame_equal(
+        selection.measure_gap(rows, k_max=3, weights=counts, **given),
+        selection.measure_gap(expanded, k_max=3, **given),
+    )
+    null = {"draws": 3, "halvings": 2, "pairs": 2}
+    pd.testing.assert_frame_equal(
+        selection.draw_null(rows, [2, 3], weights=counts, **null),
+        selection.draw_null(expanded, [2, 3], **null),
+    )
+
+
+def test_a_hundred_million_customers_are_sampled_by_their_weights(compressed):
+    rows, counts = compressed
+    weights = counts * 200_000
+    fits = selection.fit_all(rows, k_max=5, weights=weights)
+    sweep = selection.measure(rows, fits, weights=weights)
+    customers = weights.sum()
+    resampled = selection.resample(rows, [5], resamples=4, weights=weights)
+    told = selection.summarize_sample(resampled, customers)
+    assert told.startswith(f"Resampled was a seeded sample of 2,000 of the {customers:,} customers")
+    samples = selection.measure_silhouettes(rows, fits[5], weights=weights)
+    assert len(samples) == selection.SAMPLE
+    exact = sweep.set_index("k").at[5, "silhouette"]
+    assert samples["silhouette"].mean() == pytest.approx(exact, abs=0.01)
+    profile = selection.summarize_silhouette_profile(samples, customers=customers)
+    assert f"of a seeded sample of 10,000 of the {customers:,} customers sit closer" in profile
+    shares = samples["cluster"].value_counts(normalize=True).sort_index()
+    sizes = np.bincount(fits[5].labels, weights)
+    np.testing.assert_allclose(shares, np.sort(sizes / customers)[::-1], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        (np.ones(200), "Each of the 200 rows is one customer."),
+        (np.full(200, 512.5), "a sample; each stands for 512.5 of 102,500 customers."),
+        ([1, 2_000_000], "The 2 rows stand for 2,000,001 customers: customers with equal figures"),
+    ],
+)
+def test_a_sentence_says_what_the_rows_are(weights, told):
+    assert told in selection.summarize_rows(weights)
+
+
+def test_sentences_say_what_a_sample_of_many_rows_saw():
+    table = pd.DataFrame({"k": [1, 2, 3], "best_share": [1, 0.9, 0.8]})
+    whole = selection.summarize_starts(table, starts=20, weights=np.ones(50_000))
+    assert whole == "At every K at least 80% of 20 starts found the best fit."
+    many = selection.summarize_starts(table, starts=20, weights=np.full(50_001, 3.0))
+    assert "The starts saw a seeded sample of 50,000 of the 150,003 customers" in many
+    table = pd.DataFrame({"k": [2, 3], "silhouette": [0.4, 0.3], "silhouette_se": [0.0021, 0.1]})
+    told = selection.summarize_silhouettes(table, customers=4e6)
+    assert "a seeded sample of 10,000 of the 4,000,000 customers (standard error 0.002)." in told
+    told = selection.summarize_silhouettes(table.assign(silhouette_se=0.0), customers=200)
+    assert "sample" not in told
 
 
 def test_rules_answer_as_measured_on_the_bundled_table(examined):

@@ -27,7 +27,9 @@ test: $(READY) chromium  ## run the tests, in parallel
 test-all: $(READY) chromium  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
 
-bench: $(READY)  ## measure resampling, transactions and service (of the newest run) beside peers
+bench: $(READY)  ## measure fits, resampling, transactions, service (of the newest run) beside peers
+	@$(BIN)/python benchmarks/silhouettes.py
+	@$(BIN)/python benchmarks/fits.py --rows 1000000
 	@$(BIN)/python benchmarks/resampling.py
 	@$(BIN)/python benchmarks/transactions.py
 	@$(BIN)/python benchmarks/service.py --run "$(OUTPUT)/latest"

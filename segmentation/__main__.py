@@ -51,12 +51,13 @@ def build_parser(prog: str = "segmentation") -> Parser:
     card.add_argument("table", type=Path, help="CSV, Parquet or Excel file")
     card.add_argument("-o", type=Path, metavar="CARD", help="where it goes (default: beside)")
     score = commands.add_parser(
-        "score", help="put a file's customers into segments", allow_abbrev=False
+        "score", help="put the customers of a file or database into segments", allow_abbrev=False
     )
-    score.add_argument("table", type=Path, help="CSV, Parquet or Excel file")
-    score.add_argument(
-        "-o", type=Path, metavar="FILE", required=True, help="CSV or Parquet to write"
-    )
+    score.add_argument("file", nargs="?", type=Path, metavar="TABLE", help="CSV, Parquet or Excel")
+    score.add_argument("-o", type=Path, metavar="FILE", help="CSV or Parquet to write")
+    score.add_argument("--backend", metavar="URL", help="a database or cluster instead of a file")
+    score.add_argument("--table", metavar="NAME", help="its table of customers")
+    score.add_argument("--into", metavar="NAME", help="the table to make there")
     score.add_argument("--segment", default="", metavar="NAME", help="keep one segment's customers")
     _add_model(score)
     serve = commands.add_parser("serve", help="answer over HTTP, with a page", allow_abbrev=False)
@@ -140,29 +141,54 @@ def draft(options: argparse.Namespace) -> int:
 
 
 def score(options: argparse.Namespace) -> int:
-    """Score a file; 0 written, 2 refused."""
+    """Score a file, or a table where it lies; 0 written, 2 refused."""
     try:
-        from tqdm import tqdm
-
+        _check_places(options)
         from segmentation import scoring
 
         model = scoring.load_model(options.run)
-        form = "{l_bar}{bar}| {postfix}"
-        with tqdm(total=1.0, bar_format=form, leave=False, disable=None) as bar:
-
-            def tell(tally: scoring.Tally) -> None:
-                bar.set_postfix_str(f"{tally.rows:,} customers", refresh=False)
-                bar.update(tally.share - bar.n)
-
-            tally = scoring.score_file(
-                options.table, options.o, model, segment=options.segment, tell=tell
-            )
+        score_there = _score_file if options.file else _score_table
+        tally = score_there(options, model)
     except InputError as error:
         print(error, file=sys.stderr)
         return REFUSED
     print(tally.describe(model))
-    print(options.o)
+    print(options.o or options.into)
     return 0
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Refuse half a file, half a database, and both."""
+    file = {"TABLE": options.file, "-o FILE": options.o}
+    base = {"--backend": options.backend, "--table": options.table, "--into": options.into}
+    if any(file.values()) and any(base.values()):
+        raise InputError("give a file and -o, or --backend, --table and --into; not both.")
+    missing = [name for name, value in (base if any(base.values()) else file).items() if not value]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} missing; see segmentation score --help.")
+
+
+def _score_table(options: argparse.Namespace, model: Any) -> Any:
+    from segmentation import scoring
+
+    where = (options.backend, options.table, options.into)
+    return scoring.score_into(*where, model, segment=options.segment)
+
+
+def _score_file(options: argparse.Namespace, model: Any) -> Any:
+    from tqdm import tqdm
+
+    from segmentation import scoring
+
+    form = "{l_bar}{bar}| {postfix}"
+    with tqdm(total=1.0, bar_format=form, leave=False, disable=None) as bar:
+
+        def tell(tally: scoring.Tally) -> None:
+            bar.set_postfix_str(f"{tally.rows:,} customers", refresh=False)
+            bar.update(tally.share - bar.n)
+
+        kept = {"segment": options.segment, "tell": tell}
+        return scoring.score_file(options.file, options.o, model, **kept)
 
 
 def serve(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Many rows: a file of any size scored by a published model, streamed, whole or not at all."""
+"""Many rows: a file of any size, a database's table; scored by a published model, or not at all."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tabulate import tabulate
 
-from segmentation import InputError, fields, runs, tables
+from segmentation import InputError, expressions, fields, runs, tables, warehouse
 from segmentation.cards import OURS, Feature, suggest
 from segmentation.kmeans import Floats, Labels
 from segmentation.scorer import STATUSES, Scorer, Scores, find_limits
 from segmentation.words import FEWEST
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 MEND = "run the series again."
@@ -85,6 +86,10 @@ class Model:
     def run_id(self) -> str:
         """The run that made it."""
         return self.manifest["run_id"]
+
+    def list_ids(self) -> list[int]:
+        """The ids of the segments, by position."""
+        return [segment["id"] for segment in self.segments]
 
     def find_segment(self, wanted: str) -> int:
         """The position of a segment by its name or id."""
@@ -320,6 +325,68 @@ def _keep(batch: pa.RecordBatch, scores: Scores, kept: int | None) -> pa.RecordB
     import pyarrow as pa
 
     return batch if kept is None else batch.filter(pa.array(scores.position == kept))
+
+
+# Databases ---------------------------------------------------------------------------------
+
+
+def score_into(url: str, name: str, into: str, model: Model, *, segment: str = "") -> Tally:
+    """Score a table inside its database or cluster, into a new table there, written whole or not.
+
+    No row leaves the database. The new table has the columns of the old one, then cluster,
+    segment, distance, second, confidence and status; texts stay as they are, also those that a
+    spreadsheet would run. `segment` keeps the customers of one segment, by its name or id.
+
+    Raises
+    ------
+    InputError
+        There is no connection, no such table, or one `into`; a column is missing or values are
+        refused, counted by column.
+    """
+    kept = model.find_segment(segment) if segment else None
+    table = warehouse.open_table(url, name)
+    warehouse.check_free(table.get_backend(), into)
+    try:
+        _check_table(table, name, model.scorer)
+        scored = expressions.score_table(table, model.scorer, model.segments)
+        chosen = scored if kept is None else scored.filter(scored.cluster == model.list_ids()[kept])
+        written = warehouse.save_table(chosen, into, url=url)
+        counts = expressions.count_statuses(written if kept is None else scored)
+    except InputError:
+        raise
+    except Exception as error:  # a database's own, of many kinds
+        told = warehouse.hide_secrets(str(error), url)
+        raise InputError(f"table {name} cannot be scored: {told}.") from None
+    return _tally(counts, model)
+
+
+def _check_table(table: Any, name: str, scorer: Scorer) -> None:
+    """Refuse a table without rows, or with values that are refused: one line a column and kind."""
+    told = []
+    counts = expressions.count_problems(table, scorer)
+    for row in counts.itertuples():
+        feature = scorer.card.features[row.column]
+        gaps = row.missing if feature.missing == "refuse" else 0
+        for count, what in ((gaps, "missing"), (row.below + row.above, "out of range")):
+            if count:
+                verb = "value is" if count == 1 else "values are"
+                allowed = describe_allowed(feature)
+                told.append(f"{name}, {row.column}: {count:,} {verb} {what}; allowed: {allowed}.")
+    if not counts["customers"].iloc[0]:
+        told = [f"{name} has no customers; name a table with rows."]
+    if told:
+        raise InputError("\n".join(told))
+
+
+def _tally(counts: pd.DataFrame, model: Model) -> Tally:
+    """The counts of clusters and statuses as the command tells them."""
+    tally, places = Tally(share=1.0), {id_: i for i, id_ in enumerate(model.list_ids())}
+    for cluster, status, count in counts.itertuples(index=False):
+        tally.rows += int(count)
+        tally.statuses[status] += int(count)
+        if status != "dropped":
+            tally.segments[places[int(cluster)]] += int(count)
+    return tally
 
 
 # Reading -----------------------------------------------------------------------------------

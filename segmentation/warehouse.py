@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ def connect(url: str) -> ibis.BaseBackend:
     except InputError:
         raise
     except Exception as error:
-        told = _hide_secrets(str(error), url)
+        told = hide_secrets(str(error), url)
         raise InputError(f"{show_url(url)} cannot be opened: {told}; correct the URL.") from None
 
 
@@ -130,6 +131,49 @@ def _list_tables(backend: Any, place: tuple[str, ...] | None) -> list[str]:
         return []
 
 
+def check_free(backend: ibis.BaseBackend, name: str) -> None:
+    """Refuse a name that a table has already."""
+    place, own = split_name(name)
+    try:
+        backend.table(own, database=place)
+    except Exception:
+        return
+    raise InputError(f"table {name} is there already; drop it, or name another.")
+
+
+def save_table(query: ibis.Table, name: str, *, url: str) -> ibis.Table:
+    """Write a query's rows as a new table of its database, in one statement: whole or not at all.
+
+    Raises
+    ------
+    InputError
+        The name is taken, or the database refuses, with its reason.
+    """
+    import sqlglot
+
+    backend: Any = query.get_backend()
+    check_free(backend, name)
+    place, own = split_name(name)
+    parts = dict(zip(("db", "catalog"), reversed(place or ()), strict=False))
+    target = sqlglot.table(own, quoted=True, **parts).sql(backend.dialect)
+    try:
+        backend.raw_sql(f"CREATE TABLE {target} AS {backend.compile(query)}")
+    except BaseException as error:
+        _drop_rest(backend, name)
+        if not isinstance(error, Exception):
+            raise
+        told = hide_secrets(str(error), url)
+        raise InputError(f"table {name} cannot be written: {told}.") from None
+    return find_table(backend, name)
+
+
+def _drop_rest(backend: Any, name: str) -> None:
+    """Drop what a database may have left of a table that failed, if it still answers."""
+    place, own = split_name(name)
+    with suppress(Exception):
+        backend.drop_table(own, database=place, force=True)
+
+
 def split_name(name: str) -> tuple[tuple[str, ...] | None, str]:
     """Where a table lies (catalog, schema), None where its name says nothing; and its own name."""
     *place, own = name.split(".")
@@ -164,7 +208,7 @@ def show_url(url: str) -> str:
         return "the URL"
 
 
-def _hide_secrets(message: str, url: str) -> str:
+def hide_secrets(message: str, url: str) -> str:
     """The first line of a driver's message, without what the URL keeps to itself."""
     line = next(iter(message.splitlines()), "").rstrip(" .;")
     try:

@@ -1,11 +1,14 @@
 """Models and customers from a seed: every policy, gaps, outliers, ties, levels never seen."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from segmentation import customers, segmenter
 from segmentation.scorer import STATUSES, Scorer
+from segmentation.scoring import Model
 
 POLICIES = [
     *({}, {"transform": "log"}, {"outliers": "clip"}, {"transform": "log", "outliers": "clip"}),
@@ -89,3 +92,57 @@ def put_table(database: Any, table: pd.DataFrame, name: str = "customers") -> An
     database.con.register("given", table)
     database.con.execute(f"CREATE OR REPLACE TABLE {name} AS FROM given")
     return database.table(name)
+
+
+# A shop whose card has every policy --------------------------------------------------------
+
+SHOP = """
+title: A shop
+table: shop.parquet
+id: id
+features:
+  spent: {transform: log, outliers: drop}
+  visits: {outliers: clip, label: Visits a year}
+  age: {missing: drop, range: [0, 120]}
+  basket: {transform: log, outliers: clip, weight: 2}
+descriptors:
+  city: {weight: 1.0, levels: {Bonn: [BN], Köln: [K]}}
+  plan: {}
+"""
+
+
+def make_shop(rows: int, seed: int = 0) -> pd.DataFrame:
+    """Customers with gaps, outliers and spellings of their own; age as a whole number or NULL."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "id": [f"c{i}" for i in range(rows)],
+            "spent": rng.lognormal(3, 1, rows).round(2),
+            "Visits a year": rng.poisson(6, rows).astype(float),
+            "age": pd.array(rng.integers(18, 90, rows), "Int64"),
+            "basket": rng.integers(1, 60, rows),
+            "city": rng.choice(["BN", "köln", "Köln", None], rows, p=[0.5, 0.3, 0.15, 0.05]),
+            "plan": rng.choice(["a", "b c", None], rows, p=[0.5, 0.4, 0.1]),
+            "note": "=1+1",
+        }
+    )
+    table.loc[:3, "spent"], table.loc[4:6, "Visits a year"] = 1e7, 300.0
+    table.loc[rng.random(rows) < 0.05, "Visits a year"] = np.nan
+    table.loc[rng.random(rows) < 0.05, "age"] = pd.NA
+    return table
+
+
+def fit_shop(folder: Path, rows: int, k: int = 4) -> tuple[Model, pd.DataFrame, pd.DataFrame]:
+    """A model of the shop, the file's table as written and as the series clusters it."""
+    table = make_shop(rows)
+    table.to_parquet(folder / "shop.parquet", index=False)
+    (folder / "shop.yaml").write_text(SHOP, "utf-8")
+    card = customers.read_card(folder / "shop.yaml")
+    read = customers.read_customers(card)
+    pipeline = segmenter.fit(read, card, k=k)
+    limits = segmenter.measure_limits(pipeline, read, card)
+    scorer = segmenter.build_scorer(pipeline, card, limits)
+    segments = list_segments(scorer)
+    clustered = segmenter.cluster_customers(pipeline, read, card, limits)
+    named = segmenter.name_customers(clustered, segments)
+    return Model(folder, {"run_id": "shop"}, scorer, segments), table, named

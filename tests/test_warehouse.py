@@ -1,0 +1,328 @@
+"""Tables where they lie: opened, refused, scored and measured as a file would be."""
+
+import re
+from pathlib import Path
+
+import duckdb
+import ibis
+import numpy as np
+import pandas as pd
+import pytest
+from random_models import fit_shop, put_table
+
+from segmentation import InputError, customers, expressions, profiles, runs, scoring, warehouse
+from segmentation.__main__ import main
+from segmentation.cards import OURS, Card
+
+
+@pytest.fixture
+def database(tmp_path):
+    """A DuckDB file with customers in two schemas: its URL."""
+    path = tmp_path / "sales.ddb"
+    with duckdb.connect(str(path)) as db:
+        db.execute('CREATE TABLE customers AS SELECT 30 AS "Age"; CREATE SCHEMA crm')
+        db.execute("CREATE TABLE crm.members AS SELECT 1 AS one")
+    return f"duckdb://{path}"
+
+
+# Opening -----------------------------------------------------------------------------------
+
+
+def test_a_table_is_found_by_its_name_and_schema(database):
+    assert warehouse.open_table(database, "customers").columns == ("Age",)
+    assert warehouse.open_table(database, "crm.members").columns == ("one",)
+    assert warehouse.open_table(database, "sales.crm.members").columns == ("one",)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("custmers", "table custmers is not known; did you mean customers?"),
+        ("crm.member", "table crm.member is not known; did you mean members?"),
+        ("erp.members", "table erp.members is not known; there are no tables where it should be."),
+        ("a..b", "table 'a..b' is no name; write TABLE or SCHEMA.TABLE."),
+    ],
+)
+def test_a_table_that_is_not_there_is_told_with_the_nearest(database, name, told):
+    with pytest.raises(InputError, match=f"^{re.escape(told)}$"):
+        warehouse.open_table(database, name)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("duckdb://none.ddb", "none.ddb: no such database; correct the URL."),
+        ("sqlite://none.db", "none.db: no such database; correct the URL."),
+        ("duck://x", "duck://x: no such backend; did you mean duckdb?"),
+        ("sales.ddb", "sales.ddb: no such backend; known are athena,"),
+        ("http://[x", "the URL cannot be opened: it is no URL; correct the URL."),
+    ],
+)
+def test_an_url_that_leads_nowhere_is_refused(url, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"^{re.escape(told)}"):
+        warehouse.connect(url)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_missing_driver_is_named(monkeypatch):
+    import ibis
+
+    def fail(*_, **__):
+        raise ImportError("no psycopg")
+
+    monkeypatch.setattr(ibis, "connect", fail)
+    told = r"^postgres:// needs its driver; pip install 'ibis-framework\[postgres\]'\.$"
+    with pytest.raises(InputError, match=told):
+        warehouse.connect("postgresql://anna:s3cret@db.example/shop")
+
+
+def test_no_message_shows_a_secret(monkeypatch):
+    import ibis
+
+    def fail(url, **_):
+        raise RuntimeError(f"{url}: anna with p@ss/w0rd and t0ken was turned away.\nmore")
+
+    monkeypatch.setattr(ibis, "connect", fail)
+    url = "snowflake://anna:p%40ss%2Fw0rd@account/shop?token=t0ken"
+    with pytest.raises(InputError) as refused:
+        warehouse.connect(url)
+    told = str(refused.value)
+    assert told.startswith("snowflake://account/shop cannot be opened: ")
+    assert told.endswith("was turned away; correct the URL.")
+    assert not any(secret in told for secret in ("anna", "w0rd", "t0ken", "more"))
+
+
+def test_duckdb_stays_within_limits_and_fetches_nothing(database):
+    asked = "SELECT current_setting('autoinstall_known_extensions'), current_setting('threads')"
+    for url in (database, "duckdb://"):
+        fetches, threads = warehouse.connect(url).raw_sql(asked).fetchone()
+        assert not fetches
+        assert threads >= 1
+
+
+def test_a_parquet_file_is_read_as_it_is_called(tmp_path):
+    folder = tmp_path / "year=2026"
+    folder.mkdir()
+    for name, value in (("a*[b]?.parquet", 1), ("a1b2.parquet", 2)):
+        pd.DataFrame({"x": [value]}).to_parquet(folder / name, index=False)
+    table = warehouse.open_file(folder / "a*[b]?.parquet").execute()
+    assert table.to_dict("list") == {"x": [1]}
+
+
+def test_what_is_no_parquet_is_refused(tmp_path):
+    path = tmp_path / "x.parquet"
+    with pytest.raises(InputError, match="no such table; give the path"):
+        warehouse.open_file(path)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"^x\.parquet is not a Parquet file; write it anew\.$"):
+        warehouse.open_file(path)
+
+
+# One table, four ways ----------------------------------------------------------------------
+
+TOLD = ("cluster", "segment", "second", "status")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A shop's model, its table and how the series clusters it; and its database's URL."""
+    folder = tmp_path_factory.mktemp("shop")
+    model, table, clustered = fit_shop(folder, 1500)
+    path = folder / "shop.ddb"
+    put_table(ibis.duckdb.connect(path), table, "customers")
+    return model, table, clustered, f"duckdb://{path}"
+
+
+def check_alike(told, clustered):
+    """Row by row by id: the same segments and statuses, distances but for the last digits."""
+    told, wanted = told.set_index("id"), clustered.set_index("id")
+    told = told.loc[wanted.index]
+    for name in TOLD:
+        given, asked = told[name].astype(object), wanted[name].astype(object)
+        assert list(given.where(given.notna(), None)) == list(asked.where(asked.notna(), None))
+    for name in ("distance", "confidence"):
+        np.testing.assert_allclose(
+            told[name].to_numpy(float, na_value=np.nan), wanted[name].to_numpy(float), rtol=1e-9
+        )
+
+
+def test_one_table_is_scored_alike_four_ways(shop, tmp_path):
+    """By the series, as a file, inside DuckDB, and where a Parquet file lies."""
+    model, table, clustered, url = shop
+    assert {"ok", "borderline", "dropped"} <= {*clustered["status"]}
+    tally = scoring.score_file(model.folder / "shop.parquet", tmp_path / "a.parquet", model)
+    there = scoring.score_into(url, "customers", "scored", model)
+    file, base = pd.read_parquet(tmp_path / "a.parquet"), read_table(url, "scored")
+    assert list(file.columns) == list(base.columns)
+    lying = warehouse.open_file(model.folder / "shop.parquet")
+    scored = expressions.score_table(lying, model.scorer, model.segments)
+    for told in (file, base, scored.execute()):
+        check_alike(told, clustered)
+    assert (there.rows, +there.segments, +there.statuses) == (
+        *(tally.rows, +tally.segments, +tally.statuses),
+    )
+    assert there.describe(model) == tally.describe(model)
+    pd.testing.assert_frame_equal(base[table.columns], table, check_dtype=False)
+
+
+def read_table(url, name):
+    with duckdb.connect(url.removeprefix("duckdb://")) as db:
+        return db.sql(f"FROM {name}").df()
+
+
+def test_the_table_that_is_written_has_plain_types(shop):
+    model, _, _, url = shop
+    scoring.score_into(url, "customers", "typed", model)
+    with duckdb.connect(url.removeprefix("duckdb://")) as db:
+        types = dict(db.sql("SELECT column_name, column_type FROM (DESCRIBE typed)").fetchall())
+    texts = dict.fromkeys(("segment", "second", "status"), "VARCHAR")
+    wanted = {"cluster": "BIGINT", "distance": "DOUBLE", "confidence": "DOUBLE"} | texts
+    assert {name: types[name] for name in wanted} == wanted
+    assert types["note"] == "VARCHAR"
+
+
+def test_segments_measure_alike(shop):
+    """Sizes, means, spreads, quantiles and levels are those of the series' profiles."""
+    model, _, clustered, url = shop
+    card = model.scorer.card
+    scored = expressions.score_table(
+        warehouse.open_table(url, "customers"), model.scorer, model.segments
+    )
+    measured = expressions.measure_segments(scored, card)
+    wanted = profiles.profile_features(clustered, card)
+    own = measured[measured["cluster"].notna()].sort_values(["cluster", "variable"])
+    wanted["variable"] = wanted["variable"].map({f.label: n for n, f in card.features.items()})
+    wanted = wanted.sort_values(["cluster", "variable"])
+    assert list(own["size"]) == list(wanted["size"])
+    for figure in ("mean", "sd", "min", "q25", "median", "q75", "max"):
+        np.testing.assert_allclose(own[figure], wanted[figure], rtol=1e-9)
+    everyone = measured[measured["cluster"].isna()].set_index("variable")
+    used = clustered[clustered["cluster"].notna()]
+    assert list(everyone["customers"]) == [used[name].count() for name in everyone.index]
+    for name, values in used[list(card.features)].items():
+        spread = [values.mean(), values.std(ddof=0), values.median()]
+        np.testing.assert_allclose(everyone.loc[name, ["mean", "sd", "median"]], spread, rtol=1e-9)
+
+
+def test_levels_are_counted_alike(shop):
+    model, _, clustered, url = shop
+    card = model.scorer.card
+    lying = warehouse.open_table(url, "customers")
+    scored = expressions.score_table(lying, model.scorer, model.segments)
+    counted = expressions.count_levels(scored, card)
+    wanted = profiles.profile_levels(clustered, card)
+    keys = ["cluster", "variable", "level"]
+    own = counted[counted["cluster"].notna()].set_index(keys)["customers"].to_dict()
+    labels = {card.label(name): name for name in card.descriptors}
+    assert own == {
+        (row.cluster, labels[row.variable], row.level): row.customers
+        for row in wanted[wanted["customers"] > 0].itertuples()
+    }
+    everyone = counted[counted["cluster"].isna()].groupby("variable")["customers"].sum()
+    assert set(everyone) == {clustered["cluster"].notna().sum()}
+
+
+def test_many_levels_are_pooled_as_the_series_pools_them(tmp_path):
+    frame = pd.DataFrame({"cluster": 0, "id": range(300), "a": range(300), "b": 2.0})
+    frame["town"] = [f"T{int(i**0.55)}" for i in range(300)]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    parts = {"features": {"a": {}, "b": {}}, "descriptors": {"town": {}}}
+    card = Card.model_validate({"title": "t", "table": str(tmp_path / "t.csv"), "id": "id"} | parts)
+    lying = put_table(warehouse.connect("duckdb://"), frame)
+    counted = expressions.count_levels(lying, card).query("cluster.notna()")
+    wanted = customers.read_customers(card)["town"].value_counts()
+    assert counted.set_index("level")["customers"].to_dict() == wanted.to_dict()
+    assert "Other" in wanted
+
+
+# Refusals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("age = -1 WHERE id IN ('c8', 'c9')", r"customers, age: 2 values are out of range; "),
+        ("spent = 'inf' WHERE id = 'c7'", r"customers, spent: 1 value is out of range; allowed: a"),
+        ("city = 'Ulm' WHERE id = 'c7'", r"^column city: every value must be one of Bonn, Köln"),
+    ],
+)
+def test_a_table_with_problems_is_refused_and_nothing_written(shop, tmp_path, change, told):
+    model, _, _, url = shop
+    copy = tmp_path / "shop.ddb"
+    copy.write_bytes(Path(url.removeprefix("duckdb://")).read_bytes())
+    with duckdb.connect(str(copy)) as db:
+        db.execute(f"UPDATE customers SET {change}")
+    with pytest.raises(InputError, match=told):
+        scoring.score_into(f"duckdb://{copy}", "customers", "refused", model)
+    with duckdb.connect(str(copy)) as db:
+        assert "refused" not in [name for (name,) in db.execute("SHOW TABLES").fetchall()]
+
+
+def test_a_taken_name_an_unknown_one_and_no_rows_are_refused(shop, tmp_path):
+    model, table, _, url = shop
+    with pytest.raises(InputError, match=r"^table customers is there already; drop it, or name"):
+        scoring.score_into(url, "customers", "customers", model)
+    with pytest.raises(InputError, match=r"^table no\.scored cannot be written: .*no"):
+        scoring.score_into(url, "customers", "no.scored", model)
+    with pytest.raises(InputError, match="segment Oldre is not known"):
+        scoring.score_into(url, "customers", "x", model, segment="Oldre")
+    path = tmp_path / "empty.ddb"
+    put_table(ibis.duckdb.connect(path), table.head(0), "customers")
+    with pytest.raises(InputError, match=r"^customers has no customers; name a table with rows"):
+        scoring.score_into(f"duckdb://{path}", "customers", "x", model)
+
+
+def test_a_failure_half_way_leaves_nothing(shop):
+    """The last row cannot be read, and the database finds out while it writes."""
+    model, _, _, url = shop
+    path = url.removeprefix("duckdb://")
+    with duckdb.connect(path) as db:
+        fails = "CASE WHEN id = 'c1499' THEN error('disk ' || id)::VARCHAR ELSE note END AS note"
+        db.execute(f"CREATE OR REPLACE VIEW broken AS SELECT * REPLACE ({fails}) FROM customers")
+    with pytest.raises(InputError, match=r"^table half cannot be written: .*disk c1499"):
+        scoring.score_into(url, "broken", "half", model)
+    with duckdb.connect(path) as db:
+        assert "half" not in [name for (name,) in db.execute("SHOW TABLES").fetchall()]
+        db.execute("DROP VIEW broken")
+
+
+# The command -------------------------------------------------------------------------------
+
+
+def test_the_command_scores_where_the_table_lies(mall_model, tmp_path, capsys):
+    clustered = runs.Run(mall_model).read_table("clustered_data.csv", text=("CustomerID",))
+    path = tmp_path / "mall.ddb"
+    put_table(ibis.duckdb.connect(path), clustered.drop(columns=[*OURS]), "customers")
+    where = ["--backend", f"duckdb://{path}", "--table", "customers", "--run", str(mall_model)]
+    assert main(["score", *where, "--into", "scored"]) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[-1] == "scored"
+    assert "65  32.5%  Older" in told
+    scored = read_table(f"duckdb://{path}", "scored")
+    assert list(scored.columns) == list(clustered.columns)
+    check_alike(
+        scored.rename(columns={"CustomerID": "id"}), clustered.rename(columns={"CustomerID": "id"})
+    )
+    assert main(["score", *where, "--into", "older", "--segment", "Older"]) == 0
+    assert "200 customers by the model" in capsys.readouterr().out
+    assert len(read_table(f"duckdb://{path}", "older")) == 65
+    assert main(["score", *where, "--into", "older"]) == 2
+    assert capsys.readouterr().err == "table older is there already; drop it, or name another.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["x.csv", "-o", "y.csv", "--backend", "duckdb://"], "not both"),
+        (["-o", "y.csv", "--into", "t"], "not both"),
+        (["x.csv"], "-o FILE missing; see"),
+        ([], "TABLE and -o FILE missing"),
+        (["--backend", "duckdb://"], "--table and --into missing"),
+    ],
+)
+def test_half_a_place_is_refused_in_a_line(words, told, capsys):
+    assert main(["score", *words]) == 2
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert captured.err.count("\n") == 1

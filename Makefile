@@ -24,7 +24,7 @@ serve: $(READY)  ## answer for the newest run on http://127.0.0.1:8000/
 test: $(READY) chromium  ## run the tests, in parallel
 	@$(BIN)/pytest -n auto --dist worksteal -m "not long"
 
-test-all: $(READY) chromium  ## run the long tests too
+test-all: $(READY) chromium spark  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
 
 bench: $(READY)  ## measure fits, resampling, transactions, service (of the newest run) beside peers
@@ -75,3 +75,12 @@ chromium:
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 	  echo "The page tests need Debian's package chromium; they are skipped without it." >&2
+
+.PHONY: spark
+spark: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r scale.lock
+	@command -v java >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless >/dev/null; } || \
+	  echo "The Spark tests need Debian's openjdk-17-jre-headless; they are skipped without it." >&2

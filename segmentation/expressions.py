@@ -300,6 +300,19 @@ def _name(table: ibis.Table, segments: list[dict[str, Any]]) -> dict[str, ibis.C
     }
 
 
+def keep_segment(scored: ibis.Table, cluster: int) -> ibis.Table:
+    """The customers of one segment.
+
+    Planners move a filter below what it asks for, and would write the whole model into it; they
+    do not move it below a random number.
+    """
+    import ibis
+
+    drawn = scored.mutate(**{OWN + "drawn": ibis.random()})
+    kept = drawn.filter((drawn.cluster == cluster) & (drawn[OWN + "drawn"] >= 0))
+    return kept.drop(OWN + "drawn")
+
+
 # What is counted and measured --------------------------------------------------------------
 
 
@@ -338,14 +351,18 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     database has only approximate ones; DuckDB, PostgreSQL and Spark interpolate as numpy does.
     """
     found = find_columns(scored, card, list(card.features))
-    numbers = {_x(i): take_number(scored[found[name]]) for i, name in enumerate(card.features)}
-    used = scored.select("cluster", **numbers).filter(scored.cluster.notnull()).view()
+    kept = scored.cluster.notnull()  # no filter: a planner would write the model into it
+    numbers = {
+        _x(i): kept.ifelse(take_number(scored[found[name]]), None)
+        for i, name in enumerate(card.features)
+    }
+    used = scored.select("cluster", **numbers).view()
     means = used.aggregate(**{name: used[name].mean() for name in numbers}).execute().iloc[0]
-    shifts = means.fillna(0.0).to_dict()
+    shifts = means.astype(float).fillna(0.0).to_dict()
     figures = _describe(used, shifts)
-    parts = [used.aggregate(**figures).execute(), used.group_by("cluster").aggregate(**figures)]
-    wide = pd.concat([parts[0], parts[1].order_by("cluster").execute()], ignore_index=True)
-    return _lengthen(wide, card, shifts)
+    everyone = used.aggregate(**figures).execute()
+    each = used.group_by("cluster").aggregate(**figures).execute().dropna(subset="cluster")
+    return _lengthen(pd.concat([everyone, each], ignore_index=True), card, shifts)
 
 
 FIGURES = ("customers", "mean", "sd", "min", *QUANTILES, "max")
@@ -353,7 +370,7 @@ FIGURES = ("customers", "mean", "sd", "min", *QUANTILES, "max")
 
 def _describe(used: ibis.Table, shifts: dict[str, float]) -> dict[str, Any]:
     """The aggregates of each column, less about its mean, so that no digits are lost."""
-    figures: dict[str, Any] = {"size": used.count()}
+    figures: dict[str, Any] = {"size": used.cluster.count()}
     for name, shift in shifts.items():
         values = used[name] - _number(shift)
         each = [values.count(), values.mean(), values.std(how="pop"), used[name].min()]

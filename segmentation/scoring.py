@@ -349,7 +349,9 @@ def score_into(url: str, name: str, into: str, model: Model, *, segment: str = "
     try:
         _check_table(table, name, model.scorer)
         scored = expressions.score_table(table, model.scorer, model.segments)
-        chosen = scored if kept is None else scored.filter(scored.cluster == model.list_ids()[kept])
+        chosen = scored
+        if kept is not None:
+            chosen = expressions.keep_segment(scored, model.list_ids()[kept])
         written = warehouse.save_table(chosen, into, url=url)
         counts = expressions.count_statuses(written if kept is None else scored)
     except InputError:

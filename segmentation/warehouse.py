@@ -57,6 +57,9 @@ def _open_backend(driver: Any, url: str, parts: SplitResult) -> Any:
     try:
         if scheme in SPARK:
             return _open_spark(driver, url, parts)
+        if scheme == "databricks":  # Ibis reads no host from this URL
+            own = dict(parse_qsl(parts.query))
+            return driver.databricks.connect(server_hostname=parts.hostname, **own)
         if scheme in FILES:
             _check_path(parts)
         return driver.connect(url, **_set_limits(parts))

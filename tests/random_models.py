@@ -146,3 +146,19 @@ def fit_shop(folder: Path, rows: int, k: int = 4) -> tuple[Model, pd.DataFrame, 
     clustered = segmenter.cluster_customers(pipeline, read, card, limits)
     named = segmenter.name_customers(clustered, segments)
     return Model(folder, {"run_id": "shop"}, scorer, segments), table, named
+
+
+TOLD = ("cluster", "segment", "second", "status")
+
+
+def check_alike(told: pd.DataFrame, clustered: pd.DataFrame) -> None:
+    """Row by row by id: the same segments and statuses, distances but for the last digits."""
+    told, wanted = told.set_index("id"), clustered.set_index("id")
+    told = told.loc[wanted.index]
+    for name in TOLD:
+        given, asked = told[name].astype(object), wanted[name].astype(object)
+        assert list(given.where(given.notna(), None)) == list(asked.where(asked.notna(), None))
+    for name in ("distance", "confidence"):
+        np.testing.assert_allclose(
+            told[name].to_numpy(float, na_value=np.nan), wanted[name].to_numpy(float), rtol=1e-9
+        )

@@ -8,7 +8,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pytest
-from random_models import fit_shop, put_table
+from random_models import check_alike, fit_shop, put_table
 
 from segmentation import InputError, customers, expressions, profiles, runs, scoring, warehouse
 from segmentation.__main__ import main
@@ -121,8 +121,6 @@ def test_what_is_no_parquet_is_refused(tmp_path):
 
 # One table, four ways ----------------------------------------------------------------------
 
-TOLD = ("cluster", "segment", "second", "status")
-
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
@@ -132,19 +130,6 @@ def shop(tmp_path_factory):
     path = folder / "shop.ddb"
     put_table(ibis.duckdb.connect(path), table, "customers")
     return model, table, clustered, f"duckdb://{path}"
-
-
-def check_alike(told, clustered):
-    """Row by row by id: the same segments and statuses, distances but for the last digits."""
-    told, wanted = told.set_index("id"), clustered.set_index("id")
-    told = told.loc[wanted.index]
-    for name in TOLD:
-        given, asked = told[name].astype(object), wanted[name].astype(object)
-        assert list(given.where(given.notna(), None)) == list(asked.where(asked.notna(), None))
-    for name in ("distance", "confidence"):
-        np.testing.assert_allclose(
-            told[name].to_numpy(float, na_value=np.nan), wanted[name].to_numpy(float), rtol=1e-9
-        )
 
 
 def test_one_table_is_scored_alike_four_ways(shop, tmp_path):

@@ -1,0 +1,133 @@
+"""Ten million customers scored inside DuckDB, beside the least that it can take and beside pandas.
+
+    python benchmarks/scoring.py [--rows 10000000]
+
+The customers are made up by DuckDB in a temporary file: an id and three whole numbers. Ours checks
+them, scores them and writes the scored table, as `segmentation score --backend` does. The floor is
+a bare scan of the features, then reading and writing the very columns of the scored table. The
+peer is the plain way: all rows into pandas, `Pipeline.predict` of scikit-learn, and back into the
+database; it says the segment alone, neither distance nor confidence nor status. Medians of seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import pandas as pd
+from tabulate import tabulate
+
+from segmentation import scoring, segmenter
+from segmentation.cards import Card
+
+FEATURES = {"age": 62, "income": 120, "spending": 100}
+"""The features and how many values each has."""
+
+SEGMENTS = 4
+CARD = Card.model_validate(
+    {"title": "Made up", "table": "", "id": "id", "features": dict.fromkeys(FEATURES)}
+)
+
+
+def write_customers(path: Path, rows: int) -> None:
+    """A table of customers in a new database: the same for the same number of rows."""
+    drawn = ", ".join(
+        f"(hash(i * 8 + {place}) % {values})::INTEGER AS {name}"
+        for place, (name, values) in enumerate(FEATURES.items())
+    )
+    with duckdb.connect(str(path)) as db:
+        db.execute(f"CREATE TABLE customers AS SELECT i AS id, {drawn} FROM range({rows}) t(i)")
+
+
+def fit_model(path: Path) -> tuple[scoring.Model, Any]:
+    """A model of the first two thousand customers, as ours and as scikit-learn's Pipeline."""
+    with duckdb.connect(str(path)) as db:
+        table = db.sql("SELECT * FROM customers WHERE id < 2000").df()
+    pipeline = segmenter.fit(table, CARD, k=SEGMENTS)
+    limits = segmenter.measure_limits(pipeline, table, CARD)
+    scorer = segmenter.build_scorer(pipeline, CARD, limits)
+    segments = [{"id": i, "name": f"Segment {i}"} for i in range(SEGMENTS)]
+    return scoring.Model(path, {"run_id": "benchmark"}, scorer, segments), pipeline
+
+
+def score_in_pandas(path: Path, pipeline: Any) -> None:
+    """The peer: everything in memory, there and back."""
+    with duckdb.connect(str(path)) as db:
+        table = db.sql("FROM customers").df()
+        table["cluster"] = pipeline.predict(table[[*FEATURES]])
+        db.register("predicted", table)
+        db.execute("CREATE OR REPLACE TABLE peer AS FROM predicted")
+
+
+def copy_columns(path: Path) -> None:
+    """The floor: a bare scan, then the scored columns read and written."""
+    with duckdb.connect(str(path)) as db:
+        db.execute(f"SELECT {', '.join(f'sum({name})' for name in FEATURES)} FROM customers")
+        db.execute("CREATE OR REPLACE TABLE copied AS FROM scored")
+
+
+def score_in_place(path: Path, model: scoring.Model) -> None:
+    """Ours, the table of the round before dropped first."""
+    with duckdb.connect(str(path)) as db:
+        db.execute("DROP TABLE IF EXISTS scored")
+    scoring.score_into(f"duckdb://{path}", "customers", "scored", model)
+
+
+def check_answers(path: Path) -> None:
+    """Refuse figures of two ways that do not put the customers into the same segments."""
+    asked = "SELECT count(*) FROM scored JOIN peer USING (id) WHERE scored.cluster <> peer.cluster"
+    with duckdb.connect(str(path)) as db:
+        differ = db.execute(asked).fetchone()[0]
+    if differ:
+        raise SystemExit(f"{differ:,} customers are in different segments")
+
+
+def compare_scoring(rows: int = 10_000_000, *, rounds: int = 3) -> pd.DataFrame:
+    """Two rows: name, ours and peer in seconds, ratio (ours / peer), what was measured."""
+    with TemporaryDirectory() as name:
+        path = Path(name) / "customers.ddb"
+        write_customers(path, rows)
+        model, pipeline = fit_model(path)
+        ways: list[Callable[[], None]] = [
+            lambda: score_in_place(path, model),
+            lambda: copy_columns(path),
+            lambda: score_in_pandas(path, pipeline),
+        ]
+        spent = [[_time(way) for way in ways] for _ in range(rounds)]
+        check_answers(path)
+    ours, floor, pandas = (median(column) for column in zip(*spent, strict=True))
+    what = f"{rows:,} customers scored and written in DuckDB"
+    table = [
+        ("scoring, floor", ours, floor, ours / floor, f"{what}; bound: 4 times the floor"),
+        ("scoring, pandas", ours, pandas, ours / pandas, f"{what}; pandas + scikit-learn predict"),
+    ]
+    return pd.DataFrame(table, columns=["name", "ours", "peer", "ratio", "what"])
+
+
+def _time(way: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    way()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn")
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    table = compare_scoring(options.rows, rounds=options.rounds)
+    print(tabulate(table, headers="keys", showindex=False, floatfmt=".2f"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Spark for real: a master and two workers, each a process of its own, on 127.0.0.1 alone."""
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+import pandas as pd
+import pytest
+from random_models import check_alike, fit_shop
+
+from segmentation import InputError, customers, expressions, scoring, segmenter, warehouse
+from segmentation.cards import COUNT
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore"),  # PySpark's own, of pandas 3
+    pytest.mark.skipif(not importlib.util.find_spec("pyspark"), reason="needs the extra scale"),
+    pytest.mark.skipif(
+        not shutil.which("java"), reason="Spark needs Java: openjdk-17-jre-headless"
+    ),
+]
+ROWS = 3000
+HERE = "127.0.0.1"
+
+
+def find_port():
+    with socket.socket() as probe:
+        probe.bind((HERE, 0))
+        return probe.getsockname()[1]
+
+
+def start(folder, *words):
+    """One of Spark's own processes, in a group of its own; what it says goes to a file."""
+    home = Path(importlib.util.find_spec("pyspark").origin).parent
+    told = {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": HERE, "SPARK_DAEMON_MEMORY": "256m"}
+    name = words[0].rsplit(".", 1)[-1]
+    with (folder / f"{name} {time.monotonic_ns()}.log").open("wb") as log:
+        return subprocess.Popen(
+            [home / "bin/spark-class", *words],
+            **{"stdout": log, "stderr": log, "env": os.environ | told, "cwd": folder},
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+        )
+
+
+def end_with_parent():
+    """A test that is killed leaves no process behind (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def stop(process):
+    """End a process and all that it started."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signum)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+
+
+def wait_for(holds, seconds=300):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "Spark did not start"
+        time.sleep(0.2)
+
+
+def answers(port):
+    with socket.socket() as probe:
+        return probe.connect_ex((HERE, port)) == 0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The URL of a cluster with two executors and its session's settings."""
+    folder, port = tmp_path_factory.mktemp("spark"), find_port()
+    deploy, place = "org.apache.spark.deploy", ["--host", HERE, "--webui-port", "0"]
+    processes = [start(folder, f"{deploy}.master.Master", *place, "--port", str(port))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_LOCAL_IP", HERE)
+        patch.delenv("SPARK_HOME", raising=False)
+        try:
+            wait_for(lambda: answers(port))
+            size = ["--cores", "1", "--memory", "1g", "--work-dir", str(folder / "work")]
+            worker = [f"{deploy}.worker.Worker", *place, *size, f"spark://{HERE}:{port}"]
+            processes += [start(folder, *worker) for _ in range(2)]
+            yield f"spark://{HERE}:{port}?{urlencode(list_settings(folder))}"
+            from pyspark.sql import SparkSession
+
+            if session := SparkSession.getActiveSession():
+                session.stop()
+        finally:
+            for process in reversed(processes):
+                stop(process)
+
+
+def list_settings(folder):
+    return {
+        "spark.ui.enabled": "false",
+        "spark.driver.host": HERE,
+        "spark.driver.bindAddress": HERE,
+        "spark.driver.memory": "512m",
+        "spark.executor.memory": "512m",
+        "spark.executor.cores": "1",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+    }
+
+
+@pytest.fixture(scope="module")
+def shop(cluster, tmp_path_factory):
+    """A model of a shop, how the series clusters its table, and the table in the cluster."""
+    folder = tmp_path_factory.mktemp("shop")
+    model, _, clustered = fit_shop(folder, ROWS)
+    session = warehouse.connect(cluster)._session
+    executors = session.sparkContext._jsc.sc().getExecutorMemoryStatus
+    wait_for(lambda: executors().size() == 3)  # the driver is one of them
+    rows = session.read.parquet(str(folder / "shop.parquet")).repartition(4)
+    rows.write.saveAsTable("customers")
+    return model, clustered
+
+
+def test_the_cluster_scores_row_by_row_as_the_series_file_and_duckdb_do(cluster, shop, tmp_path):
+    model, clustered = shop
+    tally = scoring.score_into(cluster, "customers", "scored", model)
+    there = warehouse.open_table(cluster, "scored").execute()
+    target = tmp_path / "scored.parquet"
+    told = scoring.score_file(model.folder / "shop.parquet", target, model)
+    lying = warehouse.open_file(model.folder / "shop.parquet")
+    base = expressions.score_table(lying, model.scorer, model.segments).execute()
+    file = pd.read_parquet(target)
+    assert list(there.columns) == list(file.columns)
+    for table in (there, base, file):
+        check_alike(table, clustered)
+    assert tally.rows == ROWS
+    assert tally.describe(model) == told.describe(model)
+
+
+def test_the_cluster_counts_and_measures_as_duckdb_does(cluster, shop):
+    model, _ = shop
+    card = model.scorer.card
+    tables = (
+        warehouse.open_table(cluster, "customers"),
+        warehouse.open_file(model.folder / "shop.parquet"),
+    )
+    ours, theirs = (expressions.score_table(t, model.scorer, model.segments) for t in tables)
+    keys = ["cluster", "variable"]
+    one, two = (expressions.measure_segments(s, card).sort_values(keys) for s in (ours, theirs))
+    assert one[[*keys, "size", "customers"]].equals(two[[*keys, "size", "customers"]])
+    for figure in ("mean", "sd", "min", "q25", "median", "q75", "max"):
+        np.testing.assert_allclose(one[figure], two[figure], rtol=1e-9)
+    keys.append("level")
+    one, two = (expressions.count_levels(s, card).sort_values(keys) for s in (ours, theirs))
+    assert one.to_dict("list").items() >= {"customers": list(two["customers"])}.items()
+    assert list(one["level"]) == list(two["level"])
+
+
+def test_equal_rows_counted_in_the_cluster_give_the_same_model(cluster, shop, tmp_path):
+    model, _ = shop
+    table = warehouse.open_table(cluster, "customers")
+    keys = [name for name in table.columns if name not in ("id", "note")]
+    counted = table.group_by(keys).aggregate(**{COUNT: table.count()}).execute()
+    assert counted[COUNT].sum() == ROWS
+    rows = counted.loc[counted.index.repeat(counted[COUNT])].reset_index(drop=True)
+    rows.assign(id=rows.index.astype(str)).to_parquet(tmp_path / "shop.parquet", index=False)
+    (tmp_path / "shop.yaml").write_text((model.folder / "shop.yaml").read_text("utf-8"), "utf-8")
+    card = customers.read_card(tmp_path / "shop.yaml")
+    read = customers.read_customers(card)
+    pipeline = segmenter.fit(read, card, k=4)
+    np.testing.assert_allclose(
+        pipeline["kmeans"].cluster_centers_, model.scorer.centres, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_problems_and_taken_names_are_refused(cluster, shop):
+    model, _ = shop
+    session = warehouse.connect(cluster)._session
+    session.sql("CREATE OR REPLACE VIEW odd AS SELECT * EXCEPT (age), -1L AS age FROM customers")
+    with pytest.raises(InputError, match="odd, age: 3,000 values are out of range"):
+        scoring.score_into(cluster, "odd", "never", model)
+    with pytest.raises(InputError, match=r"table custmers is not known; did you mean customers\?"):
+        scoring.score_into(cluster, "custmers", "never", model)
+    with pytest.raises(InputError, match="table customers is there already"):
+        scoring.score_into(cluster, "customers", "customers", model)
+    assert not session.catalog.tableExists("never")

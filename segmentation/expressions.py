@@ -59,15 +59,11 @@ def find_columns(table: ibis.Table, card: Card, wanted: list[str]) -> dict[str, 
     for name in wanted:
         if name not in found:
             near = suggest(name, table.columns)
-            raise InputError(f"{_call(table)}: column {name} is missing; {near}")
+            raise InputError(f"column {name} is missing; {near}")
         if name in card.features and not table[found[name]].type().is_numeric():
             kind = table[found[name]].type()
             raise InputError(f"column {name} is {kind}, not a number; cast it in a view.")
     return {name: found[name] for name in wanted}
-
-
-def _call(table: ibis.Table) -> str:
-    return table.get_name() if hasattr(table.op(), "name") else "the table"
 
 
 def take_number(cells: ibis.Column) -> ibis.Column:

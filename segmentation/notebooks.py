@@ -1,30 +1,18 @@
-"""A notebook executed by papermill: its limits, what is kept of its output, how it fails."""
+"""A notebook as a file: its code, what it promises to read and write, how it failed."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
+import json
 import re
 from pathlib import Path
-from typing import Any
-
-import nbformat
-import papermill
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import Engine, papermill_engines
-from papermill.exceptions import strip_color
-from traitlets.config import Config
+from typing import Any, NamedTuple
 
 from segmentation import InputError, RunError
 
-MOST = 5_000_000
-"""Characters kept of what one cell shows; a note stands for the rest."""
-
-LINE = 300
-"""Characters of a cause that are told in a line."""
-
 FAILED, TIMED_OUT, DIED = 1, 124, 138
+IMPORT = re.compile(r"^from segmentation import ([\w, ]+)$", re.MULTILINE)
+PROMISE = re.compile(r"^Reads (?P<reads>.+) · Writes (?P<writes>.+)$", re.MULTILINE)
 
 
 class NotebookError(RunError):
@@ -48,13 +36,18 @@ def list_notebooks(folder: Path) -> list[Path]:
     return listed
 
 
+def read_cells(notebook: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook, the source of each as one text."""
+    cells: list[dict[str, Any]] = json.loads(notebook.read_text("utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in cells]
+
+
 def read_code(notebook: Path) -> str:
     """The code of a notebook but its parameters' cell."""
-    cells = nbformat.read(notebook, as_version=4).cells
     return "\n\n".join(
-        cell.source
-        for cell in cells
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+        cell["source"]
+        for cell in read_cells(notebook)
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
     )
 
 
@@ -68,115 +61,38 @@ def find_names(notebook: Path) -> set[str]:
     return set(re.findall(r"\w+", read_code(notebook)))
 
 
-def execute_notebook(
-    notebook: Path, target: Path, values: dict[str, Any], *, cell_timeout: int, bar: bool = False
-) -> None:
-    """Execute a notebook with these parameters; the executed copy goes to `target`.
-
-    Raises
-    ------
-    NotebookError
-        A cell raised, ran longer than `cell_timeout` seconds or took its kernel with it, or the
-        copy could not be written.
-    """
-    for talker in ("papermill", "asyncio"):  # what they would log is told by what is raised
-        logging.getLogger(talker).setLevel(logging.CRITICAL)
-    name = notebook.stem
-    try:
-        papermill.execute_notebook(
-            _as_template(notebook),
-            _as_template(target),
-            values,
-            engine_name=Bounded.__name__,
-            kernel_name="python3",
-            progress_bar={"desc": name, "leave": False} if bar else False,
-            cell_timeout=cell_timeout,
-        )
-    except papermill.PapermillExecutionError as error:
-        cause = f"{error.ename}: {error.evalue}".splitlines()[0][:LINE]
-        details = strip_color("\n".join(error.traceback))
-        raise NotebookError(name, error.exec_count, cause, details=details) from None
-    except CellTimeoutError:
-        cause = f"it took longer than {cell_timeout} s; allow more by --cell-timeout"
-        raise NotebookError(name, find_last_cell(target), cause, code=TIMED_OUT) from None
-    except DeadKernelError:
-        cause = "its kernel died (out of memory?)"
-        raise NotebookError(name, find_last_cell(target), cause, code=DIED) from None
-    except RuntimeError as error:
-        cause = f"its kernel did not start: {error}"[:LINE]
-        raise NotebookError(name, None, cause, code=DIED) from None
-
-
-def _as_template(path: Path) -> str:
-    """A path that papermill, which fills templates in paths, leaves as it is."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
 def find_last_cell(executed: Path) -> int | None:
     """The `In [n]` of the last cell that was started, where the executed copy can be read."""
     try:
-        cells = nbformat.read(executed, as_version=4).cells
-    except (OSError, ValueError):
+        cells = read_cells(executed)
+    except (OSError, ValueError, KeyError):
         return None
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    started = [cell for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
+    code = [cell["metadata"] for cell in cells if cell["cell_type"] == "code"]
+    started = [told for told in code if told.get("papermill", {}).get("start_time")]
     return len(started) or None
 
 
-class Client(PapermillNotebookClient):
-    """Runs the cells, keeps no more of their output than `MOST`, leaves no kernel behind."""
-
-    kept = 0
-
-    def execute(self, **options: Any) -> Any:
-        """Run every cell; end the kernel however that ends, also while it starts."""
-        try:
-            return super().execute(**options)
-        finally:
-            if self.km is not None and self.km.has_kernel:
-                self._cleanup_kernel()
-
-    def output(self, outs: list[Any], msg: Any, display_id: Any, cell_index: int) -> Any:
-        """Keep one output, or what fits of it; an error always fits."""
-        self.kept = self.kept if outs else 0
-        content = msg["content"]
-        room = max(0, MOST - self.kept)
-        self.kept += len(content.get("text", "")) + len(str(content.get("data", "")))
-        if self.kept > MOST and msg["msg_type"] != "error":
-            if not room:
-                return None
-            cut = f"{content.get('text', '')[:room]}\n… cut here, after {MOST:,} characters\n"
-            msg = msg | {"msg_type": "stream", "content": {"name": "stdout", "text": cut}}
-        return _join(outs, super().output(outs, msg, display_id, cell_index))
+def find_modules(notebook: Path) -> set[str]:
+    """The modules of this package that a notebook's code imports by `from segmentation import`."""
+    listed = IMPORT.findall(read_code(notebook))
+    return {
+        f"segmentation.{name}"
+        for names in listed
+        for name in re.findall(r"(\w+)(?: as \w+)?", names)
+    }
 
 
-def _join(outs: list[Any], new: Any) -> Any:
-    """Put text printed in several messages together, for a page shows so much of each."""
-    if len(outs) > 1 and all(out.output_type == "stream" for out in outs[-2:]):
-        before, after = outs[-2:]
-        if before.name == after.name:
-            before.text += outs.pop().text
-            return before
-    return new
+class Promise(NamedTuple):
+    """The files that a notebook says it reads and writes, by their paths in the run."""
+
+    reads: frozenset[str]
+    writes: frozenset[str]
 
 
-class Bounded(Engine):
-    """papermill's engine with our client."""
-
-    @classmethod
-    def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, cell_timeout: int = 0, **_: Any
-    ) -> None:
-        """Run the notebook that papermill manages."""
-        Client(
-            nb_man,
-            kernel_name=kernel_name,
-            timeout=cell_timeout,
-            iopub_timeout=60,
-            log=logging.getLogger("papermill"),
-            extra_arguments=["--IPKernelApp.log_level=50"],
-            config=Config(KernelManager={"transport_encryption": "auto"}),
-        ).execute()
-
-
-papermill_engines.register(Bounded.__name__, Bounded)
+def read_promise(notebook: Path) -> Promise | None:
+    """What a notebook's first cell says in its line *Reads … · Writes …*; None without one."""
+    cells = read_cells(notebook)
+    told = PROMISE.search(cells[0]["source"]) if cells else None
+    if told is None:
+        return None
+    return Promise(*(frozenset(re.findall(r"`([^`]+)`", text)) for text in told.groups()))

@@ -9,13 +9,17 @@ import subprocess
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Collection, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
+import joblib
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tabulate import tabulate
@@ -34,10 +38,12 @@ from segmentation import (
     plans,
     reports,
     runs,
+    schedule,
     segmenter,
     selection,
     signals,
 )
+from segmentation.kernels import Template
 from segmentation.notebooks import NotebookError
 
 Rule = Literal["calibrated", "silhouette", "elbow", "gap", "prediction-strength", "stability"]
@@ -208,8 +214,11 @@ def _run_plan(plan: Plan) -> Path:
     _recover(job.output_dir)
     run = runs.start_run(job.output_dir, plan.run_id)
     try:
-        with signals.limit(job.deadline):
-            page = _build(plan, run)
+        with Template(plans.find_modules(plan.steps)) as template:
+            from segmentation import execution  # noqa: F401 – while the template imports as well
+
+            with signals.limit(job.deadline):
+                page = _build(plan, run, template)
     except (Exception, KeyboardInterrupt) as error:
         _fail(plan, run, error)
     with signals.ignore():
@@ -219,12 +228,11 @@ def _run_plan(plan: Plan) -> Path:
             _fail(plan, run, error)
 
 
-def _build(plan: Plan, run: runs.Run) -> Path:
+def _build(plan: Plan, run: runs.Run, template: Template) -> Path:
     """Make every file of the run and seal it; where the page that is shown first lies in it."""
     runs.write_manifest(run, plan.manifest)
     _save_draft(plan, run)
-    for notebook, does in plan.steps.items():
-        _take_step(plan, run, notebook, does)
+    _take_steps(plan, run, template)
     _check_unchanged(plan.card, plan.manifest)
     page = _write_pages(plan, run)
     runs.seal(run, plan.manifest)
@@ -237,24 +245,85 @@ def _recover(output_dir: Path) -> None:
         print(f"run {run_id} crashed; it is kept in {output_dir / 'failed'}", file=sys.stderr)
 
 
-def _take_step(plan: Plan, run: runs.Run, notebook: Path, does: str) -> None:
-    """Run a notebook or take it over; `run.json` tells at any moment which one is at work."""
-    manifest = plan.manifest
-    if does == plans.LEAVE:
-        return
-    if does == plans.TAKE and plan.base:
+class Taken(NamedTuple):
+    """A step that has been taken: its record, its line of progress, and whose the files are."""
+
+    record: dict[str, Any]
+    line: str
+    changed: Set[str] = frozenset()  # files that were written while it ran
+    claimed: Set[str] = frozenset()  # those (or their folder) that it asked for to write
+
+
+class Steps:
+    """The steps of a run as they are taken: `run.json` tells at any moment which are at work."""
+
+    def __init__(self, plan: Plan, run: runs.Run) -> None:
+        self.plan, self.run = plan, run
+        self.order = [n for n, does in plan.steps.items() if does != plans.LEAVE]
+        self.records: dict[Path, dict[str, Any]] = {}
+        self.taken: dict[Path, Taken] = {}
+        self.beside: dict[Path, set[Path]] = {each: set() for each in self.order}
+        self.told = 0
+
+    def begin(self, notebook: Path, others: Collection[Path]) -> None:
+        """Enter a step that is at work."""
+        self.records[notebook] = {"name": notebook.stem, "status": "running"}
+        self.beside[notebook] |= {*others}
+        for other in others:
+            self.beside[other].add(notebook)
+        self._enter()
+        runs.write_manifest(self.run, self.plan.manifest)
+
+    def end(self, notebook: Path, taken: Taken) -> None:
+        """Enter a step that has been taken, and tell of all that are, in their order."""
+        self.taken[notebook] = taken
+        self.records[notebook] = taken.record
+        self._enter()
+        while self.told < len(self.order) and self.order[self.told] in self.taken:
+            self._tell(self.taken[self.order[self.told]])
+            self.told += 1
+
+    def fail(self, _: Path, others: Collection[Path]) -> None:
+        """Enter that others are stopped because a step failed."""
+        for other in others:
+            self.records[other]["status"] = "aborted"
+
+    def finish(self) -> None:
+        """Enter which files are each notebook's own."""
+        for notebook, taken in self.taken.items():
+            others = [self.taken[other].claimed for other in self.beside[notebook]]
+            if taken.record["status"] == "completed" and "files" not in taken.record:
+                taken.record["files"] = plans.find_own(taken.changed, taken.claimed, others)
+
+    def _enter(self) -> None:
+        self.plan.manifest["notebooks"] = [
+            self.records[each] for each in self.order if each in self.records
+        ]
+
+    def _tell(self, taken: Taken) -> None:
+        _say(self.run, taken.line, self.plan.job)
+        self.plan.manifest["warnings"] += taken.record["warnings"]
+        for warning in taken.record["warnings"]:
+            self.run.note(f"warning: {warning}")
+
+
+def _take_steps(plan: Plan, run: runs.Run, template: Template) -> None:
+    """Run the notebooks or take them over, each once those that it needs are done."""
+    steps, at_once = Steps(plan, run), joblib.cpu_count()
+    needs = plans.find_needs(steps.order)
+    with ThreadPoolExecutor(at_once + 1) as pool, closing(template):
+        pool.submit(reports.load_exporter)  # a second that the pages need not wait for
+        take = partial(_take_step, plan, run, template)
+        schedule.take_all(needs, take, steps, pool=pool, at_once=at_once)
+    steps.finish()
+
+
+def _take_step(plan: Plan, run: runs.Run, template: Template, notebook: Path) -> Taken:
+    """Run a notebook or take it over."""
+    if plan.steps[notebook] == plans.TAKE and plan.base:
         record = plans.take_over(notebook, plan.base, plan.job.output_dir / "latest", run)
-        _say(run, f"{notebook.stem:<20}taken over from run {plan.base['run_id']}", plan.job)
-    else:
-        record = {"name": notebook.stem, "status": "running"}
-        manifest["notebooks"].append(record)
-        runs.write_manifest(run, manifest)
-        record = record | _run_notebook(notebook, run, plan)
-        manifest["notebooks"].pop()
-    manifest["notebooks"].append(record)
-    manifest["warnings"] += record["warnings"]
-    for warning in record["warnings"]:
-        run.note(f"warning: {warning}")
+        return Taken(record, f"{notebook.stem:<20}taken over from run {plan.base['run_id']}")
+    return _run_notebook(plan, run, template, notebook)
 
 
 def _check_input(
@@ -331,13 +400,16 @@ def _begin_manifest(parameters: Parameters, card: cards.Card, run_id: str) -> di
     }
 
 
-def _run_notebook(notebook: Path, run: runs.Run, plan: Plan) -> dict[str, Any]:
-    """Execute one notebook into the run; its record holds its answer and names its files."""
+def _run_notebook(plan: Plan, run: runs.Run, template: Template, notebook: Path) -> Taken:
+    """Execute one notebook into the run; its record holds its answer."""
+    from segmentation import execution
+
     started, before = time.monotonic(), _see_files(run)
-    notebooks.execute_notebook(
+    execution.execute_notebook(
         notebook,
         run.folder / "notebooks" / notebook.name,
         plan.parameters.model_dump(mode="json") | {"run_dir": _relative(run.folder)},
+        template=template,
         cell_timeout=plan.job.cell_timeout,
         bar=not plan.job.quiet and sys.stderr.isatty(),
     )
@@ -345,21 +417,30 @@ def _run_notebook(notebook: Path, run: runs.Run, plan: Plan) -> dict[str, Any]:
     if proof is None:
         raise NotebookError(notebook.stem, None, "it ended without `run.finish(…)`, its last cell")
     seconds = round(time.monotonic() - started, 2)
-    _say(run, f"{notebook.stem:<20}{seconds:6.1f} s  {proof['answer']}", plan.job)
-    return {
+    record = {
+        "name": notebook.stem,
         "status": "completed",
         "seconds": seconds,
         "answer": proof["answer"],
         "warnings": proof["warnings"],
         "code_sha256": notebooks.hash_code(notebook),
-        "files": [name for name, when in _see_files(run).items() if before.get(name) != when],
     }
+    return Taken(
+        record,
+        f"{notebook.stem:<20}{seconds:6.1f} s  {proof['answer']}",
+        changed={name for name, when in _see_files(run).items() if before.get(name) != when},
+        claimed={*proof["files"], f"notebooks/{notebook.name}"},
+    )
 
 
 def _see_files(run: runs.Run) -> dict[str, int]:
-    """The files of a run, each with the time that it was written."""
-    listed = runs.find_files(run).items()
-    return {name: path.stat().st_mtime_ns for name, path in listed if name[:7] != "proofs/"}
+    """The files of a run, each with the time that it was written; not what is half written."""
+    seen = {}
+    for name, path in runs.find_files(run).items():
+        with suppress(FileNotFoundError):
+            if name[:7] != "proofs/" and path.suffix != ".partial":
+                seen[name] = path.stat().st_mtime_ns
+    return seen
 
 
 def _relative(path: Path) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from segmentation import InputError
+from segmentation import InputError, notebooks
 from segmentation.cards import suggest
-from segmentation.notebooks import find_names, hash_code
+from segmentation.notebooks import Promise, find_names, hash_code, read_promise
 from segmentation.runs import Run, find_files
 from segmentation.tables import hash_file
 
@@ -43,6 +44,44 @@ def _find(word: str, listed: list[Path], option: str) -> Path:
     known = [name for notebook in listed for name in (notebook.stem, notebook.stem[:2])]
     near = suggest(word, known) if len(word) > 2 else f"known are {', '.join(known[1::2])}."
     raise InputError(f"{option}: {word} is no notebook; {near}")
+
+
+def find_modules(steps: dict[Path, str]) -> set[str]:
+    """The modules of this package that the notebooks to run import."""
+    return set().union(*(notebooks.find_modules(n) for n, does in steps.items() if does == RUN))
+
+
+def find_needs(listed: list[Path]) -> dict[Path, set[Path]]:
+    """Which notebooks each has to wait for: those before it whose files it reads or writes.
+
+    One that does not say what it reads and writes waits for all, and all after it wait for it.
+    """
+    promises = {notebook: read_promise(notebook) for notebook in listed}
+    return {
+        after: {b for b in listed[:place] if _meet(promises[b], promises[after])}
+        for place, after in enumerate(listed)
+    }
+
+
+def _meet(before: Promise | None, after: Promise | None) -> bool:
+    """Whether two notebooks touch the same file, so that the order of their work matters."""
+    if before is None or after is None:
+        return True
+    return bool(before.writes & (after.reads | after.writes) or before.reads & after.writes)
+
+
+def find_own(changed: Set[str], claimed: Set[str], others: list[Set[str]]) -> list[str]:
+    """Which files that changed while a notebook ran are its own, whatever ran beside it.
+
+    A file that it claims is its own; one that another claims is not; one that nobody claims,
+    because it was written past the run's `save_*`, may be, and is kept with both.
+    """
+    theirs = set[str]().union(*others)
+    return sorted(
+        name
+        for name in changed
+        if not {name, name.partition("/")[0]} & theirs or {name, name.partition("/")[0]} & claimed
+    )
 
 
 def check_take_over(

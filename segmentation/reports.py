@@ -255,7 +255,7 @@ def write_pages(run_dir: Path, manifest: dict[str, Any]) -> Path:
     paths = sorted((run_dir / "notebooks").glob("*.ipynb"))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
     steps = list_steps(notebooks, manifest)
-    exporter = _make_exporter()
+    exporter = load_exporter()
     for step in steps:
         if step.page:
             page = render_notebook(notebooks[step.name], step, steps, manifest, exporter)
@@ -412,8 +412,9 @@ def environment() -> Environment:
     return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
 
 
-def _make_exporter() -> HTMLExporter:
-    """One exporter for all pages of a run: making it costs more than a page."""
+@cache
+def load_exporter() -> HTMLExporter:
+    """One exporter for all pages: making it costs more than a page."""
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -69,6 +69,8 @@ class Run:
     """The folder of one run; notebooks hand their files over through it, never kernel state."""
 
     folder: Path
+    placed: set[Path] = field(default_factory=set, compare=False, repr=False)
+    """The files, and the folder of the model, that a notebook asked for to write."""
 
     def figure(self, name: str) -> Path:
         """Where a figure of this run goes."""
@@ -113,11 +115,14 @@ class Run:
 
     def artifacts(self) -> Path:
         """The folder of the model."""
-        return self.folder / "artifacts"
+        folder = self.folder / "artifacts"
+        self.placed.add(folder)
+        return folder
 
     def finish(self, notebook: str, answer: str, warnings: Sequence[str] = ()) -> None:
         """Leave the proof that a notebook ran to its end: its answer, and what to warn of."""
-        proof = {"answer": answer, "warnings": list(warnings), "finished": _now()}
+        files = sorted(path.relative_to(self.folder).as_posix() for path in self.placed)
+        proof = {"answer": answer, "warnings": list(warnings), "files": files, "finished": _now()}
         write_text(self._place("proofs", f"{notebook}.json"), json.dumps(proof, ensure_ascii=False))
 
     def read_proof(self, notebook: str) -> dict[str, Any] | None:
@@ -135,6 +140,7 @@ class Run:
     def _place(self, kind: str, name: str) -> Path:
         path = self.folder / kind / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.placed.add(path)
         return path
 
     def _find(self, kind: str, name: str) -> Path:

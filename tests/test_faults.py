@@ -227,6 +227,30 @@ def test_a_run_stopped_at_any_moment_leaves_a_whole_one(stop, out, series):
     assert archive.verify_run(out / "next") == []
 
 
+def promise(path, reads, writes):
+    """Let a notebook say what it reads and writes, so that others may run beside it."""
+    line = f"hold?\\n\\nReads {reads} · Writes {writes}"
+    path.write_text(path.read_text("utf-8").replace("hold?", line), "utf-8")
+
+
+def test_the_first_that_fails_decides_and_stops_who_runs_beside_it(out, tmp_path, capfd):
+    folder, began = tmp_path / "notebooks", out / "running/bad/pid"
+    tell = "import os\nfrom pathlib import Path\nPath(run_dir, 'pid').write_text(str(os.getpid()))"
+    wait = f"import time\nfrom pathlib import Path\nwhile not Path({str(began)!r}).exists():\n"
+    write_notebook(folder / "01_sleeps.ipynb", tell, SLEEP, FINISH.format(name="01_sleeps"))
+    write_notebook(folder / "02_fails.ipynb", wait + "    time.sleep(0.05)\n1 / 0")
+    write_notebook(folder / "03_waits.ipynb", FINISH.format(name="03_waits"))
+    for path, reads in zip(sorted(folder.glob("*.ipynb")), ("a", "a", "`02`"), strict=True):
+        promise(path, reads, f"`{path.stem[:2]}`")
+    assert run_small(out, folder, "--run-id", "bad") == 1
+    told = capfd.readouterr().err.splitlines()[0]
+    assert told == "02_fails failed in cell [3]: ZeroDivisionError: division by zero"
+    manifest = read_failed(out)
+    statuses = {step["name"]: step["status"] for step in manifest["notebooks"]}
+    assert statuses == {"01_sleeps": "aborted", "02_fails": "failed"}
+    wait_for(lambda: is_gone(out / "failed/bad"), seconds=10)
+
+
 def test_a_notebook_that_leaves_out_a_file_fails_the_run(out, tmp_path, capfd):
     notebooks = tmp_path / "notebooks"
     write_notebook(notebooks / "01_empty.ipynb", FINISH.format(name="01_empty"))

@@ -15,8 +15,8 @@ ORDER = [
     *("palette", "words", "transactions", "cards", "tables", "warehouse", "drafts", "moments"),
     *("fields", "extracts", "customers", "kmeans", "features", "stability", "selection"),
     *("profiles", "scorer", "expressions", "changes", "segmenter", "plots", "signals", "runs"),
-    *("archive", "reports", "briefing", "explorer", "notebooks", "plans", "pipeline"),
-    *("scoring", "payloads", "service", "__main__"),
+    *("archive", "reports", "briefing", "explorer", "notebooks", "kernels", "execution"),
+    *("schedule", "plans", "pipeline", "scoring", "payloads", "service", "__main__"),
 ]
 MODULES = sorted((ROOT / "segmentation").glob("[!_]*.py"))
 

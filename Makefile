@@ -27,11 +27,12 @@ test: $(READY) chromium  ## run the tests, in parallel
 test-all: $(READY) chromium spark  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
 
-bench: $(READY)  ## measure fits, resampling, transactions, service (of the newest run) beside peers
+bench: $(READY)  ## measure fits, resampling, series, service (of the newest run) beside peers
 	@$(BIN)/python benchmarks/silhouettes.py
 	@$(BIN)/python benchmarks/fits.py --rows 1000000
 	@$(BIN)/python benchmarks/resampling.py
 	@$(BIN)/python benchmarks/transactions.py
+	@$(BIN)/python benchmarks/series.py
 	@$(BIN)/python benchmarks/service.py --run "$(OUTPUT)/latest"
 	@$(BIN)/python benchmarks/soak.py --run "$(OUTPUT)/latest"
 

@@ -168,7 +168,12 @@ def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, 
 
 
 def describe_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """One row a feature, in raw units: type, missing and distinct values, mean, sd, quartiles."""
+    """One row a feature, in raw units: type, missing and distinct values, mean, sd, quartiles.
+
+    Of a sample the same, but for the distinct values, of the table that it was drawn from.
+    """
+    if is_sample(table, card):
+        return _describe_where_it_lies(card)
     counts = count_customers(table)
     rows = [
         {
@@ -182,6 +187,18 @@ def describe_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
         for name, feature in card.features.items()
     ]
     return pd.DataFrame(rows)
+
+
+def _describe_where_it_lies(card: Card) -> pd.DataFrame:
+    table = extracts.open_customers(card, Notes())
+    measures = extracts.measure_columns(table, {name: table[name] for name in card.features})
+    known, features = measures["customers"], card.features.values()
+    told = measures[["mean", "sd", "min", "q25", "median", "q75", "max"]]
+    told = told.assign(sd=told["sd"] * np.sqrt(known / (known - 1).clip(lower=1)))
+    told.insert(0, "feature", [feature.label for feature in features])
+    told.insert(1, "unit", [feature.unit for feature in features])
+    told.insert(2, "missing", measures["size"] - known)
+    return told.rename(columns={"q25": "25%", "q75": "75%"})
 
 
 def _describe(values: pd.Series, counts: Floats) -> dict[str, float]:

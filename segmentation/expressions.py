@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from segmentation import InputError, fields
+from segmentation import InputError, extracts, fields
 from segmentation.cards import OURS, Card, Descriptor, suggest
 from segmentation.scorer import BORDERLINE, Scorer, find_limits
+from segmentation.warehouse import write_number
 
 if TYPE_CHECKING:
     import ibis
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 MOST_LEVELS = 10_000
 """Distinct cells of a descriptor that are fetched to be read by the card."""
 
-QUANTILES = {"q25": 0.25, "median": 0.5, "q75": 0.75}
 BEYOND = 1e300  # larger than any squared distance
 OWN = "segmentation_"
 """What the names of columns begin with that are there only on the way."""
@@ -66,12 +66,6 @@ def find_columns(table: ibis.Table, card: Card, wanted: list[str]) -> dict[str, 
     return {name: found[name] for name in wanted}
 
 
-def take_number(cells: ibis.Column) -> ibis.Column:
-    """A numeric column as float64, NULL where missing or NaN."""
-    values = cells.cast("float64")
-    return values.isnan().ifelse(None, values) if cells.type().is_floating() else values
-
-
 def read_levels(
     table: ibis.Table, column: str, descriptor: Descriptor
 ) -> dict[str | None, str | None]:
@@ -82,7 +76,7 @@ def read_levels(
     InputError
         There are too many distinct cells, or one is unknown to the card.
     """
-    counted = table.select(cell=_write(table[column])).distinct().limit(MOST_LEVELS + 1)
+    counted = table.select(cell=extracts.take_text(table[column])).distinct().limit(MOST_LEVELS + 1)
     cells = [None if pd.isna(cell) else cell for cell in counted.execute()["cell"]]
     if len(cells) > MOST_LEVELS:
         raise InputError(f"column {column} has over {MOST_LEVELS:,} levels; group them in a view.")
@@ -92,16 +86,12 @@ def read_levels(
         raise InputError(f"column {column}: every value {error}") from None
 
 
-def _write(cells: ibis.Column) -> ibis.Column:
-    """Cells as text; whole numbers without a fraction."""
-    text = cells.cast("string")
-    return text.re_replace(r"\.0+$", "") if cells.type().is_floating() else text
-
-
 def _take(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     """The table with raw values and codes of levels, −1 for one never seen."""
     found = find_columns(table, scorer.card, [*scorer.columns, *scorer.levels])
-    values = {_x(i): take_number(table[found[name]]) for i, name in enumerate(scorer.columns)}
+    values = {
+        _x(i): extracts.take_number(table[found[name]]) for i, name in enumerate(scorer.columns)
+    }
     codes = {_code(i): _encode(table, name, found, scorer) for i, name in enumerate(scorer.levels)}
     return table.mutate(**values, **codes).view()
 
@@ -111,7 +101,7 @@ def _encode(table: ibis.Table, name: str, found: dict[str, str], scorer: Scorer)
 
     levels = read_levels(table, found[name], scorer.card.descriptors[name])
     codes = dict(zip(levels, scorer.encode(name, levels.values()).tolist(), strict=True))
-    words, gap = _write(table[found[name]]), codes.pop(None, -1)
+    words, gap = extracts.take_text(table[found[name]]), codes.pop(None, -1)
     spelled = [(c, [w for w, own in codes.items() if own == c]) for c in sorted({*codes.values()})]
     branches = [(words.isin(those), code) for code, those in spelled]
     return ibis.cases((words.isnull(), gap), *branches, else_=-1).cast("int64")
@@ -136,13 +126,6 @@ def _d(i: int) -> str:
     return f"{OWN}d{i}"
 
 
-def _number(value: float) -> ibis.Scalar:
-    """A constant to the last bit: as text, for a literal may be read as a decimal number."""
-    import ibis
-
-    return ibis.literal(repr(float(value))).cast("float64")
-
-
 def _scale(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     """The table with the columns that the distance sees: z-scores, then one-hot codes."""
     columns = [_scale_feature(table[_x(i)], scorer, i) for i in range(len(scorer.columns))]
@@ -150,7 +133,7 @@ def _scale(table: ibis.Table, scorer: Scorer) -> ibis.Table:
         hot, cold = (1 - mean) / spread, (0 - mean) / spread
         code = table[_code(i)]
         columns += [
-            (code == level).ifelse(_number(hot[level]), _number(cold[level]))
+            (code == level).ifelse(write_number(hot[level]), write_number(cold[level]))
             for level in range(len(mean))
         ]
     return table.mutate(**{_z(i): column for i, column in enumerate(columns)}).view()
@@ -159,12 +142,12 @@ def _scale(table: ibis.Table, scorer: Scorer) -> ibis.Table:
 def _scale_feature(values: ibis.Column, scorer: Scorer, i: int) -> ibis.Column:
     """Gaps filled, logarithm taken, clipped, scaled."""
     if scorer.logged[i]:
-        values = (values >= _number(0)).ifelse((values + _number(1)).ln(), None)
-    filled = values.coalesce(_number(scorer._transform(scorer.typical)[i]))
+        values = (values >= write_number(0)).ifelse((values + write_number(1)).ln(), None)
+    filled = values.coalesce(write_number(scorer._transform(scorer.typical)[i]))
     low, high = scorer.clip[:, i]
     if np.isfinite([low, high]).all():
-        filled = filled.clip(lower=_number(low), upper=_number(high))
-    return (filled - _number(scorer.mean[i])) / _number(scorer.spread[i])
+        filled = filled.clip(lower=write_number(low), upper=write_number(high))
+    return (filled - write_number(scorer.mean[i])) / write_number(scorer.spread[i])
 
 
 def _find_nearest(table: ibis.Table, scorer: Scorer) -> ibis.Table:
@@ -184,7 +167,9 @@ def _find_nearest(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     if len(places) == 1:
         nothing = {OWN + "far": ibis.null("float64"), OWN + "second": ibis.null("int64")}
         return table.mutate(**nothing).view()
-    others = [(table[OWN + "position"] == j).ifelse(_number(BEYOND), table[_d(j)]) for j in places]
+    others = [
+        (table[OWN + "position"] == j).ifelse(write_number(BEYOND), table[_d(j)]) for j in places
+    ]
     table = table.mutate(**{OWN + "far": ibis.least(*others)}).view()
     position = table[OWN + "position"]
     second = _find_place([(table[_d(j)] == table[OWN + "far"]) & (position != j) for j in places])
@@ -192,7 +177,7 @@ def _find_nearest(table: ibis.Table, scorer: Scorer) -> ibis.Table:
 
 
 def _square(table: ibis.Table, centre: Any) -> ibis.Column:
-    gaps = [table[_z(f)] - _number(value) for f, value in enumerate(centre)]
+    gaps = [table[_z(f)] - write_number(value) for f, value in enumerate(centre)]
     return reduce(add, [gap * gap for gap in gaps])
 
 
@@ -213,15 +198,15 @@ def _judge(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     roots = {name: table[OWN + name].sqrt() for name in ("near", "far")}
     table = table.mutate(**{OWN + name: root for name, root in roots.items()}).view()
     near, far = table[OWN + "near"], table[OWN + "far"]
-    shadow = _number(2) * near / (near + far).nullif(_number(0))
-    confidence = _number(1) - (far.isnull() | (near + far > 0)).ifelse(shadow, _number(1))
+    shadow = write_number(2) * near / (near + far).nullif(write_number(0))
+    confidence = write_number(1) - (far.isnull() | (near + far > 0)).ifelse(shadow, write_number(1))
     table = table.mutate(
         **{OWN + "confidence": confidence, OWN + "used": ~_is_dropped(table, scorer)}
     ).view()
     status = ibis.cases(
         (~table[OWN + "used"], "dropped"),
         (_is_outside(table, scorer), "outside"),
-        (_number(1) - table[OWN + "confidence"] > _number(BORDERLINE), "borderline"),
+        (write_number(1) - table[OWN + "confidence"] > write_number(BORDERLINE), "borderline"),
         else_="ok",
     )
     names = [OWN + name for name in ("position", "second", "near", "confidence")]
@@ -240,7 +225,7 @@ def _is_dropped(table: ibis.Table, scorer: Scorer) -> Any:
             signs.append(value.isnull())
         if np.isfinite([low, high]).all():
             ends = find_edges(low, high) if scorer.logged[i] else (low, high)
-            beyond = ~value.between(*map(_number, ends))
+            beyond = ~value.between(*map(write_number, ends))
             signs.append(beyond.coalesce(False))
     return reduce(or_, signs)
 
@@ -268,10 +253,10 @@ def _is_outside(table: ibis.Table, scorer: Scorer) -> Any:
     """Beyond what the training rows spanned: in a feature, in a level, in the distance."""
     signs = []
     for i, (low, high) in enumerate(scorer.bounds.T):
-        signs.append((~table[_x(i)].between(_number(low), _number(high))).coalesce(False))
+        signs.append((~table[_x(i)].between(write_number(low), write_number(high))).coalesce(False))
     signs += [table[_code(i)] < 0 for i in range(len(scorer.levels))]
     near, position = table[OWN + "near"], table[OWN + "position"]
-    signs += [(position == j) & (near > _number(r)) for j, r in enumerate(scorer.radius)]
+    signs += [(position == j) & (near > write_number(r)) for j, r in enumerate(scorer.radius)]
     return reduce(or_, signs)
 
 
@@ -321,11 +306,11 @@ def count_problems(table: ibis.Table, scorer: Scorer) -> pd.DataFrame:
     figures: dict[str, Any] = {"rows": table.count()}
     for i, name in enumerate(scorer.columns):
         low, high = find_limits(scorer.card.features[name])
-        values = take_number(table[found[name]])
+        values = extracts.take_number(table[found[name]])
         figures |= {
             f"missing{i}": values.isnull().sum(),
-            f"below{i}": (values < _number(low)).sum(),
-            f"above{i}": (values > _number(high)).sum(),
+            f"below{i}": (values < write_number(low)).sum(),
+            f"above{i}": (values > write_number(high)).sum(),
         }
     counts = table.aggregate(**figures).execute().iloc[0].fillna(0).astype(int)
     columns = {"column": scorer.columns}
@@ -342,50 +327,12 @@ def count_statuses(scored: ibis.Table) -> pd.DataFrame:
 def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     """One row per cluster and feature, and with an empty cluster per feature of everyone.
 
-    Columns: cluster, size, variable, customers (of them those with a value), mean, sd (divisor n),
-    min, q25, median, q75, max. Dropped customers are left out. Exact, but for quantiles where a
-    database has only approximate ones; DuckDB, PostgreSQL and Spark interpolate as numpy does.
+    Columns as of `profiles.measure_features`; dropped customers are left out. See
+    `extracts.measure_columns` for what is exact.
     """
     found = find_columns(scored, card, list(card.features))
-    kept = scored.cluster.notnull()  # no filter: a planner would write the model into it
-    numbers = {
-        _x(i): kept.ifelse(take_number(scored[found[name]]), None)
-        for i, name in enumerate(card.features)
-    }
-    used = scored.select("cluster", **numbers).view()
-    means = used.aggregate(**{name: used[name].mean() for name in numbers}).execute().iloc[0]
-    shifts = means.astype(float).fillna(0.0).to_dict()
-    figures = _describe(used, shifts)
-    everyone = used.aggregate(**figures).execute()
-    each = used.group_by("cluster").aggregate(**figures).execute().dropna(subset="cluster")
-    return _lengthen(pd.concat([everyone, each], ignore_index=True), card, shifts)
-
-
-FIGURES = ("customers", "mean", "sd", "min", *QUANTILES, "max")
-
-
-def _describe(used: ibis.Table, shifts: dict[str, float]) -> dict[str, Any]:
-    """The aggregates of each column, less about its mean, so that no digits are lost."""
-    figures: dict[str, Any] = {"size": used.cluster.count()}
-    for name, shift in shifts.items():
-        values = used[name] - _number(shift)
-        each = [values.count(), values.mean(), values.std(how="pop"), used[name].min()]
-        each += [used[name].quantile(share) for share in QUANTILES.values()]
-        each += [used[name].max()]
-        figures |= {f"{name}_{figure}": e for figure, e in zip(FIGURES, each, strict=True)}
-    return figures
-
-
-def _lengthen(wide: pd.DataFrame, card: Card, shifts: dict[str, float]) -> pd.DataFrame:
-    """One row per cluster and feature instead of one per cluster."""
-    parts = []
-    for name, (own, shift) in zip(card.features, shifts.items(), strict=True):
-        part = wide[["cluster", "size"]].assign(variable=name)
-        for figure in FIGURES:
-            part[figure] = wide[f"{own}_{figure}"]
-        part["mean"] += shift
-        parts.append(part.astype({"cluster": "Int64", "size": int, "customers": int}))
-    return pd.concat(parts).sort_values("cluster", kind="stable", ignore_index=True)
+    numbers = {name: extracts.take_number(scored[found[name]]) for name in card.features}
+    return extracts.measure_columns(scored, numbers, by="cluster")
 
 
 def count_levels(scored: ibis.Table, card: Card) -> pd.DataFrame:
@@ -402,7 +349,7 @@ def count_levels(scored: ibis.Table, card: Card) -> pd.DataFrame:
 def _count_levels(scored: ibis.Table, card: Card, name: str) -> pd.DataFrame:
     column = find_columns(scored, card, [name])[name]
     levels = read_levels(scored, column, card.descriptors[name])
-    cells = scored.select("cluster", cell=_write(scored[column]))
+    cells = scored.select("cluster", cell=extracts.take_text(scored[column]))
     counts = cells.group_by("cluster", "cell").aggregate(customers=cells.count()).execute()
     counts["level"] = [levels[None if pd.isna(cell) else cell] for cell in counts["cell"]]
     if not card.descriptors[name].levels:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,6 +26,9 @@ MOST_DISTINCT = 1_000_000
 
 SAMPLED = 200_000
 """Customers of the sample that comes where more rows differ."""
+
+QUARTILES = (0.25, 0.5, 0.75)
+FIGURES = ("customers", "mean", "sd", "min", "q25", "median", "q75", "max")
 
 MOST_LEVELS = 10_000
 IDS_AT_ONCE = 10_000_000
@@ -69,9 +73,11 @@ def open_customers(card: Card, notes: Notes) -> ibis.Table:
             mend = "store it as numbers, or make it a descriptor"
             notes.refuse(name, f"its values are {kind}, not numbers", mend)
     notes.check(card.name)
-    return table.select(
-        **{name: _take(table[header], name, card) for name, header in found.items()}
-    )
+    taken = {
+        name: take_number(table[header]) if name in card.features else take_text(table[header])
+        for name, header in found.items()
+    }
+    return table.select(**taken)
 
 
 def _open(card: Card) -> ibis.Table:
@@ -84,14 +90,16 @@ def _open(card: Card) -> ibis.Table:
     return warehouse.open_table(url, card.table)
 
 
-def _take(cells: Any, name: str, card: Card) -> Any:
-    """A column as the card reads it; NaN, which some backends know, is a missing value."""
-    if name in card.features:
-        numbers = cells.cast("float64")
-        return numbers.isnan().ifelse(None, numbers) if cells.type().is_floating() else numbers
-    if cells.type().is_floating():
-        return cells.cast("string").re_replace(r"\.0$", "")
-    return cells.cast("string")
+def take_number(cells: ibis.Column) -> ibis.Column:
+    """A numeric column as float64, NULL where missing or NaN."""
+    values = cells.cast("float64")
+    return values.isnan().ifelse(None, values) if cells.type().is_floating() else values
+
+
+def take_text(cells: ibis.Column) -> ibis.Column:
+    """Cells as text; whole numbers without a fraction."""
+    text = cells.cast("string")
+    return text.re_replace(r"\.0+$", "") if cells.type().is_floating() else text
 
 
 def extract_customers(card: Card, notes: Notes, *, seed: int = 0) -> pd.DataFrame:
@@ -143,6 +151,59 @@ def _draw(table: ibis.Table, card: Card, rows: int, seed: int) -> pd.DataFrame:
     order = (table[card.id] + f"/{seed}").hash()
     pulled = table.order_by([order, table[card.id]]).limit(SAMPLED).to_pandas()
     return pulled.assign(**{COUNT: rows / len(pulled)})
+
+
+# Measures ----------------------------------------------------------------------------------
+
+
+def measure_columns(
+    table: ibis.Table, numbers: Mapping[str, ibis.Column], *, by: str = ""
+) -> pd.DataFrame:
+    """One row a column of numbers of everyone, and after them one per cluster and column.
+
+    Rows with an empty `by` are left out. Columns: cluster (of `by`; empty for everyone), size, variable, customers (of them those with
+    a value), mean, sd (divisor n), min, q25, median, q75, max. Exact, but for quantiles where a
+    database has only approximate ones; DuckDB, PostgreSQL and Spark interpolate as numpy does.
+    """
+    import ibis
+
+    cluster = table[by] if by else ibis.literal(0, "int64")
+    plain = {  # no filter: planners would write all that `by` takes into it
+        f"x{i}": cluster.notnull().ifelse(values, None) for i, values in enumerate(numbers.values())
+    }
+    used = table.select(cluster=cluster, **plain).view()
+    means = used.aggregate(**{name: used[name].mean() for name in plain}).to_pandas().iloc[0]
+    shifts = means.fillna(0.0).to_dict()
+    figures = _list_figures(used, shifts)
+    wide = [used.aggregate(**figures).to_pandas().assign(cluster=pd.NA)]
+    if by:
+        each = used.group_by("cluster").aggregate(**figures)
+        wide.append(each.order_by("cluster").to_pandas().dropna(subset="cluster"))
+    return _lengthen(pd.concat(wide, ignore_index=True), list(numbers), shifts)
+
+
+def _list_figures(used: ibis.Table, shifts: dict[Any, float]) -> dict[str, Any]:
+    """The aggregates of each column, about its mean where digits would be lost."""
+    figures: dict[str, Any] = {"size": used.cluster.count()}
+    for name, shift in shifts.items():
+        values = used[name] - warehouse.write_number(shift)
+        each = [values.count(), values.mean(), values.std(how="pop"), used[name].min()]
+        each += [used[name].quantile(share) for share in QUARTILES]
+        each += [used[name].max()]
+        figures |= {f"{name}_{figure}": e for figure, e in zip(FIGURES, each, strict=True)}
+    return figures
+
+
+def _lengthen(wide: pd.DataFrame, names: list[str], shifts: dict[Any, float]) -> pd.DataFrame:
+    """One row per cluster and column instead of one per cluster."""
+    parts = []
+    for name, (own, shift) in zip(names, shifts.items(), strict=True):
+        part = wide[["cluster", "size"]].assign(variable=name)
+        for figure in FIGURES:
+            part[figure] = wide[f"{own}_{figure}"]
+        part["mean"] += shift
+        parts.append(part.astype({"cluster": "Int64", "size": int, "customers": int}))
+    return pd.concat(parts).sort_values("cluster", kind="stable", ignore_index=True)
 
 
 # Checks ------------------------------------------------------------------------------------

@@ -223,3 +223,10 @@ def hide_secrets(message: str, url: str) -> str:
     for secret in sorted({*hidden, *map(unquote, hidden), url} - {""}, key=len, reverse=True):
         line = line.replace(secret, "…")
     return line
+
+
+def write_number(value: float) -> ibis.Scalar:
+    """A constant to the last bit: as text, for a literal may be read as a decimal number."""
+    import ibis
+
+    return ibis.literal(repr(float(value))).cast("float64")

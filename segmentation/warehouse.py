@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
-from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 MEMORY = "50%"
 """The share of the machine's memory that the embedded DuckDB uses; beyond it spills to disk."""
 
-SPARK = {"spark": "master", "sc": "remote", "pyspark": ""}
+SPARK = {"spark", "sc", "pyspark"}
 """Schemes of Spark: a cluster's own address, Spark Connect, a session by `?spark.…=`."""
 
 FILES = {"duckdb", "sqlite"}
@@ -161,20 +160,10 @@ def save_table(query: ibis.Table, name: str, *, url: str) -> ibis.Table:
     target = sqlglot.table(own, quoted=True, **parts).sql(backend.dialect)
     try:
         backend.raw_sql(f"CREATE TABLE {target} AS {backend.compile(query)}")
-    except BaseException as error:
-        _drop_rest(backend, name)
-        if not isinstance(error, Exception):
-            raise
+    except Exception as error:  # nothing is dropped: it might be another's, made meanwhile
         told = hide_secrets(str(error), url)
         raise InputError(f"table {name} cannot be written: {told}.") from None
     return find_table(backend, name)
-
-
-def _drop_rest(backend: Any, name: str) -> None:
-    """Drop what a database may have left of a table that failed, if it still answers."""
-    place, own = split_name(name)
-    with suppress(Exception):
-        backend.drop_table(own, database=place, force=True)
 
 
 def split_name(name: str) -> tuple[tuple[str, ...] | None, str]:

@@ -175,19 +175,12 @@ def test_segments_measure_alike(shop):
         warehouse.open_table(url, "customers"), model.scorer, model.segments
     )
     measured = expressions.measure_segments(scored, card)
-    wanted = profiles.profile_features(clustered, card)
-    own = measured[measured["cluster"].notna()].sort_values(["cluster", "variable"])
-    wanted["variable"] = wanted["variable"].map({f.label: n for n, f in card.features.items()})
-    wanted = wanted.sort_values(["cluster", "variable"])
-    assert list(own["size"]) == list(wanted["size"])
+    wanted = profiles.measure_features(clustered, card)
+    own, wanted = (m.sort_values(["cluster", "variable"]) for m in (measured, wanted))
+    for name in ("variable", "size", "customers"):
+        assert list(own[name]) == list(wanted[name])
     for figure in ("mean", "sd", "min", "q25", "median", "q75", "max"):
         np.testing.assert_allclose(own[figure], wanted[figure], rtol=1e-9)
-    everyone = measured[measured["cluster"].isna()].set_index("variable")
-    used = clustered[clustered["cluster"].notna()]
-    assert list(everyone["customers"]) == [used[name].count() for name in everyone.index]
-    for name, values in used[list(card.features)].items():
-        spread = [values.mean(), values.std(ddof=0), values.median()]
-        np.testing.assert_allclose(everyone.loc[name, ["mean", "sd", "median"]], spread, rtol=1e-9)
 
 
 def test_levels_are_counted_alike(shop):
@@ -196,16 +189,14 @@ def test_levels_are_counted_alike(shop):
     lying = warehouse.open_table(url, "customers")
     scored = expressions.score_table(lying, model.scorer, model.segments)
     counted = expressions.count_levels(scored, card)
-    wanted = profiles.profile_levels(clustered, card)
+    wanted = profiles.measure_levels(clustered, card)
     keys = ["cluster", "variable", "level"]
-    own = counted[counted["cluster"].notna()].set_index(keys)["customers"].to_dict()
-    labels = {card.label(name): name for name in card.descriptors}
-    assert own == {
-        (row.cluster, labels[row.variable], row.level): row.customers
-        for row in wanted[wanted["customers"] > 0].itertuples()
-    }
-    everyone = counted[counted["cluster"].isna()].groupby("variable")["customers"].sum()
-    assert set(everyone) == {clustered["cluster"].notna().sum()}
+    own, wanted = (
+        table[table["customers"] > 0].fillna({"cluster": -1}).set_index(keys)["customers"].to_dict()
+        for table in (counted, wanted)
+    )
+    assert own == wanted
+    assert len(own) > 10
 
 
 def test_many_levels_are_pooled_as_the_series_pools_them(tmp_path):

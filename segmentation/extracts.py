@@ -161,9 +161,10 @@ def measure_columns(
 ) -> pd.DataFrame:
     """One row a column of numbers of everyone, and after them one per cluster and column.
 
-    Rows with an empty `by` are left out. Columns: cluster (of `by`; empty for everyone), size, variable, customers (of them those with
-    a value), mean, sd (divisor n), min, q25, median, q75, max. Exact, but for quantiles where a
-    database has only approximate ones; DuckDB, PostgreSQL and Spark interpolate as numpy does.
+    Rows with an empty `by` are left out. Columns: cluster (of `by`; empty for everyone), size,
+    variable, customers (of them those with a value), mean, sd (divisor n), min, q25, median, q75,
+    max. Exact, but for quantiles where a database has only approximate ones; DuckDB, PostgreSQL
+    and Spark interpolate as numpy does.
     """
     import ibis
 

@@ -76,6 +76,10 @@ class Run:
         """Where a figure of this run goes."""
         return self._place("figures", name)
 
+    def table(self, name: str) -> Path:
+        """Where a table goes that is not written by `save_table`."""
+        return self._place("tables", name)
+
     def save_table(self, table: pd.DataFrame, name: str) -> None:
         """Write a table as CSV; text that a spreadsheet would run is disarmed by an apostrophe."""
         safe = table.copy()

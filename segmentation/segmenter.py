@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import joblib
 import numpy as np
@@ -184,6 +185,27 @@ def measure_segments(
     table = extracts.open_customers(card, Notes())
     scored = expressions.score_table(table, scorer, positions)
     return expressions.measure_segments(scored, card), expressions.count_levels(scored, card)
+
+
+def save_customers(
+    place: Callable[[str], Path], scorer: Scorer, card: Card, segments: list[Segment]
+) -> str:
+    """Write every customer of a large Parquet file with segment and confidence; what was done.
+
+    `place` tells where a table of a name goes. A table read whole needs no other file than
+    `clustered_data.csv`; the customers of a database stay there.
+    """
+    if not extracts.is_large(card):
+        return "Every customer stands in clustered_data.csv."
+    if card.backend:
+        return (
+            "The customers stay in their database; segmentation score --backend URL --table "
+            f"{card.table} --into NAME writes everyone's segment beside them."
+        )
+    table = extracts.open_customers(card, Notes())
+    scored = expressions.score_table(table, scorer, cast(list[dict[str, Any]], segments))
+    scored.to_parquet(place("clustered_data.parquet"))
+    return "Every customer stands in clustered_data.parquet, with segment and confidence."
 
 
 def name_customers(clustered: pd.DataFrame, segments: list[Segment]) -> pd.DataFrame:

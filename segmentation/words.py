@@ -99,7 +99,7 @@ def write_points(value: float) -> str:
 
 def write_measure(value: float, spread: float) -> str:
     """A measured value to two or three digits of its standard deviation: 54.0 for a sd of 14."""
-    return f"{value:,.{count_decimals(spread)}f}"
+    return f"{value:z,.{count_decimals(spread)}f}"
 
 
 def count_decimals(spread: float) -> int:

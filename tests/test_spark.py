@@ -17,7 +17,16 @@ import pandas as pd
 import pytest
 from random_models import check_alike, fit_shop
 
-from segmentation import InputError, customers, expressions, scoring, segmenter, warehouse
+from segmentation import (
+    InputError,
+    customers,
+    expressions,
+    extracts,
+    profiles,
+    scoring,
+    segmenter,
+    warehouse,
+)
 from segmentation.cards import COUNT
 
 pytestmark = [
@@ -164,21 +173,48 @@ def test_the_cluster_counts_and_measures_as_duckdb_does(cluster, shop):
     assert list(one["level"]) == list(two["level"])
 
 
-def test_equal_rows_counted_in_the_cluster_give_the_same_model(cluster, shop, tmp_path):
+def test_the_series_fits_on_the_cluster_as_on_the_whole_table(cluster, shop):
     model, _ = shop
-    table = warehouse.open_table(cluster, "customers")
-    keys = [name for name in table.columns if name not in ("id", "note")]
-    counted = table.group_by(keys).aggregate(**{COUNT: table.count()}).execute()
+    card = model.scorer.card.model_copy(update={"backend": cluster, "table": "customers"})
+    assert extracts.hash_table(card) == extracts.hash_table(card)
+    counted, quality = customers.inspect_customers(card)
     assert counted[COUNT].sum() == ROWS
-    rows = counted.loc[counted.index.repeat(counted[COUNT])].reset_index(drop=True)
-    rows.assign(id=rows.index.astype(str)).to_parquet(tmp_path / "shop.parquet", index=False)
-    (tmp_path / "shop.yaml").write_text((model.folder / "shop.yaml").read_text("utf-8"), "utf-8")
-    card = customers.read_card(tmp_path / "shop.yaml")
-    read = customers.read_customers(card)
-    pipeline = segmenter.fit(read, card, k=4)
+    assert "id" not in counted
+    assert quality["finding"].iloc[-1] == "customers in the table"
+    pipeline = segmenter.fit(counted, card, k=len(model.segments))
     np.testing.assert_allclose(
         pipeline["kmeans"].cluster_centers_, model.scorer.centres, rtol=1e-9, atol=1e-12
     )
+
+
+def test_a_sample_of_the_cluster_is_measured_on_all_customers(cluster, shop, monkeypatch):
+    model, clustered = shop
+    monkeypatch.setattr(extracts, "MOST_DISTINCT", 100)
+    monkeypatch.setattr(extracts, "SAMPLED", 1000)
+    card = model.scorer.card.model_copy(update={"backend": cluster, "table": "customers"})
+    drawn = customers.read_customers(card)
+    assert len(drawn) == 1000
+    assert drawn[COUNT].sum() == pytest.approx(ROWS)
+    assert {*drawn[card.id]} <= {*clustered[card.id]}
+    described = customers.describe_features(drawn, card).set_index("feature")
+    for name, feature in card.features.items():
+        own = clustered[name].describe()
+        told = described.loc[feature.label, ["mean", "sd", "min", "25%", "median", "75%", "max"]]
+        np.testing.assert_allclose(
+            told.astype(float),
+            own.drop("count")[["mean", "std", "min", "25%", "50%", "75%", "max"]],
+            rtol=1e-9,
+        )
+    pipeline = segmenter.fit(drawn, card, k=3)
+    limits = segmenter.measure_limits(pipeline, drawn, card)
+    there, _ = segmenter.measure_segments(
+        pipeline, segmenter.cluster_customers(pipeline, drawn, card, limits), card, limits
+    )
+    whole = segmenter.cluster_customers(pipeline, clustered[list(drawn.columns[:-1])], card, limits)
+    here = profiles.measure_features(whole, card)
+    keys = ["cluster", "variable"]
+    there, here = (table.sort_values(keys, ignore_index=True) for table in (there, here))
+    pd.testing.assert_frame_equal(there[list(here)], here, rtol=1e-9, check_dtype=False)
 
 
 def test_problems_and_taken_names_are_refused(cluster, shop):

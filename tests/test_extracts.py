@@ -167,6 +167,26 @@ def test_every_value_is_checked_where_it_is(tmp_path, monkeypatch, column, told)
         customers.inspect_customers(card)
 
 
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        ("i", None),
+        ("'c' || i", None),
+        ("CASE i WHEN 7 THEN 8 ELSE i END", "1 ids stand twice"),
+        ("CASE i WHEN 7 THEN ' c8 ' ELSE 'c' || i END", "1 ids stand twice"),
+        ("CASE i WHEN 7 THEN NULL ELSE i END", "1 ids are empty"),
+        ("CASE i WHEN 7 THEN ' ' WHEN 9 THEN NULL ELSE 'c' || i END", "2 ids are empty"),
+    ],
+)
+def test_ids_are_compared_part_by_part(tmp_path, monkeypatch, ids, told):
+    monkeypatch.setattr(extracts, "IDS_AT_ONCE", 300)
+    source = f"SELECT {ids} AS id, i % 50 AS age, i % 40 AS income, 'F' AS gender, 'Bonn' AS city"
+    duckdb.sql(f"{source} FROM range(1000) t(i)").write_parquet(str(tmp_path / "shops.parquet"))
+    notes = tables.Notes()
+    extracts.check_ids(customers.read_card(write_card(tmp_path / "shops.yaml")), notes)
+    assert [problem.rule for problem in notes.problems] == ([told] if told else [])
+
+
 def test_text_is_no_number(tmp_path, monkeypatch):
     make_table(tmp_path / "shops.parquet")
     monkeypatch.setattr(tables, "LARGE", 1_000)

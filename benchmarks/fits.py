@@ -12,13 +12,9 @@ customers, K = 1 … 10, ten starts each.
 from __future__ import annotations
 
 import argparse
-import resource
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import pandas as pd
+from comparisons import Row, compare, read_peak, time_call, write_table
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
@@ -70,14 +66,7 @@ def fit_peer(table: Table) -> tuple[Table, float]:
     return model.cluster_centers_, float(model.inertia_)
 
 
-def time_call(call: Callable[[], Any]) -> tuple[float, Any]:
-    """The seconds that a call takes, and what it gives."""
-    started = time.perf_counter()
-    result = call()
-    return time.perf_counter() - started, result
-
-
-def measure_continuous(rows: int) -> list[dict[str, Any]]:
+def measure_continuous(rows: int) -> list[Row]:
     """A row for seconds and one for the excess of inertia, of the sample and of all rows."""
     table = draw_table(rows)
     ours = {"sample": fit_sample, "whole": fit_whole}
@@ -85,16 +74,20 @@ def measure_continuous(rows: int) -> list[dict[str, Any]]:
     seconds, (_, theirs) = time_call(lambda: fit_peer(table))
     polished = kmeans.fit(table, K, centres=timed["whole"][1][0]).inertia
     best = min(theirs, polished, *(inertia for _, (_, inertia) in timed.values()))
-    shape = f"{rows:,} rows × {FEATURES}, K = {K}"
+    what, size = (
+        f"{rows:,} rows × {FEATURES}, K = {K}; scikit-learn, ten starts",
+        f"{rows / 1e6:g} M",
+    )
     found = []
     for name, (taken, (_, inertia)) in timed.items():
-        found.append(_row(f"fit, {name}", taken, seconds, f"seconds, {shape}"))
+        found.append(compare(f"fit, {name}, {size}", taken, seconds, what))
         excess, other = (value / best - 1 for value in (inertia, theirs))
-        found.append(_row(f"inertia, {name}", excess, other, "share above the best known"))
+        told = f"how far the inertia lies above the best known; {what}"
+        found.append(compare(f"inertia, {name}, {size}", excess, other, told, unit=""))
     return found
 
 
-def measure_weighted(rows: int = DISTINCT) -> dict[str, Any]:
+def measure_weighted(rows: int = DISTINCT) -> Row:
     """Seconds of K = 1 … 10 on a compressed table, ten starts each, and of the peer's."""
     table = draw_table(rows, features=3)
     weights = np.random.default_rng(1).geometric(rows / CUSTOMERS, rows).astype(float)
@@ -107,17 +100,13 @@ def measure_weighted(rows: int = DISTINCT) -> dict[str, Any]:
         for k in range(1, 11):
             KMeans(k, n_init=PEER_STARTS, random_state=0).fit(table, sample_weight=weights)
 
-    what = f"seconds, {rows:,} weighted rows × 3, K = 1 … 10"
-    return _row("fit, weighted", time_call(run_ours)[0], time_call(run_peer)[0], what)
+    what = f"{rows:,} weighted rows × 3, K = 1 … 10, ten starts; scikit-learn"
+    seconds = [time_call(run)[0] for run in (run_ours, run_peer)]
+    return compare(f"fit, weighted, {rows:,} rows", *seconds, what)
 
 
-def _row(name: str, ours: float, peer: float, what: str) -> dict[str, Any]:
-    ratio = peer / ours if ours else np.nan
-    return {"name": name, "ours": ours, "peer": peer, "ratio": ratio, "what": what}
-
-
-def measure(rows: int = 10_000_000) -> list[dict[str, Any]]:
-    """One row a figure: name, ours, peer, ratio, what."""
+def measure(rows: int = 10_000_000, *, rounds: int = 1) -> list[Row]:  # noqa: ARG001
+    """Rows of seconds and inertias. Of one round: the seconds are many enough."""
     kmeans.fit(draw_table(kmeans.STARTED + 1), 2, starts=2)  # compiles
     return [*measure_continuous(rows), measure_weighted(min(rows, DISTINCT))]
 
@@ -127,9 +116,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
     found = measure(parser.parse_args().rows)
-    print(pd.DataFrame(found).to_markdown(index=False, floatfmt=".4g"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory, the peer's included: {peak:.1f} GiB")
+    print(write_table(found))
+    print(f"peak memory, the peer's included: {read_peak():,.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -3,20 +3,15 @@
     python benchmarks/resampling.py
 
 Ours runs whole; of the peer's resamples a tenth is timed and its time multiplied by ten. Both in
-turn in one run; medians and their ratio are printed with machine and versions.
+turn in one run; medians and their ratio are printed.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import time
-from collections.abc import Callable
-from statistics import median
 
 import numpy as np
-import sklearn
+from comparisons import Row, alternate, compare, time_call, write_table
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
@@ -80,45 +75,38 @@ def peer_null(rows: np.ndarray, draws: int, rng: np.random.Generator) -> None:
         peer_ari(table, 10, 10, rng)
 
 
-def run_peer(rows: np.ndarray) -> float:
-    """Seconds of the whole analysis in scikit-learn loops, from a tenth of its resamples."""
-    rng = np.random.default_rng(0)
-    return TENTH * (
-        time_call(lambda: peer_ari(rows, 100 // TENTH, 20, rng))
-        + time_call(lambda: peer_strength(rows, 50 // TENTH, 20, rng))
-        + time_call(lambda: peer_jaccard(rows, 100 // TENTH, 20, rng))
-    ) + 99 / 2 * time_call(lambda: peer_null(rows, 2, rng))
+def run_peer(rows: np.ndarray, part: int = TENTH) -> float:
+    """Seconds of the whole analysis in scikit-learn loops, from a part of its resamples."""
+    rng, many = np.random.default_rng(0), 100 // part
+    parts = [
+        lambda: peer_ari(rows, many, 20, rng),
+        lambda: peer_strength(rows, max(1, many // 2), 20, rng),
+        lambda: peer_jaccard(rows, many, 20, rng),
+    ]
+    null, _ = time_call(lambda: peer_null(rows, 2, rng))
+    return part * sum(time_call(call)[0] for call in parts) + 99 / 2 * null
 
 
 def run_ours(rows: np.ndarray) -> float:
     """Seconds of the same analysis in the package."""
-    return time_call(lambda: (selection.resample(rows, KS), selection.draw_null(rows, KS)))
+    return time_call(lambda: (selection.resample(rows, KS), selection.draw_null(rows, KS)))[0]
 
 
-def time_call(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def main() -> None:
-    """Run both in turn and print medians and ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn")
-    rounds = parser.parse_args().rounds
+def measure(part: int = TENTH, *, rounds: int = 3) -> list[Row]:
+    """One row: ours whole, the peer's from a tenth of its resamples and 2 of 99 null draws."""
     card = customers.read_card("data/mall_customers.yaml")
     rows = features.scale(customers.read_customers(card), card).to_numpy()
     stability.warm_up()
-    ours, peer = [], []
-    for _ in range(rounds):
-        ours.append(run_ours(rows))
-        peer.append(run_peer(rows))
-    versions = f"scikit-learn {sklearn.__version__}, numpy {np.__version__}"
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{versions}; medians of {rounds} rounds in turn")
-    print(f"ours {median(ours):.1f} s, all of it")
-    print(f"scikit-learn loops {median(peer):.0f} s, from a tenth of the resamples, 2 of 99 draws")
-    print(f"{median(peer) / median(ours):.0f} times")
+    ways = [lambda: run_ours(rows), lambda: run_peer(rows, part)]
+    what = "all resamples of the bundled table; scikit-learn loops, from a tenth of them"
+    return [compare("resampling", *alternate(ways, rounds), what)]
+
+
+def main() -> None:
+    """Run both in turn and print the row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn")
+    print(write_table(measure(rounds=parser.parse_args().rounds)))
 
 
 if __name__ == "__main__":

@@ -12,18 +12,13 @@ database; it says the segment alone, neither distance nor confidence nor status.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
-import pandas as pd
-from tabulate import tabulate
+from comparisons import Row, alternate, compare, time_call, write_table
 
 from segmentation import scoring, segmenter
 from segmentation.cards import Card
@@ -32,6 +27,9 @@ FEATURES = {"age": 62, "income": 120, "spending": 100}
 """The features and how many values each has."""
 
 SEGMENTS = 4
+MOST_FLOORS = 4
+"""So many times the floor scoring may take."""
+
 CARD = Card.model_validate(
     {"title": "Made up", "table": "", "id": "id", "features": dict.fromkeys(FEATURES)}
 )
@@ -90,8 +88,8 @@ def check_answers(path: Path) -> None:
         raise SystemExit(f"{differ:,} customers are in different segments")
 
 
-def compare_scoring(rows: int = 10_000_000, *, rounds: int = 3) -> pd.DataFrame:
-    """Two rows: name, ours and peer in seconds, ratio (ours / peer), what was measured."""
+def measure(rows: int = 10_000_000, *, rounds: int = 3) -> list[Row]:
+    """A row beside the floor, one beside pandas."""
     with TemporaryDirectory() as name:
         path = Path(name) / "customers.ddb"
         write_customers(path, rows)
@@ -101,21 +99,17 @@ def compare_scoring(rows: int = 10_000_000, *, rounds: int = 3) -> pd.DataFrame:
             lambda: copy_columns(path),
             lambda: score_in_pandas(path, pipeline),
         ]
-        spent = [[_time(way) for way in ways] for _ in range(rounds)]
+        timed = [lambda way=way: time_call(way)[0] for way in ways]
+        ours, floor, pandas = alternate(timed, rounds)
         check_answers(path)
-    ours, floor, pandas = (median(column) for column in zip(*spent, strict=True))
     what = f"{rows:,} customers scored and written in DuckDB"
-    table = [
-        ("scoring, floor", ours, floor, ours / floor, f"{what}; bound: 4 times the floor"),
-        ("scoring, pandas", ours, pandas, ours / pandas, f"{what}; pandas + scikit-learn predict"),
+    size = f"{rows / 1e6:g} M"
+    return [
+        compare(f"scoring beside the floor, {size}", ours, floor, what, least=1 / MOST_FLOORS),
+        compare(
+            f"scoring, {size}", ours, pandas, f"{what}; pandas + scikit-learn, the segment alone"
+        ),
     ]
-    return pd.DataFrame(table, columns=["name", "ours", "peer", "ratio", "what"])
-
-
-def _time(way: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    way()
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -124,9 +118,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn")
     options = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    table = compare_scoring(options.rows, rounds=options.rounds)
-    print(tabulate(table, headers="keys", showindex=False, floatfmt=".2f"))
+    print(write_table(measure(options.rows, rounds=options.rounds)))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ manifest, and reads the run back; all of that is overhead here.)
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,26 +20,15 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import nbformat
 import papermill
-from tabulate import tabulate
+from comparisons import Row, compare, write_table
 
 from segmentation import ROOT, pipeline
 
-BOUND = 1 / 3
+BOUND = 3
 OPTIONS = {"resamples": 20, "against": "none"}
-
-
-class Row(NamedTuple):
-    """One comparison: medians of ours and the peer's, and ours over the peer's."""
-
-    name: str
-    ours: float
-    peer: float
-    ratio: float
-    what: str
 
 
 def run_ours(folder: Path) -> list[Path]:
@@ -67,7 +54,7 @@ def call(*words: object) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
-def measure(run: Callable[[Path], list[Path]]) -> tuple[float, float]:
+def time_run(run: Callable[[Path], list[Path]]) -> tuple[float, float]:
     """Wall time and overhead of a run, in seconds."""
     with TemporaryDirectory() as name:
         started = time.perf_counter()
@@ -96,16 +83,18 @@ def merge(intervals: list[tuple[float, float]]) -> float:
     return covered
 
 
-def compare(rounds: int) -> list[Row]:
+def measure(*, rounds: int = 3) -> list[Row]:
     """The wall time and the overhead of both, in seconds: medians of rounds in turn."""
-    ours, peer = zip(*[(measure(run_ours), measure(run_peer)) for _ in range(rounds)], strict=True)
+    ours, peer = zip(
+        *[(time_run(run_ours), time_run(run_peer)) for _ in range(rounds)], strict=True
+    )
     (wall, over), (peer_wall, peer_over) = (
         map(median, zip(*each, strict=True)) for each in (ours, peer)
     )
     what = f"six notebooks and their pages; papermill {papermill.__version__} and nbconvert"
     return [
-        Row("overhead, s", over, peer_over, over / peer_over, f"{what}; at most {BOUND:.2f}"),
-        Row("wall time, s", wall, peer_wall, wall / peer_wall, what),
+        compare("series, overhead", over, peer_over, what, least=BOUND),
+        compare("series, wall time", wall, peer_wall, what),
     ]
 
 
@@ -113,11 +102,7 @@ def main() -> None:
     """Run both in turn and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn")
-    rounds = parser.parse_args().rounds
-    rows = compare(rounds)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"medians of {rounds} rounds in turn")
-    print(tabulate(rows, headers=Row._fields, floatfmt=".2f"))
+    print(write_table(measure(rounds=parser.parse_args().rounds)))
 
 
 if __name__ == "__main__":

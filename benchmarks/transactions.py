@@ -4,32 +4,26 @@
 
 The transactions are made up and written as CSV and Parquet. Ours reads either; the peer is the
 plain way, `pandas.read_csv` and `groupby`, of the CSV. Each runs in a process of its own, in turn;
-medians of its seconds and the peak of its memory are printed with their ratios to ours on CSV.
+medians of its seconds and of its peak memory are printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
+from comparisons import Row, compare, read_peak, run_apart, time_call, write_table
 
 from segmentation.transactions import Transactions, read_transactions
 
 FIGURES = ["recency", "frequency", "monetary", "tenure", "basket"]
 COLUMNS = Transactions(customer="customer", date="day", amount="amount", order="order")
-MEBIBYTE = 2**10  # ru_maxrss counts KiB
 
 
 def write_transactions(folder: Path, rows: int, customers: int) -> None:
@@ -88,33 +82,36 @@ READERS: dict[str, tuple[Callable[[Path], pd.DataFrame], str]] = {
 def run_here(name: str, folder: Path) -> None:
     """Print seconds, peak MiB and the sums of the figures of one reader."""
     reader, file = READERS[name]
-    started = time.perf_counter()
-    table = reader(folder / file)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEBIBYTE
-    print(json.dumps([seconds, peak, [len(table), *table[FIGURES].sum()]], default=float))
+    seconds, table = time_call(lambda: reader(folder / file))
+    print(json.dumps([seconds, read_peak(), [len(table), *table[FIGURES].sum()]], default=float))
 
 
-def run_apart(*arguments: object) -> str:
-    command = [sys.executable, __file__, *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def compare(folder: Path, rounds: int) -> pd.DataFrame:
-    """One row a reader: median seconds, highest peak in MiB, and both over ours on CSV."""
-    rows = []
-    for name in [*READERS] * rounds:
-        seconds, peak, figures = json.loads(run_apart("--folder", folder, "--reader", name))
-        rows.append((name, seconds, peak, figures))
-        np.testing.assert_allclose(figures, rows[0][-1], rtol=1e-9)
-    runs = pd.DataFrame(rows, columns=["reader", "seconds", "peak MiB", "figures"])
-    by = runs.groupby("reader", sort=False)
-    table = pd.DataFrame({"seconds": by["seconds"].median(), "peak MiB": by["peak MiB"].max()})
-    return table.assign(**{f"{c} / ours": table[c] / table[c].iloc[0] for c in table})
+def measure(rows: int = 5_000_000, customers: int = 400_000, *, rounds: int = 3) -> list[Row]:
+    """Seconds of ours on CSV and on Parquet, and the memory, beside pandas on the CSV."""
+    told: dict[str, list[list[float]]] = {name: [] for name in READERS}
+    found: list[list[float]] = []
+    with TemporaryDirectory(prefix="segmentation-bench-") as folder:
+        size = ["--rows", rows, "--customers", customers]
+        run_apart(__file__, "--folder", folder, *size)  # apart, for the memory's sake
+        for name in [*READERS] * rounds:
+            seconds, peak, sums = run_apart(__file__, "--folder", folder, "--reader", name)
+            told[name].append([seconds, peak])
+            found.append(sums)
+    np.testing.assert_allclose(found, [found[0]] * len(found), rtol=1e-9)
+    middle = {
+        name: [median(each) for each in zip(*runs, strict=True)] for name, runs in told.items()
+    }
+    (csv, peak), (parquet, _), (pandas, high) = (middle[name] for name in READERS)
+    what = f"{rows:,} purchases of {customers:,} customers read from {{}}; pandas from CSV"
+    return [
+        compare("transactions, CSV", csv, pandas, what.format("CSV")),
+        compare("transactions, Parquet", parquet, pandas, what.format("Parquet")),
+        compare("transactions, memory", peak, high, what.format("CSV"), unit="MiB"),
+    ]
 
 
 def main() -> None:
-    """Make the transactions, let each reader read them in turn, and print the table."""
+    """Make the transactions, let each reader read them in turn, and print the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--customers", type=int, default=400_000)
@@ -123,19 +120,12 @@ def main() -> None:
     parser.add_argument("--reader", choices=READERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.reader:
-        return run_here(options.reader, options.folder)
-    if options.folder:
-        return write_transactions(options.folder, options.rows, options.customers)
-    with TemporaryDirectory() as name:
-        size = ["--rows", options.rows, "--customers", options.customers]
-        run_apart("--folder", name, *size)  # apart, as a child's peak starts at its parent's
-        table = compare(Path(name), options.rounds)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(
-        f"{options.rows:,} rows, {options.customers:,} customers, {options.rounds} rounds in turn"
-    )
-    print(tabulate(table.reset_index(), headers="keys", showindex=False, floatfmt=".2f"))
-    return None
+        run_here(options.reader, options.folder)
+    elif options.folder:
+        write_transactions(options.folder, options.rows, options.customers)
+        print("null")
+    else:
+        print(write_table(measure(options.rows, options.customers, rounds=options.rounds)))
 
 
 if __name__ == "__main__":

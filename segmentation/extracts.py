@@ -282,7 +282,7 @@ def _open_ids(card: Card) -> ibis.Table:
     found = fields.find_columns(table.columns, 0, card, notes)
     notes.check(card.name)
     cells = table[found[card.id]]
-    return table.select(own=cells if cells.type().is_integer() else _take(cells, card.id, card))
+    return table.select(own=cells if cells.type().is_integer() else take_text(cells))
 
 
 def _count_repeated(ids: ibis.Table, part: int, parts: int) -> int:

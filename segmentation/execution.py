@@ -42,11 +42,7 @@ def execute_notebook(
         A cell raised, ran longer than `cell_timeout` seconds or took its kernel with it, or the
         copy could not be written.
     """
-    for talker in (
-        "papermill",
-        "asyncio",
-        "traitlets",
-    ):  # what they would log is told by what is raised
+    for talker in ("papermill", "asyncio", "traitlets"):  # what is raised tells it
         logging.getLogger(talker).setLevel(logging.CRITICAL)
     name = notebook.stem
     try:

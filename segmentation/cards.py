@@ -135,6 +135,8 @@ class Card(Part):
         made = list_made_features("")
         if self.transactions and (self.descriptors or not {*self.features} <= {*made}):
             raise ValueError(f"`transactions:` make the features {', '.join(made)}, no others")
+        if self.transactions and self.backend:
+            raise ValueError("`transactions:` are read from a file; leave `backend:` out")
         twice = [name for name, n in Counter(self.columns).items() if n > 1]
         if twice:
             raise ValueError(f"column {twice[0]} stands twice; say once what it is")

@@ -6,8 +6,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from segmentation import InputError, customers, extracts, features, profiles, segmenter, tables
-from segmentation.cards import COUNT
+from segmentation import (
+    InputError,
+    changes,
+    customers,
+    extracts,
+    features,
+    profiles,
+    segmenter,
+    tables,
+)
+from segmentation.cards import COUNT, Card
 
 SPOILT = {"age": "1e6", "income": "-1", "gender": "'X'", "id": "'c1'"}
 
@@ -209,6 +218,44 @@ def write_database(folder, times=3):
     values |= {"table": "customers", "backend": "duckdb://mall.ddb"}
     path.write_text(yaml.safe_dump(values, allow_unicode=True), "utf-8")
     return path
+
+
+def test_purchases_are_not_read_from_a_database():
+    said = {"customer": "c", "date": "d", "amount": "a"}
+    with pytest.raises(ValueError, match="leave `backend:` out"):
+        Card(title="Shop", table="sales", backend="duckdb://s.ddb", transactions=said)
+
+
+def test_a_missing_database_and_table_are_told(tmp_path):
+    path = write_database(tmp_path)
+    for old, new, told in (
+        ("table: customers", "table: custmers", "did you mean customers"),
+        ("mall.ddb", "mail.ddb", "no such database; correct the URL"),
+    ):
+        path.with_name("odd.yaml").write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+        with pytest.raises(InputError, match=told):
+            customers.read_customers(customers.read_card(path.with_name("odd.yaml")))
+
+
+def test_followers_of_counted_rows_are_matched_by_their_centres(shops):
+    card, whole, large = shops()
+    pipeline, clustered, measures, _ = take_all(large, card)
+    profile = profiles.profile_features(measures, card)
+    centres = segmenter.find_centres(pipeline, card)
+    limits = segmenter.measure_limits(pipeline, large, card)
+    scorer = segmenter.build_scorer(pipeline, card, limits)
+    segments = changes.identify_segments(clustered, profile, centres, card, None)
+    customers_now = changes.index_customers(segmenter.name_customers(clustered, segments), card)
+    before = changes.Snapshot("before", customers_now, segments, scorer, 9)
+    assert before.size == len(whole)
+    known = changes.identify_segments(clustered, profile, centres, card, before)
+    assert [segment["id"] for segment in known] == [segment["id"] for segment in segments]
+    told = changes.summarize_previous(before, before)
+    assert told.startswith("Compared with the run before of 6,000 customers. Its customers are")
+    fit = changes.measure_fit(before, before)
+    assert fit["customers"].tolist() == [6_000, 6_000]
+    drift = changes.measure_drift(before, before, card)
+    assert drift["psi"].tolist() == pytest.approx([0] * 4, abs=1e-12)
 
 
 def test_a_database_tells_itself_from_another(tmp_path):

@@ -14,8 +14,6 @@ import asyncio
 import json
 import logging
 import os
-import platform
-import resource
 import socket
 import statistics
 import subprocess
@@ -23,7 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,12 +29,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
+from comparisons import ANSWERS, Row, compare, read_peak, run_apart, write_table
 
 from segmentation import ROOT, payloads, runs, scoring
 
 CONNECTIONS, BATCH = 8, 1_000
-MEBIBYTE = 2**10  # ru_maxrss counts KiB
+LATEST = ROOT / "outputs/latest"
 
 
 # The app with its peers --------------------------------------------------------------------
@@ -136,23 +134,31 @@ def serve(run: Path, port: int) -> None:
 
 
 @contextmanager
-def running(run: Path) -> Iterator[int]:
-    """The app in a process of its own; its port."""
+def running(words: Sequence[object]) -> Iterator[int]:
+    """A server in a process of its own, its command ended by a free port; that port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, __file__, "--run", str(run), "--serve", str(port)]
-    with subprocess.Popen(command) as process:
+    command = [sys.executable, *map(str, words), str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
-                    break
-                except (urllib.error.URLError, ConnectionError):
-                    time.sleep(0.1)
+            wait_for(port, process)
             yield port
         finally:
             process.terminate()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers; an error if it has ended or takes a minute."""
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    raise RuntimeError("the server does not answer")
 
 
 async def ask(port: int, path: str, body: bytes, seconds: float) -> float:
@@ -178,37 +184,39 @@ async def ask(port: int, path: str, body: bytes, seconds: float) -> float:
     return count / (time.perf_counter() - started)
 
 
-def measure_requests(run: Path, seconds: float, rounds: int) -> list[list[object]]:
-    """One row a route: answers a second, and how many times the peer and the echo that is."""
+def measure_requests(run: Path, seconds: float, rounds: int) -> list[Row]:
+    """Answers a second beside the usual endpoint and beside an empty echo."""
     model = scoring.load_model(run)
     typical = payloads.describe_typical(model.scorer)
     one, many = json.dumps(typical).encode(), json.dumps([typical] * BATCH).encode()
     routes = [("/echo", one), ("/predict", one), ("/peer", one)]
     routes += [("/echo", many), ("/predict", many), ("/peer_batch", many)]
     rates: dict[tuple[str, int], list[float]] = {}
-    with running(run) as port:
+    with running([__file__, "--run", run, "--serve"]) as port:
         for path, body in routes:
-            asyncio.run(ask(port, path, body, 0.5))
+            asyncio.run(ask(port, path, body, min(0.5, seconds)))
         for _ in range(rounds):
             for path, body in routes:
                 rate = asyncio.run(ask(port, path, body, seconds))
                 rates.setdefault((path, len(body)), []).append(rate)
     middle = {key: statistics.median(values) for key, values in rates.items()}
-    rows: list[list[object]] = []
-    for body, peer, name in ((one, "/peer", "1 row"), (many, "/peer_batch", f"{BATCH} rows")):
-        ours, echo = middle["/predict", len(body)], middle["/echo", len(body)]
-        usual = middle[peer, len(body)]
-        rows.append([name, "echo", f"{echo:,.0f}", "", ""])
-        rows.append([name, "ours", f"{ours:,.0f}", f"{ours / usual:.1f}", f"{ours / echo:.0%}"])
-        rows.append([name, "usual endpoint", f"{usual:,.0f}", "1.0", f"{usual / echo:.0%}"])
+    rows = []
+    for body, peer, name in ((one, "/peer", "1 row"), (many, "/peer_batch", f"{BATCH:,} rows")):
+        ours, echo, usual = (middle[path, len(body)] for path in ("/predict", "/echo", peer))
+        what = f"{CONNECTIONS} connections, requests of {name}; "
+        usual_what, echo_what = f"{what}FastAPI, pydantic, DataFrame, Pipeline", f"{what}empty echo"
+        rows += [
+            compare(f"service, {name}", ours, usual, usual_what, unit=ANSWERS),
+            compare(f"service beside echo, {name}", ours, echo, echo_what, unit=ANSWERS),
+        ]
     return rows
 
 
 # Reading a body ----------------------------------------------------------------------------
 
 
-def measure_reading(run: Path) -> list[list[object]]:
-    """One row a size: microseconds to decode and check by msgspec and by pydantic."""
+def measure_reading(run: Path) -> list[Row]:
+    """A row a size: microseconds to decode and check by msgspec and by pydantic."""
     from pydantic import ConfigDict, Field, TypeAdapter, create_model
 
     scorer = scoring.load_model(run).scorer
@@ -220,12 +228,14 @@ def measure_reading(run: Path) -> list[list[object]]:
     }
     row: Any = create_model("Row", __config__=ConfigDict(extra="forbid", strict=True), **fields)
     adapter: Any = TypeAdapter(row | list[row])
-    rows: list[list[object]] = []
+    rows = []
     for count in (1, BATCH):
         body = json.dumps(typical if count == 1 else [typical] * count).encode()
         ours = time_call(lambda body=body: reader._decode(body))
         peer = time_call(lambda body=body: adapter.validate_json(body))
-        rows.append([count, f"{1e6 * ours:.1f}", f"{1e6 * peer:.1f}", f"{peer / ours:.1f}"])
+        name = f"reading a body, {count:,} rows" if count > 1 else "reading a body, 1 row"
+        what = "decoded and checked; pydantic's validate_json"
+        rows.append(compare(name, 1e6 * ours, 1e6 * peer, what, unit="µs"))
     return rows
 
 
@@ -276,41 +286,43 @@ def score_once(way: str, source: Path, target: Path, run: Path) -> None:
         table["confidence"] = 1 - 2 * near / (near + far)
         table["status"] = np.where(table["confidence"] < 0.2, "borderline", "ok")
         table.to_csv(target, index=False) if plain else table.to_parquet(target, index=False)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEBIBYTE
-    print(json.dumps([seconds, peak]))
+    print(json.dumps([time.perf_counter() - started, read_peak()]))
 
 
-def measure_files(run: Path, rows: int, rounds: int) -> list[list[object]]:
-    """One row a kind of file and a way: rows a second, peak memory, ratio."""
-    told: list[list[object]] = []
-    with TemporaryDirectory() as name:
+def measure_files(run: Path, rows: int, rounds: int) -> list[Row]:
+    """Seconds and peak memory of each kind of file, beside pandas."""
+    told = []
+    with TemporaryDirectory(prefix="segmentation-bench-") as name:
         folder = Path(name)
         write_customers(run, folder, rows)
-        for ending in ("csv", "parquet"):
-            source, target = folder / f"customers.{ending}", folder / f"scored.{ending}"
-            figures: dict[str, list[list[float]]] = {"ours": [], "pandas": []}
+        for ending, kind in (("csv", "CSV"), ("parquet", "Parquet")):
+            files = folder / f"customers.{ending}", folder / f"scored.{ending}"
+            found: dict[str, list[list[float]]] = {"ours": [], "pandas": []}
             for _ in range(rounds):
-                for way, found in figures.items():
-                    command = [sys.executable, __file__, "--run", run, "--score", way]
-                    done = subprocess.run(
-                        [*map(str, command), str(source), str(target)],
-                        capture_output=True,
-                        text=True,
-                        check=True,
-                    )
-                    found.append(json.loads(done.stdout))
-            middle = {way: np.median(found, axis=0) for way, found in figures.items()}
-            for way, (seconds, peak) in middle.items():
-                ratio = middle["pandas"][0] / seconds
-                told.append([ending, way, f"{rows / seconds:,.0f}", f"{peak:,.0f}", f"{ratio:.1f}"])
+                for way, runs_ in found.items():
+                    runs_.append(run_apart(__file__, "--run", run, "--score", way, *files))
+            (ours, peak), (peer, high) = (np.median(runs_, axis=0) for runs_ in found.values())
+            what = f"{rows:,} customers scored, {kind} to {kind}; pandas + Pipeline"
+            told.append(compare(f"file, {kind}", ours, peer, what))
+            told.append(compare(f"file, {kind}, memory", peak, high, what, unit="MiB"))
     return told
+
+
+def measure(
+    rows: int = 1_000_000, run: Path = LATEST, seconds: float = 2, *, rounds: int = 3
+) -> list[Row]:
+    """Rows of requests, of reading a body, and of files."""
+    return [
+        *measure_requests(run, seconds, rounds),
+        *measure_reading(run),
+        *measure_files(run, rows, rounds),
+    ]
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=ROOT / "outputs/latest")
+    parser.add_argument("--run", type=Path, default=LATEST)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -319,18 +331,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.serve:
         serve(options.run, options.serve)
-        return
-    if options.score:
+    elif options.score:
         way, source, target = options.score
         score_once(way, Path(source), Path(target), options.run)
-        return
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
-    requests = measure_requests(options.run, options.seconds, options.rounds)
-    print(tabulate(requests, ["body", "route", "answers a second", "of usual", "of echo"]), "\n")
-    reading = measure_reading(options.run)
-    print(tabulate(reading, ["rows", "msgspec µs", "pydantic µs", "ratio"]), "\n")
-    files = measure_files(options.run, options.rows, options.rounds)
-    print(tabulate(files, ["file", "way", "rows a second", "peak MiB", "of pandas"]))
+    else:
+        found = measure(options.rows, options.run, options.seconds, rounds=options.rounds)
+        print(write_table(found))
 
 
 if __name__ == "__main__":

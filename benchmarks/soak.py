@@ -10,17 +10,16 @@ import argparse
 import asyncio
 import json
 import shutil
-import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from segmentation import ROOT, payloads, runs, scoring
+from comparisons import ANSWERS, Row, compare
+from service import LATEST, running
+
+from segmentation import payloads, runs, scoring
 
 BODIES = (1, 50)
 """Customers in a request: every client asks in turn for one and for a batch."""
@@ -72,43 +71,46 @@ async def soak(
     return seen
 
 
+def count_replies(source: Path, seconds: float, clients: int) -> Counter[str]:
+    """Serve the run, replace it twice, and count the replies of each run and the faults."""
+    with TemporaryDirectory(prefix="segmentation-bench-") as name:
+        outputs = Path(name)
+        publish(source, outputs, "first")
+        words = ["-m", "segmentation", "serve", "--run", outputs / "latest", "--port"]
+        with running(words) as port:
+            return asyncio.run(soak(port, source, outputs, seconds, clients))
+
+
+def find_faults(seen: Counter[str]) -> int:
+    """How many replies were not a run's own, and how many runs gave none."""
+    faults = sum(count for run, count in seen.items() if run.startswith("FAULT"))
+    return faults + len({"first", "second", "third"} - set(seen))
+
+
+def measure(
+    run: Path = LATEST, seconds: float = 20, clients: int = 100, *, rounds: int = 1
+) -> list[Row]:
+    """One row: replies a second while the model is replaced twice, none of them at fault."""
+    seen = sum((count_replies(run, seconds, clients) for _ in range(rounds)), Counter[str]())
+    if faults := find_faults(seen):
+        raise RuntimeError(f"{faults:,} replies at fault")
+    rate = seen.total() / seconds / rounds
+    what = f"{clients} clients, {seconds:g} s, the model replaced twice; no reply at fault"
+    return [compare("soak", rate, None, what, unit=ANSWERS)]
+
+
 def main() -> int:
     """Soak and print how many replies each run gave."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=ROOT / "outputs/latest")
+    parser.add_argument("--run", type=Path, default=LATEST)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=100)
     options = parser.parse_args()
-    with TemporaryDirectory() as name, socket.socket() as probe:
-        outputs = Path(name)
-        publish(options.run, outputs, "first")
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        command = [sys.executable, "-m", "segmentation", "serve", "--port", str(port)]
-        command += ["--run", str(outputs / "latest")]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-            try:
-                _wait(port)
-                work = soak(port, options.run, outputs, options.seconds, options.clients)
-                seen = asyncio.run(work)
-            finally:
-                server.terminate()
+    seen = count_replies(options.run, options.seconds, options.clients)
     for run, count in sorted(seen.items()):
         print(f"{count:>9,} replies of {run}")
-    total = seen.total()
-    print(f"{total:>9,} replies in all, {total / options.seconds:,.0f} a second")
-    faults = sum(count for run, count in seen.items() if run.startswith("FAULT"))
-    return int(faults > 0 or {"first", "second", "third"} - set(seen) != set())
-
-
-def _wait(port: int) -> None:
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
-            return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
+    print(f"{seen.total():>9,} in all, {seen.total() / options.seconds:,.0f} a second")
+    return int(find_faults(seen) > 0)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-u
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help report lab serve test test-all bench calibrate lint format lock clean
+.PHONY: help report lab serve test test-all bench bench-large calibrate lint format lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 report: $(READY)  ## run the series on the bundled table and print where the report is
 	@$(BIN)/python run_all.py --output-dir "$(OUTPUT)"
@@ -27,14 +27,11 @@ test: $(READY) chromium  ## run the tests, in parallel
 test-all: $(READY) chromium spark  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
 
-bench: $(READY)  ## measure fits, resampling, series, service (of the newest run) beside peers
-	@$(BIN)/python benchmarks/silhouettes.py
-	@$(BIN)/python benchmarks/fits.py --rows 1000000
-	@$(BIN)/python benchmarks/resampling.py
-	@$(BIN)/python benchmarks/transactions.py
-	@$(BIN)/python benchmarks/series.py
-	@$(BIN)/python benchmarks/service.py --run "$(OUTPUT)/latest"
-	@$(BIN)/python benchmarks/soak.py --run "$(OUTPUT)/latest"
+bench: $(READY) latest  ## measure beside peers (ten minutes) and write docs/benchmarks.md
+	@$(BIN)/python benchmarks/bench.py
+
+bench-large: $(READY)  ## the same with ten and a hundred million rows (up to an hour)
+	@$(BIN)/python benchmarks/bench.py --large
 
 calibrate: $(READY)  ## try the calibrated rule on simulated tables (up to an hour)
 	@$(BIN)/python benchmarks/calibrate.py
@@ -69,6 +66,10 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c "from segmentation import stability; stability.warm_up()"
 	@touch $(READY)
+
+.PHONY: latest
+latest: $(READY)
+	@[ -e outputs/latest ] || $(BIN)/python run_all.py --quiet >/dev/null
 
 .PHONY: chromium
 chromium:

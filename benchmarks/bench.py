@@ -35,13 +35,13 @@ PACKAGES = ("scikit-learn", "pandas", "numpy", "numba", "duckdb", "pyspark", "ye
 
 SMALL: dict[str, dict[str, Any]] = {
     "end_to_end": {},
-    "growth": {},
+    "growth": {"rounds": 1},
     "scoring": {"rows": 1_000_000},
     "fits": {"rows": 1_000_000, "rounds": 1},
-    "silhouettes": {},
+    "silhouettes": {"rounds": 1},
     "resampling": {"rounds": 1},
     "transactions": {},
-    "peers": {},
+    "peers": {"rounds": 1},
     "service": {},
     "soak": {},
     "series": {"rounds": 1},

@@ -70,15 +70,15 @@ def test_resampling_runs_in_part(monkeypatch):
     assert row.ratio == pytest.approx(row.peer / row.ours)
 
 
-def test_the_service_answers_both_ways_alike(sample_run):
+def test_the_service_answers_both_ways_alike(quick):
     service = load_benchmark("service")
-    rows = by_name(service.measure(500, sample_run, 0.1, rounds=1))
+    rows = by_name(service.measure(500, quick, 0.1, rounds=1))
     assert {"service, 1 row", "service beside echo, 1 row", "file, CSV"} <= set(rows)
     assert all(row.ours > 0 and row.peer > 0 for row in rows.values())
 
 
-def test_a_soak_has_no_faults(sample_run):
-    (row,) = load_benchmark("soak").measure(sample_run, 3, 4)
+def test_a_soak_has_no_faults(quick):
+    (row,) = load_benchmark("soak").measure(quick, 3, 4)
     assert row.ours > 0
     assert row.peer is None
 

@@ -42,7 +42,7 @@ def execute_notebook(
         A cell raised, ran longer than `cell_timeout` seconds or took its kernel with it, or the
         copy could not be written.
     """
-    for talker in ("papermill", "asyncio", "traitlets"):  # what is raised tells it
+    for talker in ("papermill", "asyncio", "tornado", "traitlets"):  # what is raised tells it
         logging.getLogger(talker).setLevel(logging.CRITICAL)
     name = notebook.stem
     try:

@@ -123,9 +123,19 @@ def extract_customers(card: Card, notes: Notes, *, seed: int = 0) -> pd.DataFram
     notes.tell("", "customers in the table", rows, how.format(len(pulled)))
     for name, known in levels.items():
         pulled[name] = pulled[name].map(known.get).astype(object)
-    keys = [name for name in pulled if name != COUNT]
-    merged = pulled.groupby(keys, dropna=False, sort=True)[COUNT].sum().reset_index()
-    return merged.astype(dict.fromkeys(card.features, float) | {COUNT: float})
+    kept = pulled.astype(dict.fromkeys(card.features, float) | {COUNT: float})
+    return kept if all(map(_is_plain, levels.values())) else _merge(kept)
+
+
+def _is_plain(levels: dict[Any, Any]) -> bool:
+    """Whether no two cells mean the same level, and none nothing."""
+    return None not in levels.values() and len({*levels.values()}) == len(levels)
+
+
+def _merge(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows that have become equal as one."""
+    keys = [name for name in table if name != COUNT]
+    return table.groupby(keys, dropna=False, sort=False)[COUNT].sum().reset_index()
 
 
 def is_compressible(table: ibis.Table, card: Card) -> bool:
@@ -138,7 +148,8 @@ def is_compressible(table: ibis.Table, card: Card) -> bool:
 
 def _compress(table: ibis.Table, card: Card) -> pd.DataFrame:
     keys = [*card.features, *card.descriptors]
-    return table.group_by(keys).aggregate(**{COUNT: table.count()}).to_pandas()
+    counted = table.group_by(keys).aggregate(**{COUNT: table.count()})
+    return counted.order_by(keys).to_pandas()
 
 
 def _draw(table: ibis.Table, card: Card, rows: int, seed: int) -> pd.DataFrame:

@@ -20,7 +20,7 @@ import pandas as pd
 from segmentation import InputError
 from segmentation.cards import COUNT, ROW, Card, clean_text
 
-LARGE = 1_000_000
+LARGE = 500_000
 """Rows of a Parquet file from which on it stays where it is; see `extracts`."""
 
 MISSING = frozenset({"", "-", "–", "?", "na", "n/a", "#n/a", "nan", "null", "none"})

@@ -13,7 +13,7 @@ import yaml
 from browsing import CONTRASTS, find_violations, watch
 from small_series import FINISH, ROOT, run_small, write_notebook, write_series
 
-from segmentation import archive, notebooks, pipeline, plans, reports, signals
+from segmentation import archive, notebooks, plans, reports, signals, tables
 from segmentation.__main__ import add_run_options, main
 
 
@@ -246,7 +246,7 @@ def test_every_link_of_the_chain_is_checked(key, value, told, tmp_path, two):
     (tmp_path / "run/first.txt").write_text("one")
     code = notebooks.hash_code(notebook)
     record = {"name": "01_first", "files": ["first.txt"], "code_sha256": code}
-    files = [{"path": "first.txt", "sha256": pipeline.tables.hash_file(tmp_path / "run/first.txt")}]
+    files = [{"path": "first.txt", "sha256": tables.hash_file(tmp_path / "run/first.txt")}]
     base = {"run_id": "b", "input": {"sha256": "i"}, "card_sha256": "c", "code_sha256": "p"}
     base |= {"versions": {"a": 1}, "parameters": {}, "notebooks": [record], "files": files}
     steps = {notebook: plans.TAKE}

@@ -322,7 +322,7 @@ def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
         wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
         run.send_signal(stop)
-        _, told = run.communicate(timeout=120)
+        _, told = run.communicate(timeout=30)
     assert run.returncode == code
     assert told == "stopped; the last published run stays as it was.\n"
     assert read_json(tmp_path / "outputs/failed/one/run.json")["status"] == "aborted"

@@ -113,11 +113,13 @@ def is_sample(table: pd.DataFrame, card: Card) -> bool:
 
 def draw_customers(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Customers to look at, one a row: all of them up to 20 000, else a seeded sample of these."""
+    counts = count_customers(table)
     if COUNT not in table and len(table) <= SHOWN:
         return table
-    counts = count_customers(table)
     rng = np.random.default_rng(seed)
-    if COUNT in table:
+    if counts.sum() <= SHOWN:
+        drawn = np.repeat(np.arange(len(table)), counts.round().astype(int))
+    elif COUNT in table:
         drawn = rng.choice(len(table), SHOWN, p=counts / counts.sum())
     else:
         drawn = rng.choice(len(table), SHOWN, replace=False)
@@ -132,14 +134,14 @@ def hide_ids(table: pd.DataFrame, card: Card) -> pd.DataFrame:
 def summarize_view(table: pd.DataFrame, card: Card) -> str:
     """What of the data a table holds and what pictures of it show, in a sentence or two."""
     counts = count_customers(table)
-    told, shown = f"Seen here: all {counts.sum():,.0f} customers", min(SHOWN, len(table))
+    told = f"Seen here: all {counts.sum():,.0f} customers"
     if is_sample(table, card):
         told = f"Seen here: a seeded sample of {len(table):,} of the {counts.sum():,.0f} customers"
     elif COUNT in table:
         told += f", as {len(table):,} different rows, each with the number of its customers"
-    if COUNT not in table and len(table) <= SHOWN:
+    if counts.sum() <= SHOWN:
         return f"{told}."
-    return f"{told}. Pictures show {shown:,} of them, drawn at random."
+    return f"{told}. Pictures show {SHOWN:,} of them, drawn at random."
 
 
 def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -282,7 +284,7 @@ def summarize_quality(table: pd.DataFrame, card: Card) -> str:
     told = (
         f"{counts.sum():,.0f} customers{ids}; {f'{missing:,}' if missing else 'no'} missing values"
     )
-    drawn = COUNT in table and card.id in table
+    drawn = is_sample(table, card)
     return (
         f"{told}." if drawn else f"{told}; {repeated} customers repeat another's figures exactly."
     )

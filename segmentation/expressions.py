@@ -21,9 +21,6 @@ from segmentation.warehouse import write_number
 if TYPE_CHECKING:
     import ibis
 
-MOST_LEVELS = 10_000
-"""Distinct cells of a descriptor that are fetched to be read by the card."""
-
 BEYOND = 1e300  # larger than any squared distance
 OWN = "segmentation_"
 """What the names of columns begin with that are there only on the way."""
@@ -76,10 +73,16 @@ def read_levels(
     InputError
         There are too many distinct cells, or one is unknown to the card.
     """
-    counted = table.select(cell=extracts.take_text(table[column])).distinct().limit(MOST_LEVELS + 1)
+    counted = (
+        table.select(cell=extracts.take_text(table[column]))
+        .distinct()
+        .limit(extracts.MOST_LEVELS + 1)
+    )
     cells = [None if pd.isna(cell) else cell for cell in counted.execute()["cell"]]
-    if len(cells) > MOST_LEVELS:
-        raise InputError(f"column {column} has over {MOST_LEVELS:,} levels; group them in a view.")
+    if len(cells) > extracts.MOST_LEVELS:
+        raise InputError(
+            f"column {column} has over {extracts.MOST_LEVELS:,} levels; group them in a view."
+        )
     try:
         return {cell: fields.read_level(cell or "", descriptor) for cell in cells}
     except InputError as error:

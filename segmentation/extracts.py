@@ -31,6 +31,8 @@ QUARTILES = (0.25, 0.5, 0.75)
 FIGURES = ("customers", "mean", "sd", "min", "q25", "median", "q75", "max")
 
 MOST_LEVELS = 10_000
+"""Distinct cells of a descriptor that are fetched to be read by the card."""
+
 IDS_AT_ONCE = 10_000_000
 
 

@@ -94,7 +94,7 @@ def test_a_table_that_does_not_fit_is_refused(database, change, told):
 
 
 def test_too_many_spellings_are_refused(database, monkeypatch):
-    monkeypatch.setattr(expressions, "MOST_LEVELS", 2)
+    monkeypatch.setattr(expressions.extracts, "MOST_LEVELS", 2)
     lying = put_table(database, pd.DataFrame({"city": ["a", "b", "c"]}), "towns")
     with pytest.raises(InputError, match="column city has over 2 levels; group them in a view"):
         expressions.read_levels(lying, "city", Descriptor())

@@ -110,6 +110,14 @@ def test_a_compressed_table_gives_the_figures_of_the_whole(shops):
     assert statuses[0] == statuses[1]
 
 
+def test_few_counted_customers_are_shown_one_by_one(shops):
+    card, whole, large = shops()
+    drawn, features = customers.draw_customers(large), [*card.features]
+    shown, own = (table.sort_values(features)[features] for table in (drawn, whole))
+    np.testing.assert_array_equal(shown.to_numpy(), own.to_numpy())
+    assert "drawn at random" not in customers.summarize_view(large, card)
+
+
 def test_a_sample_is_measured_on_all_customers(shops):
     card, whole, large = shops(most=100, decimals=6)
     assert len(large) == 2_000

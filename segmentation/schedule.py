@@ -9,6 +9,10 @@ from typing import Any, Protocol, TypeVar
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
+LISTEN = 0.5
+"""Seconds that a wait lasts at most. Of two signals at once the system may hand both to a thread of
+the pool; Python then handles them in the main thread, but only once that wakes by itself."""
+
 
 class Watcher(Protocol):
     """Whoever is told what begins and ends, in the thread that asked for the work."""
@@ -43,7 +47,7 @@ def take_all(
             waiting.remove(piece)
             watcher.begin(piece, at_work.values())
             at_work[pool.submit(take, piece)] = piece
-        ended = wait(at_work, return_when=FIRST_COMPLETED).done
+        ended = wait(at_work, timeout=LISTEN, return_when=FIRST_COMPLETED).done
         for future in [each for each in at_work if each in ended]:
             taken.add(piece := at_work.pop(future))
             if future.exception():

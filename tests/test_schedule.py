@@ -1,6 +1,9 @@
 """What may run beside what, in which order it is told, and whose files are whose."""
 
 import json
+import os
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -8,7 +11,7 @@ import pytest
 from conftest import NOTEBOOKS
 from small_series import FINISH, write_notebook
 
-from segmentation import notebooks, plans, schedule
+from segmentation import notebooks, plans, schedule, signals
 
 
 class Diary:
@@ -55,6 +58,23 @@ def test_the_first_failure_is_raised_and_nothing_more_begins():
         with pytest.raises(ZeroDivisionError):
             schedule.take_all(needs, lambda n: 1 / n, diary, **options)
     assert diary.lines == [("begin", 1), ("end", 1, 1.0), ("begin", 0), ("fail", 0)]
+
+
+def test_a_stop_is_heard_also_when_a_thread_of_the_pool_receives_it():
+    def send(_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    with ThreadPoolExecutor(1) as pool, signals.listen():
+        pool.submit(int).result()  # the thread is there before the main one stops receiving
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        began = time.monotonic()
+        try:
+            with pytest.raises(signals.Stopped):
+                schedule.take_all({"a": set()}, send, Diary(), pool=pool, at_once=1)
+            assert time.monotonic() - began < 4
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def test_the_series_reads_its_order_off_what_its_notebooks_promise():

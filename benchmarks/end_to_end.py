@@ -18,9 +18,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comparisons import Row, compare, read_peak, run_apart, time_call, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from segmentation.cards import Card
+    from segmentation.scorer import Scorer
 
 FEATURES = {"age": (18, 70), "income": (15, 137), "spending": (1, 100)}
 GROUPS = ((54.0, 47.7, 40.0, 9.3, 14.5, 16.3), (25.4, 40.0, 60.3, 5.7, 16.9, 18.3))
@@ -73,26 +79,41 @@ def _normal(place: int) -> str:
 
 
 def run_ours(source: Path, target: Path, starts: int) -> list[float]:
-    """Read, fit, score and write; the inertia of each K."""
-    from segmentation import customers, expressions, features, kmeans, segmenter, warehouse
+    """Read, fit, score and write; the inertia of each K. A step imports what it needs."""
+    from segmentation import customers
     from segmentation.cards import Card
 
     wanted = {name: {"range": span} for name, span in FEATURES.items()}
     card = Card.model_validate(
         {"title": "Made up", "table": source.name, "id": "id", "features": wanted, "path": source}
     )
-    table = customers.read_customers(card)
+    inertias, scorer = fit_ours(customers.read_customers(card), card, starts)
+    score_ours(source, target, scorer)
+    return inertias
+
+
+def fit_ours(table: pd.DataFrame, card: Card, starts: int) -> tuple[list[float], Scorer]:
+    """The inertia of each K, and the scorer of the fitted segmenter."""
+    from segmentation import customers, features, kmeans, segmenter
+
     weights = customers.count_customers(table)
     _, scaled = features.fit_preprocessor(table, card)
     ks = range(1, K_MAX + 1)
     fits = [kmeans.fit(scaled, k, starts=starts, weights=weights) for k in ks]
+    inertias = [fit.inertia for fit in fits]
+    del fits, scaled
     pipeline = segmenter.fit(table, card, k=K)
     limits = segmenter.measure_limits(pipeline, table, card)
-    scorer = segmenter.build_scorer(pipeline, card, limits)
+    return inertias, segmenter.build_scorer(pipeline, card, limits)
+
+
+def score_ours(source: Path, target: Path, scorer: Scorer) -> None:
+    """Score all rows where they are, into a new file."""
+    from segmentation import expressions, warehouse
+
     segments = [{"id": i, "name": f"Segment {i}"} for i in range(K)]
     scored = expressions.score_table(warehouse.open_file(source), scorer, segments)
-    scored.to_parquet(target)
-    return [fit.inertia for fit in fits]
+    warehouse.save_file(scored, target)
 
 
 def run_peer(source: Path, target: Path, starts: int) -> list[float]:

@@ -193,7 +193,8 @@ def describe_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
 
 def _describe_where_it_lies(card: Card) -> pd.DataFrame:
     table = extracts.open_customers(card, Notes())
-    measures = extracts.measure_columns(table, {name: table[name] for name in card.features})
+    numbers = {name: extracts.take_number(table[name]) for name in card.features}
+    measures = extracts.measure_columns(table, numbers)
     known, features = measures["customers"], card.features.values()
     told = measures[["mean", "sd", "min", "q25", "median", "q75", "max"]]
     told = told.assign(sd=told["sd"] * np.sqrt(known / (known - 1).clip(lower=1)))

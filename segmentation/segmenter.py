@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.pipeline import Pipeline
 
-from segmentation import InputError, expressions, extracts, kmeans, moments, stability
+from segmentation import (
+    InputError,
+    expressions,
+    extracts,
+    kmeans,
+    moments,
+    stability,
+    warehouse,
+)
 from segmentation.cards import Card
 from segmentation.customers import count_customers, draw_customers, is_sample
 from segmentation.features import find_chains, find_drop_fences, fit_preprocessor, select_rows
@@ -204,7 +212,7 @@ def save_customers(
         )
     table = extracts.open_customers(card, Notes())
     scored = expressions.score_table(table, scorer, cast(list[dict[str, Any]], segments))
-    scored.to_parquet(place("clustered_data.parquet"))
+    warehouse.save_file(scored, place("clustered_data.parquet"))
     return "Every customer stands in clustered_data.parquet, with segment and confidence."
 
 

@@ -24,6 +24,9 @@ Table = NDArray[np.float64]
 FEATURES, GROUPS, K = 8, 10, 10
 CHUNK = 500_000
 SAMPLE, STARTS, PEER_STARTS = 200_000, 20, 10
+LEAST, MOST_ABOVE = 10, 0.02
+"""How many times as fast as the peer, and percent above the best known inertia, a fit may be."""
+
 DISTINCT, CUSTOMERS = 500_000, 100_000_000
 
 
@@ -80,10 +83,12 @@ def measure_continuous(rows: int) -> list[Row]:
     )
     found = []
     for name, (taken, (_, inertia)) in timed.items():
-        found.append(compare(f"fit, {name}, {size}", taken, seconds, what))
-        excess, other = (value / best - 1 for value in (inertia, theirs))
+        found.append(compare(f"fit, {name}, {size}", taken, seconds, what, least=LEAST))
+        excess, other = (100 * (value / best - 1) for value in (inertia, theirs))
         told = f"how far the inertia lies above the best known; {what}"
-        found.append(compare(f"inertia, {name}, {size}", excess, other, told, unit=""))
+        found.append(
+            compare(f"inertia, {name}, {size}", excess, other, told, unit="%", most=MOST_ABOVE)
+        )
     return found
 
 

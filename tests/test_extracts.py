@@ -22,7 +22,10 @@ SPOILT = {"age": "1e6", "income": "-1", "gender": "'X'", "id": "'c1'"}
 
 
 def make_table(path, rows=6_000, *, decimals=0):
-    """Customers in three groups, some ages missing, genders in two codings, as Parquet."""
+    """Customers in three groups, some ages missing, genders in two codings, as Parquet.
+
+    Without decimals the features are stored as whole numbers.
+    """
     rng = np.random.default_rng(3)
     group = rng.integers(3, size=rows)
     age = np.array([20, 40, 60])[group] + rng.normal(0, 1.5, rows)
@@ -36,7 +39,8 @@ def make_table(path, rows=6_000, *, decimals=0):
             "city": rng.choice(["Bonn", "Köln", None], rows),
         }
     )
-    duckdb.from_df(frame).write_parquet(str(path))
+    kinds = {} if decimals else {"age": "Int16", "income": "int32"}
+    duckdb.from_df(frame.astype(kinds)).write_parquet(str(path))
     return frame
 
 
@@ -145,6 +149,21 @@ def test_a_sample_is_measured_on_all_customers(shops):
         large, card
     )
     assert len(clustered) == 2_000
+
+
+def test_everyone_stands_in_the_file_of_a_sampled_table(shops, tmp_path):
+    card, whole, large = shops(most=100, decimals=6)
+    pipeline = segmenter.fit(large, card, k=3)
+    scorer = segmenter.build_scorer(pipeline, card, segmenter.measure_limits(pipeline, large, card))
+    segments = [{"id": 7 - i, "name": f"Segment {7 - i}"} for i in range(3)]
+    segmenter.save_customers(lambda name: tmp_path / name, scorer, card, segments)
+    written = pd.read_parquet(tmp_path / "clustered_data.parquet").set_index("id")
+    expected = segmenter.assign(scorer, whole).set_index(whole["id"])
+    found = written.loc[expected.index]
+    assert (7 - found["cluster"] == expected["position"]).all()
+    assert (found["segment"] == "Segment " + found["cluster"].astype(str)).all()
+    assert (found["status"] == expected["status"]).all()
+    np.testing.assert_allclose(found["distance"], expected["distance"], rtol=1e-12)
 
 
 def test_a_seed_draws_the_same_people_and_another_others(shops):

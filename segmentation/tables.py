@@ -369,6 +369,10 @@ WRITTEN = {
 }
 """How numbers are written with a decimal point and with a decimal comma."""
 
+WHOLE, PLAIN = r"[-+]?[0-9]+", r"[-+]?[0-9]+(?:\.[0-9]+)?"
+GROUPED = r"[-+]?(?:[0-9]+|[0-9]{1,3}\.[0-9]{3})"
+"""How most numbers are written, and those of them that may have points between thousands."""
+
 
 def _strip_signs(cells: pd.Series) -> pd.DataFrame:
     """Sign and digits of each cell without currency and percent; empty where it is no number."""
@@ -384,12 +388,21 @@ def find_decimal(text: pd.DataFrame) -> str:
     """The decimal sign that some column settles for the whole table; empty where none does."""
     votes = set()
     for name in text:
-        cells = text.loc[~text[name].str.casefold().isin(MISSING), name]
-        core = _strip_signs(cells)["core"].dropna()
-        fits = [decimal for decimal in WRITTEN if _fit(core, decimal)]
-        if len(core) and len(fits) == 1:
-            votes.add(fits[0])
+        cells = text[name].drop_duplicates()
+        fits = _find_fitting(cells[~cells.str.casefold().isin(MISSING)])
+        if len(fits) == 1:
+            votes |= fits
     return votes.pop() if len(votes) == 1 else ""
+
+
+def _find_fitting(cells: pd.Series) -> set[str]:
+    """The decimal signs with which all cells that look like numbers can be read."""
+    plain = cells.str.fullmatch(PLAIN).astype(bool)
+    core = _strip_signs(cells[~plain])["core"].dropna()
+    if not plain.any() and core.empty:
+        return set()
+    grouped = cells[plain].str.fullmatch(GROUPED).all()
+    return {decimal for decimal in WRITTEN if _fit(core, decimal) and (decimal == "." or grouped)}
 
 
 def parse_numbers(
@@ -399,7 +412,20 @@ def parse_numbers(
 
     Currency, percent and thousands signs are read where only one reading is possible; 1.234 beside
     1,234 is never guessed; `point` says that a plain 1.234 stands in a file with decimal points.
+    Every distinct cell is read once.
     """
+    rows = cells.value_counts(sort=False)
+    values, told, mend = _read_distinct(rows.index.to_series(), rows, decimal, point)
+    return cells.map(values).astype(float), told, mend
+
+
+def _read_distinct(
+    cells: pd.Series, rows: pd.Series, decimal: str, point: bool
+) -> tuple[pd.Series, str, str]:
+    """The same for distinct cells, by their text, and how many rows hold each."""
+    usual = PLAIN if decimal == "." or (point and not decimal) else WHOLE
+    if cells.str.fullmatch(usual).all() and np.isfinite(plain := _to_floats(cells)).all():
+        return plain, "", ""
     cells = cells.str.replace("−", "-", regex=False)
     units = cells.str.extract(r"([€$£¥%]|[A-Z]{3})")[0]
     if units.nunique() > 1 or (units.eq("%").any() and units.isna().any()):
@@ -413,7 +439,7 @@ def parse_numbers(
         if not (point and plain):
             told = "{} values can be read with a decimal point or a decimal comma"
             return cells.map(lambda _: np.nan), told, "say which by `decimal:` in the card"
-    best = max(readings, key=lambda d: int(readings[d].notna().sum()))
+    best = max(readings, key=lambda d: int(rows[readings[d].notna()].sum()))
     values = readings[best]
     if values.isna().any():
         return values, "{} values are not numbers", "correct them, or make it a descriptor"
@@ -427,5 +453,9 @@ def _convert(parts: pd.DataFrame, decimal: str) -> pd.Series:
     fits = mantissa.str.fullmatch(WRITTEN[decimal]).fillna(False).astype(bool)
     plain = parts["core"].str.replace(rf"[^0-9eE{decimal}+-]", "", regex=True)
     text = parts["sign"] + plain.str.replace(decimal, ".", regex=False)
-    numbers = pd.to_numeric(text.where(fits), errors="coerce").astype(float)
+    numbers = _to_floats(text.where(fits))
     return numbers.where(np.isfinite(numbers))
+
+
+def _to_floats(text: pd.Series) -> pd.Series:
+    return pd.to_numeric(text, errors="coerce").astype(float)

@@ -283,6 +283,8 @@ def test_composed_and_decomposed_letters_are_one_level(tmp_path):
         (["1,23,456", "7"], "", None),
         (["0x10", "7"], "", None),
         (["1_000", "7"], "", None),
+        (["7", "$1,234.50", "7", "7"], "", [7, 1234.5, 7, 7]),
+        (["9" * 400, "7"], "", None),
     ],
 )
 def test_numbers_are_read_only_one_way(cells, decimal, values):
@@ -293,6 +295,26 @@ def test_numbers_are_read_only_one_way(cells, decimal, values):
         assert found.isna().any()
     else:
         assert found.tolist() == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    ("cells", "decimal"),
+    [
+        (["7", "7", "12"], ""),
+        (["1.234", "7"], ""),
+        (["1234.567", "7"], "."),
+        (["1.5", "7", "n/a"], "."),
+        (["1.234", "7,5"], ","),
+        (["1.5", "7,5"], ""),
+        (["1.234.567", "12.345"], ","),
+        (["1.234,5", "1.23"], ""),
+        (["-", ""], ""),
+    ],
+)
+def test_a_column_settles_the_decimal_sign_if_it_can(cells, decimal):
+    import pandas as pd
+
+    assert tables.find_decimal(pd.DataFrame({"x": cells}, dtype="str")) == decimal
 
 
 def test_all_problems_are_told_at_once(tmp_path):

@@ -7,6 +7,7 @@ figures of the report outside sentences name their cell themselves.
 import json
 import re
 from datetime import date
+from functools import cache
 from string import Formatter
 from urllib.parse import parse_qsl, unquote
 
@@ -30,6 +31,7 @@ def agrees(text, value):
     return number == f"{value * (100 if percent else 1):{plus},.{decimals}f}"
 
 
+@cache
 def compile_template(template):
     """A template as a pattern with a group a placeholder."""
     parts = Formatter().parse(template)
@@ -57,12 +59,17 @@ class Run:
         self.profile = (
             self.tables["segment_profiles.csv"].astype({"unit": object}).fillna({"unit": ""})
         )
+        self.find_rows = cache(self._find_rows)
 
     def read(self, name):
         return json.loads((self.folder / name).read_text("utf-8"))
 
     def rows(self, kind, segment):
         """The rows that a sentence of a kind may be about."""
+        return self.find_rows(kind, segment["id"])
+
+    def _find_rows(self, kind, number):
+        (segment,) = [each for each in self.segments if each["id"] == number]
         own = self.profile[self.profile["segment"] == segment["name"]]
         is_level = own["level"].notna()
         if kind in ("feature", "level", "mix"):
@@ -205,6 +212,7 @@ def look_up(place, run):
     return rows[column].iloc[0]
 
 
+@cache
 def list_texts(run):
     """Texts that are data, not figures: names, labels, units, dates, places."""
     profile, manifest = run.profile, run.manifest

@@ -50,9 +50,23 @@ def segment(card, k=2):
     return clustered, profiles.add_words(segments, named, levels, rules, card)
 
 
+ANY = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
 @given(text=files())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(ANY, max_examples=40)
 def test_any_table_is_refused_or_ends_in_segments(text, tmp_path_factory):
+    check_any(text, tmp_path_factory)
+
+
+@pytest.mark.long
+@given(text=files())
+@settings(ANY, max_examples=400)
+def test_many_tables_are_refused_or_end_in_segments(text, tmp_path_factory):
+    check_any(text, tmp_path_factory)
+
+
+def check_any(text, tmp_path_factory):
     path = tmp_path_factory.mktemp("any") / "table.csv"
     path.write_bytes(text.encode())
     try:

@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, run_command
 
 from segmentation import customers, pipeline, profiles, runs, segmenter, tables
+from segmentation.__main__ import main, run_main_job
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),
@@ -196,12 +197,20 @@ def test_plain_figures_give_the_same_segments_as_the_model(published, table):
         (["no_such_card.yaml"], "no such file; give the path of a dataset card or a table."),
     ],
 )
-def test_refusals_are_one_line_and_start_nothing(options, message, tmp_path):
-    done = run_command("--output-dir", tmp_path, *options)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_refusals_are_one_line_and_start_nothing(options, message, tmp_path, capfd):
+    assert end_main_job("--output-dir", tmp_path, *options) == 2
+    told = capfd.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def end_main_job(*arguments):
+    """Run the main job in this process; its exit code, also where the parser ends it."""
+    try:
+        return run_main_job([*map(str, arguments)])
+    except SystemExit as end:
+        return end.code
 
 
 def test_a_card_with_an_unknown_key_is_refused_with_the_nearest(write_card, tmp_path):
@@ -293,20 +302,19 @@ def test_a_bare_table_is_run_with_a_drafted_card(run_once, shared_folder):
     assert "V0001" not in (folder / "reports/report.html").read_text("utf-8")
 
 
-def test_the_card_command_writes_a_card_and_never_over_one(tmp_path):
+def test_the_card_command_writes_a_card_and_never_over_one(tmp_path, capfd):
     source = tmp_path / "mall.csv"
     shutil.copy(ROOT / "data/raw/Mall_Customers.csv", source)
-    command = [sys.executable, "-m", "segmentation", "card", str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "mall.yaml")
-    assert "CustomerID: id (different in every row)" in done.stdout
+    assert main(["card", str(source)]) == 0
+    told = capfd.readouterr().out
+    assert told.splitlines()[-1] == str(tmp_path / "mall.yaml")
+    assert "CustomerID: id (different in every row)" in told
     card = customers.read_card(tmp_path / "mall.yaml")
     assert list(card.features) == ["Age", "Annual Income (k$)", "Spending Score (1-100)"]
     assert list(card.descriptors) == ["Gender"]
     assert len(customers.read_customers(card)) == 200
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert "is there already; name another by -o." in again.stderr
+    assert main(["card", str(source)]) == 2
+    assert "is there already; name another by -o." in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmentation import payloads, runs, scoring, service
+from segmentation.__main__ import main
 from segmentation.cards import OURS
 
 HERE = Path(__file__).parent
@@ -558,16 +559,13 @@ def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
         assert "Traceback" not in server.read_log()
 
 
-def test_a_port_that_is_taken_is_told(mall_model):
+def test_a_port_that_is_taken_is_told(mall_model, capfd):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        command = ["-m", "segmentation", "serve", "--run", str(mall_model), "--port", port]
-        done = subprocess.run(
-            [sys.executable, *command], capture_output=True, text=True, check=False
-        )
-    assert done.returncode == 2
-    assert f"127.0.0.1:{port}: " in done.stderr
-    assert "name another by --host or --port" in done.stderr
-    assert "Traceback" not in done.stderr
+        assert main(["serve", "--run", str(mall_model), "--port", port]) == 2
+    told = capfd.readouterr().err
+    assert f"127.0.0.1:{port}: " in told
+    assert "name another by --host or --port" in told
+    assert "Traceback" not in told

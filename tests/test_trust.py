@@ -10,7 +10,6 @@ import os
 import numpy as np
 import pytest
 import yaml
-from conftest import run_command
 from played import play_notebook
 
 from segmentation import InputError, customers, drafts, features, fields, pipeline, runs, tables
@@ -340,13 +339,12 @@ def test_only_regular_files_are_read(kind, tmp_path):
         customers.read_customers(customers.read_card(path))
 
 
-def test_a_file_beyond_the_limit_is_refused_unread(tmp_path):
+def test_a_file_beyond_the_limit_is_refused_unread(tmp_path, capfd):
     path = write(tmp_path, TABLE)
     with (tmp_path / "table.csv").open("r+b") as file:
         file.truncate(1_000_000_000)  # sparse: it takes no room
-    done = run_command(path, "--output-dir", tmp_path / "out")
-    assert done.returncode == 2
-    assert "table.csv has 1,000 MB, the limit is 300 MB" in done.stderr
+    assert main(["run", str(path), "--output-dir", str(tmp_path / "out")]) == 2
+    assert "table.csv has 1,000 MB, the limit is 300 MB" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -23,6 +23,9 @@ HOW = (
 )
 """The options of a run that `pipeline.Job` knows by the same names."""
 
+SLOW = "rfc3987_syntax"
+"""Two seconds of grammars that jsonschema loads where it finds them; no notebook needs them."""
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that refuses in one line and names the nearest option."""
@@ -223,6 +226,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the series; the exit code says how it ended."""
     try:
         with signals.listen():
+            sys.modules.setdefault(SLOW, None)  # type: ignore[arg-type]
             from segmentation import pipeline
 
             parameters, job = _validate(options), _plan(options)

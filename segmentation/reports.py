@@ -20,8 +20,6 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from segmentation.palette import PALETTE
@@ -29,6 +27,8 @@ from segmentation.runs import write_text
 
 if TYPE_CHECKING:
     from bs4 import Tag
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
     from pandas import DataFrame
@@ -191,7 +191,7 @@ def show_figure(drawn: Figure | Axes, finding: str, *, save: Path) -> Picture:
     """Save a figure (or that of some Axes) as PNG, its finding inside, and show both."""
     from matplotlib import pyplot as plt
 
-    figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
+    figure = drawn.get_figure(root=True)
     assert figure is not None
     figure.savefig(save, dpi=160, bbox_inches="tight", metadata={"Description": finding})
     plt.close(figure)

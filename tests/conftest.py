@@ -1,8 +1,11 @@
 """What the tests share: the project's folder, its table, and runs of the real series."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # several workers: none waits busily
+
 import importlib
 import json
-import os
 import shutil
 import signal
 import subprocess

@@ -142,7 +142,7 @@ def run_by_papermill(folder):
 @pytest.mark.parametrize(
     ("run", "same"),
     [
-        (partial(run_by_hand, resamples=20), "quick"),
+        pytest.param(partial(run_by_hand, resamples=20), "quick", id="by hand"),
         pytest.param(run_by_hand, "published", marks=pytest.mark.long),
         pytest.param(run_by_papermill, "quick", marks=pytest.mark.long),
     ],

@@ -34,16 +34,16 @@ SPEED = ("<!-- speed: begin -->", "<!-- speed: end -->")
 PACKAGES = ("scikit-learn", "pandas", "numpy", "numba", "duckdb", "pyspark", "yellowbrick")
 
 SMALL: dict[str, dict[str, Any]] = {
-    "end_to_end": {},
+    "end_to_end": {"rounds": 1},
     "growth": {"rounds": 1},
     "scoring": {"rows": 1_000_000},
     "fits": {"rows": 1_000_000, "rounds": 1},
     "silhouettes": {"rounds": 1},
     "resampling": {"rounds": 1},
-    "transactions": {},
+    "transactions": {"rounds": 1},
     "peers": {"rounds": 1},
     "service": {},
-    "soak": {},
+    "soak": {"seconds": 10},
     "series": {"rounds": 1},
 }
 LARGE: dict[str, dict[str, Any]] = {

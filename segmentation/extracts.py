@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -118,10 +119,12 @@ def extract_customers(card: Card, notes: Notes, *, seed: int = 0) -> pd.DataFram
         As `open_customers`; or a sample is to be drawn from a table without ids.
     """
     table = open_customers(card, notes)
-    rows = _check_features(table, card, notes)
+    found = _check_features(table, card, notes)
     levels = {name: _read_levels(table, name, card, notes) for name in card.descriptors}
     notes.check(card.name)
-    few = is_compressible(table, card)
+    possible = _count_possible(table, card, found) * prod(len(each) + 1 for each in levels.values())
+    few = possible <= MOST_DISTINCT or is_compressible(table, card)
+    rows = int(found["rows"])
     pulled = _compress(table, card) if few else _draw(table, card, rows, seed)
     how = "counted as {:,} different ones" if few else "seen in a seeded sample of {:,}"
     notes.tell("", "customers in the table", rows, how.format(len(pulled)))
@@ -140,6 +143,13 @@ def _merge(table: pd.DataFrame) -> pd.DataFrame:
     """Rows that have become equal as one."""
     keys = [name for name in table if name != COUNT]
     return table.groupby(keys, dropna=False, sort=False)[COUNT].sum().reset_index()
+
+
+def _count_possible(table: ibis.Table, card: Card, found: pd.Series) -> float:
+    """How many rows with different features there can be: of whole numbers, gaps included, few."""
+    if not all(table[name].type().is_integer() for name in card.features):
+        return inf
+    return prod(found[f"high{i}"] - found[f"low{i}"] + 2 for i in range(len(card.features)))
 
 
 def is_compressible(table: ibis.Table, card: Card) -> bool:
@@ -225,8 +235,11 @@ def _lengthen(wide: pd.DataFrame, names: list[str], shifts: dict[Any, float]) ->
 # Checks ------------------------------------------------------------------------------------
 
 
-def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:
-    """Note what the card refuses of all rows' numbers, counted in one pass; how many rows."""
+def _check_features(table: ibis.Table, card: Card, notes: Notes) -> pd.Series:
+    """Note what the card refuses of all rows' numbers, counted in one pass.
+
+    Gives the number of `rows`, and what each feature i goes from and to: `low{i}`, `high{i}`.
+    """
     asked: dict[str, Any] = {"rows": table.count()}
     for i, (name, feature) in enumerate(card.features.items()):
         low, high = feature.range
@@ -239,7 +252,7 @@ def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:
     rows = int(found["rows"])
     if rows < fields.FEWEST_ROWS:
         notes.refuse("", f"{rows} customers are too few", f"give at least {fields.FEWEST_ROWS}")
-        return rows
+        return found
     for i, (name, feature) in enumerate(card.features.items()):
         known, beyond, negative = (int(found[f"{f}{i}"]) for f in ("known", "beyond", "negative"))
         fields.check_missing(rows - known, rows, name, feature, notes)
@@ -255,7 +268,7 @@ def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:
             notes.tell(name, "the same value in every row", rows, "has no part in the distance")
     if all(found[f"low{i}"] == found[f"high{i}"] for i in range(len(card.features))):
         notes.refuse("", "all customers are alike in every feature", "there is nothing to segment")
-    return rows
+    return found
 
 
 def _read_levels(table: ibis.Table, name: str, card: Card, notes: Notes) -> dict[Any, Any]:

@@ -21,10 +21,10 @@ from segmentation.cards import COUNT, Card
 SPOILT = {"age": "1e6", "income": "-1", "gender": "'X'", "id": "'c1'"}
 
 
-def make_table(path, rows=6_000, *, decimals=0):
+def make_table(path, rows=6_000, *, decimals=0, whole=False):
     """Customers in three groups, some ages missing, genders in two codings, as Parquet.
 
-    Without decimals the features are stored as whole numbers.
+    `whole` stores the features as whole numbers.
     """
     rng = np.random.default_rng(3)
     group = rng.integers(3, size=rows)
@@ -39,7 +39,7 @@ def make_table(path, rows=6_000, *, decimals=0):
             "city": rng.choice(["Bonn", "Köln", None], rows),
         }
     )
-    kinds = {} if decimals else {"age": "Int16", "income": "int32"}
+    kinds = {"age": "Int16", "income": "int32"} if whole else {}
     duckdb.from_df(frame.astype(kinds)).write_parquet(str(path))
     return frame
 
@@ -63,8 +63,8 @@ def write_card(path, **fields):
 def shops(tmp_path, monkeypatch):
     """Read the table large, and whole; of a large one, so many different rows are counted."""
 
-    def read(most=None, *, decimals=0, seed=0, **fields):
-        make_table(tmp_path / "shops.parquet", decimals=decimals)
+    def read(most=None, *, decimals=0, whole=False, seed=0, **fields):
+        make_table(tmp_path / "shops.parquet", decimals=decimals, whole=whole)
         card = customers.read_card(write_card(tmp_path / "shops.yaml", **fields))
         whole = customers.read_customers(card)
         monkeypatch.setattr(tables, "LARGE", 1_000)
@@ -84,8 +84,9 @@ def take_all(table, card, k=3):
     return pipeline, clustered, *segmenter.measure_segments(pipeline, clustered, card, limits)
 
 
-def test_a_compressed_table_gives_the_figures_of_the_whole(shops):
-    card, whole, large = shops()
+@pytest.mark.parametrize("stored_whole", [False, True])
+def test_a_compressed_table_gives_the_figures_of_the_whole(shops, stored_whole):
+    card, whole, large = shops(whole=stored_whole)
     assert len(large) < len(whole) / 2
     assert COUNT in large
     assert "id" not in large

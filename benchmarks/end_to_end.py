@@ -6,8 +6,9 @@ The customers are made up by DuckDB: an id and three whole numbers, like the bun
 reads the card's table as the series does (checked, equal rows as one with their count), scales it,
 fits K = 1 … 10 and the segmenter, and scores all rows where they are into a new Parquet file. The
 peer reads all rows by pandas, scales them, fits K = 1 … 10 by scikit-learn with one start each,
-predicts, and writes. Each runs in a process of its own, in turn; medians of its seconds and of its
-peak memory, both with imports. Ours also says distance, second, confidence and status of each row.
+predicts, and writes. Each runs in a process of its own, in turn: medians of its seconds, those of
+its imports told apart, and of its peak memory with them. Ours also says distance, second,
+confidence and status of each row.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from comparisons import Row, compare, read_peak, run_apart, time_call, write_table
 
@@ -79,7 +81,7 @@ def _normal(place: int) -> str:
 
 
 def run_ours(source: Path, target: Path, starts: int) -> list[float]:
-    """Read, fit, score and write; the inertia of each K. A step imports what it needs."""
+    """Read, fit, score and write; the inertia of each K."""
     from segmentation import customers
     from segmentation.cards import Card
 
@@ -146,39 +148,55 @@ def copy_columns(source: Path, target: Path, starts: int) -> list[float]:  # noq
 
 
 OURS, ONE_START, PEER, FLOOR = "ours", "ours-one-start", "peer", "floor"
-WAYS: dict[str, tuple[Callable[[Path, Path, int], list[float]], int]] = {
-    OURS: (run_ours, 10),
-    ONE_START: (run_ours, 1),
-    PEER: (run_peer, 1),
-    FLOOR: (copy_columns, 0),
+OUR_MODULES = ("ibis.backends.duckdb", "segmentation.segmenter")
+WAYS: dict[str, tuple[Callable[[Path, Path, int], list[float]], int, tuple[str, ...]]] = {
+    OURS: (run_ours, 10, OUR_MODULES),
+    ONE_START: (run_ours, 1, OUR_MODULES),
+    PEER: (run_peer, 1, ("pandas", "sklearn.cluster", "sklearn.preprocessing")),
+    FLOOR: (copy_columns, 0, ("duckdb",)),
 }
+"""What each way calls, its starts, and what it imports."""
+
+
+class Run(NamedTuple):
+    """What a way took: its seconds, its peak in MiB, its inertias, the seconds of its imports."""
+
+    seconds: float
+    peak: float
+    inertias: list[float]
+    imports: float
 
 
 # What they take ----------------------------------------------------------------------------
 
 
 def run_here(name: str, folder: Path) -> None:
-    """Print seconds, peak MiB and inertias of one way."""
-    way, starts = WAYS[name]
-    seconds, found = time_call(
+    """Print what one way takes."""
+    way, starts, modules = WAYS[name]
+    imports, _ = time_call(lambda: [import_module(module) for module in modules])
+    seconds, inertias = time_call(
         lambda: way(folder / "customers.parquet", folder / f"{name}.parquet", starts)
     )
-    print(json.dumps([seconds, read_peak(), found]))
+    print(json.dumps(Run(seconds, read_peak(), inertias, imports)))
 
 
-def run_ways(rows: int, ways: Sequence[str], rounds: int) -> dict[str, tuple[float, float, Any]]:
-    """Median seconds, median peak in MiB, and the inertias of each way, in turn."""
-    told: dict[str, list[Any]] = {way: [] for way in ways}
+def run_ways(rows: int, ways: Sequence[str], rounds: int) -> dict[str, Run]:
+    """What each way takes, in turn: medians."""
+    told: dict[str, list[Run]] = {way: [] for way in ways}
     with TemporaryDirectory(prefix="segmentation-bench-") as folder:
         run_apart(__file__, "--folder", folder, "--rows", rows)
         for _ in range(rounds):
             for way in ways:
-                told[way].append(run_apart(__file__, "--folder", folder, "--way", way))
+                told[way].append(Run(*run_apart(__file__, "--folder", folder, "--way", way)))
         check_segments(Path(folder), ways)
-    return {
-        way: (median(run[0] for run in runs), median(run[1] for run in runs), runs[0][2])
-        for way, runs in told.items()
-    }
+    return {way: _find_middle(runs) for way, runs in told.items()}
+
+
+def _find_middle(runs: Sequence[Run]) -> Run:
+    seconds, peak, imports = (
+        median(getattr(run, name) for run in runs) for name in ("seconds", "peak", "imports")
+    )
+    return Run(seconds, peak, runs[0].inertias, imports)
 
 
 def check_segments(folder: Path, ways: Sequence[str]) -> None:
@@ -201,18 +219,19 @@ def measure(rows: int = 1_000_000, *, rounds: int = 3) -> list[Row]:
     """Rows of seconds and of peak memory, and one of the inertia at K = 10."""
     alone = rows > ALONE
     runs = run_ways(rows, [OURS] if alone else [OURS, ONE_START, PEER], rounds)
-    seconds, peak, inertias = runs[OURS]
+    seconds, peak, inertias, imports = runs[OURS]
     what = f"{rows:,} rows × 3 read, K = 1 … {K_MAX}, scored, written"
     name = f"end to end, {rows / 1e6:g} M"
     if alone:
-        told = f"{what}; ours alone, ten starts"
+        told = f"{what}; ours alone, ten starts, {imports:.1f} s of imports not counted"
         return [
             compare(f"{name}, ten starts", seconds, None, told, most=LONGEST),
             compare(f"{name}, memory", peak, None, told, unit="MiB", most=HIGHEST),
         ]
-    theirs, their_peak, their_inertias = runs[PEER]
+    theirs, their_peak, their_inertias, their_imports = runs[PEER]
     asked = {"one": 10, "ten": 3, "memory": 5} if rows >= BOUND_FROM else {}
-    peer = "pandas + scikit-learn, one start"
+    uncounted = f"imports of {imports:.1f} and {their_imports:.1f} s not counted"
+    peer = f"pandas + scikit-learn, one start; {uncounted}"
     return [
         compare(f"{name}, one start", runs[ONE_START][0], theirs, f"{what}; {peer}",
                 least=asked.get("one")),

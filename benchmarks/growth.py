@@ -18,9 +18,11 @@ from end_to_end import FLOOR, OURS, run_ways
 def measure_rows(rows: int, *, rounds: int) -> Row:
     """The row of one size."""
     runs = run_ways(rows, [OURS, FLOOR], rounds)
-    (seconds, peak, _), (floor, low, _) = runs[OURS], runs[FLOOR]
-    what = f"the series' way beside scan and copy; peak {peak:,.0f} MiB beside {low:,.0f}"
-    return compare(f"growth, {rows:,} rows", seconds, floor, what)
+    ours, floor = runs[OURS], runs[FLOOR]
+    what = (
+        f"the series' way beside scan and copy; peak {ours.peak:,.0f} MiB beside {floor.peak:,.0f}"
+    )
+    return compare(f"growth, {rows:,} rows", ours.seconds, floor.seconds, what)
 
 
 def measure(least: float = 1e3, most: float = 1e6, *, rounds: int = 3) -> list[Row]:

@@ -58,7 +58,7 @@ def test_customers_in_other_segments_are_refused(tmp_path):
 
 def test_a_hundred_million_run_alone(monkeypatch):
     ends = load_benchmark("end_to_end")
-    taken = {ends.OURS: (61.0, 900.0, [])}
+    taken = {ends.OURS: ends.Run(61.0, 900.0, [], 4.0)}
     monkeypatch.setattr(ends, "run_ways", lambda _, ways, __: {way: taken[way] for way in ways})
     seconds, memory = ends.measure(100_000_000, rounds=1)
     assert seconds.peer is memory.peer is None

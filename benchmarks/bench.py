@@ -57,7 +57,8 @@ LARGE: dict[str, dict[str, Any]] = {
 
 TOLD = {
     "end to end, 10 M, ten starts": "a table of ten million customers is segmented and scored "
-    "{} times as fast as by pandas and scikit-learn, with ten starts for their one",
+    "{} times as fast as by pandas and scikit-learn once both are loaded, with ten starts for "
+    "their one",
     "resampling": "the resampling of a small table takes one part in {} of the same loops in "
     "scikit-learn",
     "service, 1 row": "a customer is scored {} times as fast as by the usual endpoint",

@@ -25,7 +25,7 @@ FEATURES, GROUPS, K = 8, 10, 10
 CHUNK = 500_000
 SAMPLE, STARTS, PEER_STARTS = 200_000, 20, 10
 LEAST, MOST_ABOVE = 10, 0.02
-"""How many times as fast as the peer, and percent above the best known inertia, a fit may be."""
+"""At least so many times as fast as the peer; at most so many percent above the best inertia."""
 
 DISTINCT, CUSTOMERS = 500_000, 100_000_000
 

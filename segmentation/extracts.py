@@ -78,10 +78,10 @@ def open_customers(card: Card, notes: Notes) -> ibis.Table:
             mend = "store it as numbers, or make it a descriptor"
             notes.refuse(name, f"its values are {kind}, not numbers", mend)
     notes.check(card.name)
-    taken = {name: take_text(table[header]) for name, header in found.items()}
-    for name in card.features:
-        cells = table[found[name]]
-        taken[name] = cells if cells.type().is_integer() else take_number(cells)
+    taken = {
+        name: (_keep_number if name in card.features else take_text)(table[header])
+        for name, header in found.items()
+    }
     return table.select(**taken)
 
 
@@ -93,6 +93,11 @@ def _open(card: Card) -> ibis.Table:
         place = (card.path.parent / path).resolve()
         url = f"{scheme}{place}?read_only=True"
     return warehouse.open_table(url, card.table)
+
+
+def _keep_number(cells: ibis.Column) -> ibis.Column:
+    """A numeric column: whole numbers as they are stored, others as `take_number`."""
+    return cells if cells.type().is_integer() else take_number(cells)
 
 
 def take_number(cells: ibis.Column) -> ibis.Column:

@@ -3,12 +3,13 @@
     python benchmarks/end_to_end.py [--rows 10000000] [--rounds 3]
 
 The customers are made up by DuckDB: an id and three whole numbers, like the bundled table's. Ours
-reads the card's table as the series does (checked, equal rows as one with their count), scales it,
-fits K = 1 … 10 and the segmenter, and scores all rows where they are into a new Parquet file. The
-peer reads all rows by pandas, scales them, fits K = 1 … 10 by scikit-learn with one start each,
-predicts, and writes. Each runs in a process of its own, in turn: medians of its seconds, those of
-its imports told apart, and of its peak memory with them. Ours also says distance, second,
-confidence and status of each row.
+takes three steps, one after the other and each in a process of its own, as the series does: it
+reads the card's table (checked, equal rows as one with their count), fits K = 1 … 10 and the
+segmenter, and scores all rows where they are into a new Parquet file. The peer reads all rows by
+pandas, scales them, fits K = 1 … 10 by scikit-learn with one start each, predicts, and writes, in
+one process. They run in turn: medians of the seconds, those of the imports told apart, and of the
+peak memory with them, of the steps' the highest. Ours also says distance, second, confidence and
+status of each row.
 """
 
 from __future__ import annotations
@@ -20,22 +21,21 @@ from importlib import import_module
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from comparisons import Row, compare, read_peak, run_apart, time_call, write_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from segmentation.cards import Card
-    from segmentation.scorer import Scorer
 
 FEATURES = {"age": (18, 70), "income": (15, 137), "spending": (1, 100)}
 GROUPS = ((54.0, 47.7, 40.0, 9.3, 14.5, 16.3), (25.4, 40.0, 60.3, 5.7, 16.9, 18.3))
 GROUPS += ((32.9, 86.1, 81.5, 3.8, 16.1, 9.9), (39.4, 86.5, 19.6, 10.5, 16.5, 11.5))
 """Mean age, income and spending of the bundled table's segments, then their deviations."""
 
+CUSTOMERS, EXTRACT, SCORED = "customers.parquet", "extract.pickle", "scored.parquet"
 K, K_MAX = 4, 10
+SEGMENTS: list[Any] = [{"id": i, "name": f"Segment {i}"} for i in range(K)]
 ALONE = 50_000_000
 """Beyond so many rows ours runs alone: the peer needs more memory than there is."""
 
@@ -80,24 +80,30 @@ def _normal(place: int) -> str:
 # The two ways ------------------------------------------------------------------------------
 
 
-def run_ours(source: Path, target: Path, starts: int) -> list[float]:
-    """Read, fit, score and write; the inertia of each K."""
-    from segmentation import customers
+def describe_customers(source: Path) -> Card:
+    """The card of the customers."""
     from segmentation.cards import Card
 
     wanted = {name: {"range": span} for name, span in FEATURES.items()}
-    card = Card.model_validate(
+    return Card.model_validate(
         {"title": "Made up", "table": source.name, "id": "id", "features": wanted, "path": source}
     )
-    inertias, scorer = fit_ours(customers.read_customers(card), card, starts)
-    score_ours(source, target, scorer)
-    return inertias
 
 
-def fit_ours(table: pd.DataFrame, card: Card, starts: int) -> tuple[list[float], Scorer]:
-    """The inertia of each K, and the scorer of the fitted segmenter."""
+def read_ours(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
+    """Read and check all rows where they are; equal ones come as one with their count."""
+    from segmentation import customers
+
+    customers.read_customers(describe_customers(source)).to_pickle(place / EXTRACT)
+
+
+def fit_ours(source: Path, place: Path, starts: int) -> list[float]:
+    """Fit and save the segmenter; the inertia of each K."""
+    import pandas as pd
+
     from segmentation import customers, features, kmeans, segmenter
 
+    card, table = describe_customers(source), pd.read_pickle(place / EXTRACT)
     weights = customers.count_customers(table)
     _, scaled = features.fit_preprocessor(table, card)
     ks = range(1, K_MAX + 1)
@@ -106,19 +112,21 @@ def fit_ours(table: pd.DataFrame, card: Card, starts: int) -> tuple[list[float],
     del fits, scaled
     pipeline = segmenter.fit(table, card, k=K)
     limits = segmenter.measure_limits(pipeline, table, card)
-    return inertias, segmenter.build_scorer(pipeline, card, limits)
+    segmenter.save_segmenter(place, pipeline, card, limits, SEGMENTS)
+    return inertias
 
 
-def score_ours(source: Path, target: Path, scorer: Scorer) -> None:
+def score_ours(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
     """Score all rows where they are, into a new file."""
     from segmentation import expressions, warehouse
+    from segmentation.scorer import Scorer
 
-    segments = [{"id": i, "name": f"Segment {i}"} for i in range(K)]
-    scored = expressions.score_table(warehouse.open_file(source), scorer, segments)
-    warehouse.save_file(scored, target)
+    figures = json.loads((place / "segmenter.json").read_text("utf-8"))
+    table, scorer = warehouse.open_file(source), Scorer.from_figures(figures)
+    warehouse.save_file(expressions.score_table(table, scorer, SEGMENTS), place / SCORED)
 
 
-def run_peer(source: Path, target: Path, starts: int) -> list[float]:
+def run_peer(source: Path, place: Path, starts: int) -> list[float]:
     """The same by pandas and scikit-learn, with everything in memory."""
     import pandas as pd
     from sklearn.cluster import KMeans
@@ -129,33 +137,44 @@ def run_peer(source: Path, target: Path, starts: int) -> list[float]:
     ks = range(1, K_MAX + 1)
     models = [KMeans(k, n_init=starts, random_state=0).fit(scaled) for k in ks]
     table["cluster"] = models[K - 1].predict(scaled)
-    table.to_parquet(target, index=False)
+    table.to_parquet(place / SCORED, index=False)
     return [float(model.inertia_) for model in models]
 
 
-def copy_columns(source: Path, target: Path, starts: int) -> list[float]:  # noqa: ARG001
+def copy_columns(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
     """The floor: a bare scan of the features, then columns like the scored ones, copied."""
     import duckdb
 
     near = "(hash(age * 8 + income) % 5)::BIGINT"
     made = f"{near} AS cluster, 'Segment ' || {near} AS segment, age / 7 AS distance, "
     made += f"'Segment ' || (4 - {near}) AS second, spending / 100 AS confidence, 'ok' AS status"
+    copied = f"COPY (SELECT *, {made} FROM '{source}') TO '{place / SCORED}' (FORMAT parquet)"
     with duckdb.connect() as db:
         db.execute("SET preserve_insertion_order = false")
         db.execute(f"SELECT {', '.join(f'sum({name})' for name in FEATURES)} FROM '{source}'")
-        db.execute(f"COPY (SELECT *, {made} FROM '{source}') TO '{target}' (FORMAT parquet)")
-    return []
+        db.execute(copied)
+
+
+class Step(NamedTuple):
+    """What one process of a way calls, and what it imports before."""
+
+    call: Callable[[Path, Path, int], list[float] | None]
+    modules: tuple[str, ...]
 
 
 OURS, ONE_START, PEER, FLOOR = "ours", "ours-one-start", "peer", "floor"
-OUR_MODULES = ("ibis.backends.duckdb", "segmentation.segmenter")
-WAYS: dict[str, tuple[Callable[[Path, Path, int], list[float]], int, tuple[str, ...]]] = {
-    OURS: (run_ours, 10, OUR_MODULES),
-    ONE_START: (run_ours, 1, OUR_MODULES),
-    PEER: (run_peer, 1, ("pandas", "sklearn.cluster", "sklearn.preprocessing")),
-    FLOOR: (copy_columns, 0, ("duckdb",)),
+STEPS = (
+    Step(read_ours, ("ibis.backends.duckdb", "segmentation.customers")),
+    Step(fit_ours, ("segmentation.segmenter",)),
+    Step(score_ours, ("ibis.backends.duckdb", "segmentation.expressions")),
+)
+WAYS: dict[str, tuple[int, tuple[Step, ...]]] = {
+    OURS: (10, STEPS),
+    ONE_START: (1, STEPS),
+    PEER: (1, (Step(run_peer, ("pandas", "sklearn.cluster", "sklearn.preprocessing")),)),
+    FLOOR: (0, (Step(copy_columns, ("duckdb",)),)),
 }
-"""What each way calls, its starts, and what it imports."""
+"""Each way's starts and steps, which run one after the other."""
 
 
 class Run(NamedTuple):
@@ -170,14 +189,26 @@ class Run(NamedTuple):
 # What they take ----------------------------------------------------------------------------
 
 
-def run_here(name: str, folder: Path) -> None:
-    """Print what one way takes."""
-    way, starts, modules = WAYS[name]
+def run_step(name: str, number: int, folder: Path) -> None:
+    """Print what one step of a way takes."""
+    starts, steps = WAYS[name]
+    call, modules = steps[number]
+    place = folder / name
+    place.mkdir(exist_ok=True)
     imports, _ = time_call(lambda: [import_module(module) for module in modules])
-    seconds, inertias = time_call(
-        lambda: way(folder / "customers.parquet", folder / f"{name}.parquet", starts)
-    )
-    print(json.dumps(Run(seconds, read_peak(), inertias, imports)))
+    seconds, inertias = time_call(lambda: call(folder / CUSTOMERS, place, starts))
+    print(json.dumps(Run(seconds, read_peak(), inertias or [], imports)))
+
+
+def run_way(name: str, folder: Path) -> Run:
+    """What a way takes: its steps' seconds together, the highest of their peaks."""
+    told = [
+        Run(*run_apart(__file__, "--folder", folder, "--way", name, "--step", number))
+        for number in range(len(WAYS[name][1]))
+    ]
+    inertias = [inertia for run in told for inertia in run.inertias]
+    seconds, imports = sum(run.seconds for run in told), sum(run.imports for run in told)
+    return Run(seconds, max(run.peak for run in told), inertias, imports)
 
 
 def run_ways(rows: int, ways: Sequence[str], rounds: int) -> dict[str, Run]:
@@ -187,7 +218,7 @@ def run_ways(rows: int, ways: Sequence[str], rounds: int) -> dict[str, Run]:
         run_apart(__file__, "--folder", folder, "--rows", rows)
         for _ in range(rounds):
             for way in ways:
-                told[way].append(Run(*run_apart(__file__, "--folder", folder, "--way", way)))
+                told[way].append(run_way(way, Path(folder)))
         check_segments(Path(folder), ways)
     return {way: _find_middle(runs) for way, runs in told.items()}
 
@@ -205,7 +236,7 @@ def check_segments(folder: Path, ways: Sequence[str]) -> None:
 
     if PEER not in ways:
         return
-    one, two = (f"'{folder}/{way}.parquet'" for way in (OURS, PEER))
+    one, two = (f"'{folder / way / SCORED}'" for way in (OURS, PEER))
     counted = f"SELECT a.cluster, count(*) AS n FROM {one} a JOIN {two} b USING (id) "
     best = f"SELECT max(n) AS n FROM ({counted} GROUP BY a.cluster, b.cluster) GROUP BY cluster"
     with duckdb.connect() as db:
@@ -251,11 +282,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--step", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
-        run_here(options.way, options.folder)
+        run_step(options.way, options.step, options.folder)
     elif options.folder:
-        write_customers(options.folder / "customers.parquet", options.rows)
+        write_customers(options.folder / CUSTOMERS, options.rows)
         print("null")
     else:
         print(write_table(measure(options.rows, rounds=options.rounds)))

@@ -48,7 +48,7 @@ class Fit:
     Attributes
     ----------
     centres : (k, p) array
-    labels : (n,) array of 0 … k − 1, numbered as found
+    labels : (n,) int32 array of 0 … k − 1, numbered as found
     inertia : float
         Weighted sum of squared distances to the own centre.
     best_share : float
@@ -57,7 +57,7 @@ class Fit:
     """
 
     centres: Floats
-    labels: Labels
+    labels: NDArray[np.int32]
     inertia: float
     best_share: float
 
@@ -106,7 +106,8 @@ def fit(
     share = float(np.mean(inertia <= best * (1 + (NEAR_INERTIA if many else SAME_INERTIA))))
     if many or centres is not None:
         found, best = _polish(columns, weight, found, threads)
-    return Fit(found + middle, assign(rows, found + middle, threads=threads), best, share)
+    labels = assign(rows, found + middle, threads=threads).astype(np.int32)
+    return Fit(found + middle, labels, best, share)
 
 
 def fit_many(

@@ -51,7 +51,8 @@ def test_customers_in_other_segments_are_refused(tmp_path):
     ends = load_benchmark("end_to_end")
     for way, cut in ((ends.OURS, "id % 2"), (ends.PEER, "id // 50")):
         source = f"SELECT i AS id, {cut.replace('id', 'i')} AS cluster FROM range(100) t(i)"
-        duckdb.sql(source).write_parquet(str(tmp_path / f"{way}.parquet"))
+        (tmp_path / way).mkdir()
+        duckdb.sql(source).write_parquet(str(tmp_path / way / ends.SCORED))
     with pytest.raises(RuntimeError, match="only 50"):
         ends.check_segments(tmp_path, [ends.OURS, ends.PEER])
 

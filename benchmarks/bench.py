@@ -42,8 +42,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "resampling": {"rounds": 1},
     "transactions": {"rounds": 1},
     "peers": {"rounds": 1},
-    "service": {},
-    "soak": {"seconds": 10},
+    "service": {"rounds": 1},
+    "soak": {"rounds": 1},
     "series": {"rounds": 1},
 }
 LARGE: dict[str, dict[str, Any]] = {

@@ -1,9 +1,14 @@
 """Each benchmark runs at a tiny size and its answers agree; no time is asserted."""
 
 import importlib.util
+import io
+import json
 import math
 import re
 import shutil
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, load_benchmark
@@ -20,6 +25,21 @@ TINY = {
     "transactions": {"rows": 2_000, "customers": 200},
     "peers": {"only": ["notebook"]},
 }
+
+
+def run_here(script, *words):
+    """`run_apart` without a process of its own, which would import everything anew."""
+    told, own = io.StringIO(), pytest.MonkeyPatch()
+    with own.context() as patch, redirect_stdout(told):
+        patch.setattr(sys, "argv", [script, *map(str, words)])
+        load_benchmark(Path(script).stem).main()
+    return json.loads(told.getvalue().splitlines()[-1])
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    for name in ("end_to_end", "transactions", "service"):
+        monkeypatch.setattr(load_benchmark(name), "run_apart", run_here)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -88,6 +108,14 @@ def test_a_soak_has_no_faults(mall_model):
     (row,) = load_benchmark("soak").measure(mall_model, 3, 4)
     assert row.ours > 0
     assert row.peer is None
+
+
+def test_a_process_apart_gives_its_last_line_or_its_error(tmp_path):
+    script = tmp_path / "apart.py"
+    script.write_text("import sys\nprint('more')\nprint([int(sys.argv[1])])", "utf-8")
+    assert comparisons.run_apart(str(script), 4) == [4]
+    with pytest.raises(RuntimeError, match=r"^apart: ValueError: .*'four'"):
+        comparisons.run_apart(str(script), "four")
 
 
 @pytest.mark.long

@@ -146,6 +146,7 @@ def test_one_segment_runs_through(play_once):
     assert set(clustered["status"]) == {"ok"}
 
 
+@pytest.mark.long  # the fast tests run the notebooks by hand, with the same bytes
 def test_same_seed_gives_the_same_run(quick, run_once):
     again = run_once("again", "--resamples", 20)
     for path in [*quick.glob("tables/*"), quick / "summary.txt"]:

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import partial
 
 import nbformat
 import papermill
@@ -114,14 +113,12 @@ def test_committed_clean(notebook):
         assert cell.execution_count is None
 
 
-def run_by_hand(root, resamples=100):
-    """The notebooks as JupyterLab runs them, in their own folder, but for one parameter."""
+def run_by_hand(root):
+    """The notebooks as JupyterLab runs them, in their own folder."""
     shutil.copytree(ROOT / "data", root / "data")
     environment = os.environ | {"SEGMENTATION_ROOT": str(root)}
     for path in NOTEBOOKS:
         nb = nbformat.read(path, as_version=4)
-        first = code_cells(nb)[0]
-        first.source = first.source.replace("resamples: int = 100", f"resamples: int = {resamples}")
         NotebookClient(nb, resources={"metadata": {"path": str(path.parent)}}).execute(
             env=environment
         )
@@ -140,8 +137,7 @@ def run_by_papermill(folder):
 @pytest.mark.parametrize(
     ("run", "same"),
     [
-        pytest.param(partial(run_by_hand, resamples=20), "quick", id="by hand"),
-        pytest.param(run_by_hand, "published", marks=pytest.mark.long),
+        (run_by_hand, "published"),
         pytest.param(run_by_papermill, "quick", marks=pytest.mark.long),
     ],
 )

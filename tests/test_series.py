@@ -348,10 +348,10 @@ def wait_for(condition, *, seconds=60):
         time.sleep(0.1)
 
 
-def test_the_command_prints_the_report_last_and_a_line_a_notebook(quick, shared_folder):
-    *lines, last = (shared_folder / "quick.txt").read_text("utf-8").splitlines()
+def test_the_command_prints_the_report_last_and_a_line_a_notebook(published, shared_folder):
+    *lines, last = (shared_folder / "default.txt").read_text("utf-8").splitlines()
     assert [line.split()[0] for line in lines] == [p.stem for p in pipeline.list_notebooks()]
-    assert last == str(quick / "reports" / "report.html")
+    assert last == str(published / "reports" / "report.html")
 
 
 def test_a_run_without_an_id_is_named_by_the_time(tmp_path):

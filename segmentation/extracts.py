@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from math import inf, prod
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -127,9 +127,7 @@ def extract_customers(card: Card, notes: Notes, *, seed: int = 0) -> pd.DataFram
     found = _check_features(table, card, notes)
     levels = {name: _read_levels(table, name, card, notes) for name in card.descriptors}
     notes.check(card.name)
-    possible = _count_possible(table, card, found) * prod(len(each) + 1 for each in levels.values())
-    few = possible <= MOST_DISTINCT or is_compressible(table, card)
-    rows = int(found["rows"])
+    rows, few = int(found["rows"]), _are_few(table, card, found, levels)
     pulled = _compress(table, card) if few else _draw(table, card, rows, seed)
     how = "counted as {:,} different ones" if few else "seen in a seeded sample of {:,}"
     notes.tell("", "customers in the table", rows, how.format(len(pulled)))
@@ -150,17 +148,16 @@ def _merge(table: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(keys, dropna=False, sort=False)[COUNT].sum().reset_index()
 
 
-def _count_possible(table: ibis.Table, card: Card, found: pd.Series) -> float:
-    """How many rows with different features there can be: of whole numbers, gaps included, few."""
-    if not all(table[name].type().is_integer() for name in card.features):
-        return inf
-    return prod(found[f"high{i}"] - found[f"low{i}"] + 2 for i in range(len(card.features)))
-
-
-def is_compressible(table: ibis.Table, card: Card) -> bool:
-    """Whether few enough rows of a table (as of `open_customers`) differ to come with counts."""
+def _are_few(
+    table: ibis.Table, card: Card, found: pd.Series, levels: Mapping[str, Mapping[Any, Any]]
+) -> bool:
+    """Whether few enough rows differ to come with counts: so by their ranges, or as estimated."""
     import ibis
 
+    if all(table[name].type().is_integer() for name in card.features):
+        spans = [found[f"high{i}"] - found[f"low{i}"] + 2 for i in range(len(card.features))]
+        if prod(spans) * prod(len(each) + 1 for each in levels.values()) <= MOST_DISTINCT:
+            return True
     known = {name: table[name] for name in (*card.features, *card.descriptors)}
     return int(ibis.struct(known).hash().approx_nunique().to_pandas()) <= MOST_DISTINCT
 

@@ -3,13 +3,12 @@
     python benchmarks/end_to_end.py [--rows 10000000] [--rounds 3]
 
 The customers are made up by DuckDB: an id and three whole numbers, like the bundled table's. Ours
-takes three steps, one after the other and each in a process of its own, as the series does: it
-reads the card's table (checked, equal rows as one with their count), fits K = 1 … 10 and the
-segmenter, and scores all rows where they are into a new Parquet file. The peer reads all rows by
-pandas, scales them, fits K = 1 … 10 by scikit-learn with one start each, predicts, and writes, in
-one process. They run in turn: medians of the seconds, those of the imports told apart, and of the
-peak memory with them, of the steps' the highest. Ours also says distance, second, confidence and
-status of each row.
+takes three steps, each in a process of its own after the one before: it reads the card's table
+(checked, equal rows as one with their count), fits K = 1 … 10 and the segmenter, and scores all
+rows where they are into a new Parquet file. The peer reads all rows by pandas, scales them, fits
+K = 1 … 10 by scikit-learn with one start each, predicts, and writes, in one process. They run in
+turn: medians of the seconds, those of the imports told apart, and of the peak memory with them, of
+the steps' the highest. Ours also says distance, second, confidence and status of each row.
 """
 
 from __future__ import annotations

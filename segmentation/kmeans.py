@@ -21,7 +21,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]
+Labels = NDArray[np.signedinteger[Any]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MAX_ITERATIONS = 300
@@ -57,7 +57,7 @@ class Fit:
     """
 
     centres: Floats
-    labels: NDArray[np.int32]
+    labels: Labels
     inertia: float
     best_share: float
 
@@ -106,8 +106,7 @@ def fit(
     share = float(np.mean(inertia <= best * (1 + (NEAR_INERTIA if many else SAME_INERTIA))))
     if many or centres is not None:
         found, best = _polish(columns, weight, found, threads)
-    labels = assign(rows, found + middle, threads=threads).astype(np.int32)
-    return Fit(found + middle, labels, best, share)
+    return Fit(found + middle, assign(rows, found + middle, threads=threads), best, share)
 
 
 def fit_many(
@@ -145,14 +144,14 @@ def fit_many(
 
 
 def assign(matrix: ArrayLike, centres: ArrayLike, *, threads: int | None = 1) -> Labels:
-    """Label each row of an (n, p) matrix with its nearest of k centres: (n,) labels.
+    """Label each row of an (n, p) matrix with its nearest of k centres: (n,) int32 labels.
 
     A (b, k, p) stack of centres gives (b, n) labels. A tie goes to the lower label. A row's label
     does not depend on the rows beside it, to the last bit.
     """
     rows, stack = np.asarray(matrix, dtype=np.float64), np.asarray(centres, dtype=np.float64)
     each = np.ascontiguousarray(stack.reshape(-1, *stack.shape[-2:]))
-    labels = np.empty((len(each), len(rows)), dtype=np.int64)
+    labels = np.empty((len(each), len(rows)), dtype=np.int32)
 
     def assign_some(part: slice) -> None:
         for first in range(part.start, part.stop, _PART):

@@ -16,7 +16,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from segmentation import kmeans, stability, words
-from segmentation.kmeans import Fit, Floats
+from segmentation.kmeans import Fit, Floats, Labels
 
 STARTS, FEWER_STARTS = 100, 20
 """Starts of a fit: many are cheap on a small table, and K = 6 of the bundled one needs them."""
@@ -129,7 +129,7 @@ def _measure_fit(rows: Floats, k: int, fit: Fit, weights: Floats) -> dict[str, A
     }
 
 
-def measure_indices(rows: Floats, labels: ArrayLike, weights: Floats) -> tuple[float, float]:
+def measure_indices(rows: Floats, labels: Labels, weights: Floats) -> tuple[float, float]:
     """Calinski–Harabasz (1974) and Davies–Bouldin (1979) of a cut of weighted rows (n, p)."""
     sizes = np.bincount(labels, weights).astype(float)
     held, per = sizes > 0, np.maximum(sizes, np.finfo(float).tiny)

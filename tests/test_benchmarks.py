@@ -29,8 +29,8 @@ TINY = {
 
 def run_here(script, *words):
     """`run_apart` without a process of its own, which would import everything anew."""
-    told, own = io.StringIO(), pytest.MonkeyPatch()
-    with own.context() as patch, redirect_stdout(told):
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told):
         patch.setattr(sys, "argv", [script, *map(str, words)])
         load_benchmark(Path(script).stem).main()
     return json.loads(told.getvalue().splitlines()[-1])

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segmentation import kmeans, selection, stability
+from segmentation.clustering import kmeans, selection, stability
 
 Table = NDArray[np.float64]
 K_MAX = 10

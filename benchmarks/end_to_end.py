@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from comparisons import Row, compare, read_peak, run_apart, time_call, write_table
 
 if TYPE_CHECKING:
-    from segmentation.cards import Card
+    from segmentation.customers.card import Card
 
 FEATURES = {"age": (18, 70), "income": (15, 137), "spending": (1, 100)}
 GROUPS = ((54.0, 47.7, 40.0, 9.3, 14.5, 16.3), (25.4, 40.0, 60.3, 5.7, 16.9, 18.3))
@@ -81,7 +81,7 @@ def _normal(place: int) -> str:
 
 def describe_customers(source: Path) -> Card:
     """The card of the customers."""
-    from segmentation.cards import Card
+    from segmentation.customers.card import Card
 
     wanted = {name: {"range": span} for name, span in FEATURES.items()}
     return Card.model_validate(
@@ -91,7 +91,7 @@ def describe_customers(source: Path) -> Card:
 
 def read_ours(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
     """Read and check all rows where they are; equal ones come as one with their count."""
-    from segmentation import customers
+    from segmentation.customers import table as customers
 
     customers.read_customers(describe_customers(source)).to_pickle(place / EXTRACT)
 
@@ -100,7 +100,10 @@ def fit_ours(source: Path, place: Path, starts: int) -> list[float]:
     """Fit and save the segmenter; the inertia of each K."""
     import pandas as pd
 
-    from segmentation import customers, features, kmeans, segmenter
+    from segmentation.clustering import kmeans
+    from segmentation.clustering import preprocessing as features
+    from segmentation.customers import table as customers
+    from segmentation.segments import model as segmenter
 
     card, table = describe_customers(source), pd.read_pickle(place / EXTRACT)
     weights = customers.count_customers(table)
@@ -117,8 +120,9 @@ def fit_ours(source: Path, place: Path, starts: int) -> list[float]:
 
 def score_ours(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
     """Score all rows where they are, into a new file."""
-    from segmentation import expressions, warehouse
-    from segmentation.scorer import Scorer
+    from segmentation.customers import database as warehouse
+    from segmentation.segments import queries as expressions
+    from segmentation.segments.scorer import Scorer
 
     figures = json.loads((place / "segmenter.json").read_text("utf-8"))
     table, scorer = warehouse.open_file(source), Scorer.from_figures(figures)
@@ -163,9 +167,9 @@ class Step(NamedTuple):
 
 OURS, ONE_START, PEER, FLOOR = "ours", "ours-one-start", "peer", "floor"
 STEPS = (
-    Step(read_ours, ("ibis.backends.duckdb", "segmentation.customers")),
-    Step(fit_ours, ("segmentation.segmenter",)),
-    Step(score_ours, ("ibis.backends.duckdb", "segmentation.expressions")),
+    Step(read_ours, ("ibis.backends.duckdb", "segmentation.customers.table")),
+    Step(fit_ours, ("segmentation.segments.model",)),
+    Step(score_ours, ("ibis.backends.duckdb", "segmentation.segments.queries")),
 )
 WAYS: dict[str, tuple[int, tuple[Step, ...]]] = {
     OURS: (10, STEPS),

@@ -18,7 +18,7 @@ from comparisons import Row, compare, read_peak, time_call, write_table
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from segmentation import kmeans
+from segmentation.clustering import kmeans
 
 Table = NDArray[np.float64]
 FEATURES, GROUPS, K = 8, 10, 10

@@ -29,7 +29,9 @@ from comparisons import Row, alternate, compare, time_call, write_table
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from segmentation import customers, features, kmeans, selection, stability
+from segmentation.clustering import kmeans, selection, stability
+from segmentation.clustering import preprocessing as features
+from segmentation.customers import table as customers
 
 KS = range(2, 11)
 BUNDLED = "data/mall_customers.yaml"

@@ -15,7 +15,9 @@ from comparisons import Row, alternate, compare, time_call, write_table
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from segmentation import customers, features, selection, stability
+from segmentation.clustering import preprocessing as features
+from segmentation.clustering import selection, stability
+from segmentation.customers import table as customers
 
 KS = range(2, 11)
 TENTH = 10

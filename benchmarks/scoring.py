@@ -20,8 +20,9 @@ from typing import Any
 import duckdb
 from comparisons import Row, alternate, compare, time_call, write_table
 
-from segmentation import scoring, segmenter
-from segmentation.cards import Card
+from segmentation.customers.card import Card
+from segmentation.segments import model as segmenter
+from segmentation.serving import batch as scoring
 
 FEATURES = {"age": 62, "income": 120, "spending": 100}
 """The features and how many values each has."""

@@ -25,7 +25,8 @@ import nbformat
 import papermill
 from comparisons import Row, compare, write_table
 
-from segmentation import ROOT, pipeline
+from segmentation import ROOT
+from segmentation.series import pipeline
 
 BOUND = 3
 OPTIONS = {"resamples": 20, "against": "none"}

@@ -31,7 +31,10 @@ import numpy as np
 import pandas as pd
 from comparisons import ANSWERS, Row, compare, read_peak, run_apart, write_table
 
-from segmentation import ROOT, payloads, runs, scoring
+from segmentation import ROOT
+from segmentation.runs import folder as runs
+from segmentation.serving import batch as scoring
+from segmentation.serving import payloads
 
 CONNECTIONS, BATCH = 8, 1_000
 LATEST = ROOT / "outputs/latest"
@@ -45,7 +48,7 @@ def build_app(run: Path) -> Any:
     from fastapi import Request, Response
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
-    from segmentation import service
+    from segmentation.serving import service
 
     app = service.build_app(run)
     model = scoring.load_model(run)

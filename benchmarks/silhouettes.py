@@ -14,7 +14,7 @@ import numpy as np
 from comparisons import Row, alternate, compare, time_call, write_table
 from sklearn.metrics import silhouette_score
 
-from segmentation import kmeans
+from segmentation.clustering import kmeans
 
 KS = range(2, 11)
 FEATURES = 3

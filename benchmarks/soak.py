@@ -19,7 +19,9 @@ from tempfile import TemporaryDirectory
 from comparisons import ANSWERS, Row, compare
 from service import LATEST, running
 
-from segmentation import payloads, runs, scoring
+from segmentation.runs import folder as runs
+from segmentation.serving import batch as scoring
+from segmentation.serving import payloads
 
 BODIES = (1, 50)
 """Customers in a request: every client asks in turn for one and for a batch."""

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from comparisons import Row, compare, read_peak, run_apart, time_call, write_table
 
-from segmentation.transactions import Transactions, read_transactions
+from segmentation.customers.purchases import Transactions, read_transactions
 
 FIGURES = ["recency", "frequency", "monetary", "tenure", "basket"]
 COLUMNS = Transactions(customer="customer", date="day", amount="amount", order="order")

@@ -14,7 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from segmentation import ROOT, InputError, RunError, __version__, signals
+from segmentation import ROOT, InputError, RunError, __version__
+from segmentation.series import signals
 
 REFUSED, FAILED = 2, 1
 HOW = (
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None, *, prog: str = "segmentation") -> i
 def draft(options: argparse.Namespace) -> int:
     """Draft a card for a table and write it beside; 0 written, 2 refused."""
     try:
-        from segmentation import drafts
+        from segmentation.customers import draft as drafts
 
         source = options.table.resolve()
         target = options.o or source.with_suffix(".yaml")
@@ -147,7 +148,7 @@ def score(options: argparse.Namespace) -> int:
     """Score a file, or a table where it lies; 0 written, 2 refused."""
     try:
         _check_places(options)
-        from segmentation import scoring
+        from segmentation.serving import batch as scoring
 
         model = scoring.load_model(options.run)
         score_there = _score_file if options.file else _score_table
@@ -172,7 +173,7 @@ def _check_places(options: argparse.Namespace) -> None:
 
 
 def _score_table(options: argparse.Namespace, model: Any) -> Any:
-    from segmentation import scoring
+    from segmentation.serving import batch as scoring
 
     where = (options.backend, options.table, options.into)
     return scoring.score_into(*where, model, segment=options.segment)
@@ -181,7 +182,7 @@ def _score_table(options: argparse.Namespace, model: Any) -> Any:
 def _score_file(options: argparse.Namespace, model: Any) -> Any:
     from tqdm import tqdm
 
-    from segmentation import scoring
+    from segmentation.serving import batch as scoring
 
     form = "{l_bar}{bar}| {postfix}"
     with tqdm(total=1.0, bar_format=form, leave=False, disable=None) as bar:
@@ -200,7 +201,7 @@ def serve(options: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        from segmentation import service
+        from segmentation.serving import service
     except ImportError as error:
         print(f"serving needs {error.name}; pip install 'segmentation[service]'.", file=sys.stderr)
         return REFUSED
@@ -227,7 +228,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with signals.listen():
             sys.modules.setdefault(SLOW, None)  # type: ignore[arg-type]
-            from segmentation import pipeline
+            from segmentation.series import pipeline
 
             parameters, job = _validate(options), _plan(options)
             if options.dry_run:
@@ -254,7 +255,8 @@ def show_runs(options: argparse.Namespace) -> int:
     """List the runs, newest first, and say what is stale and why."""
     from tabulate import tabulate
 
-    from segmentation import archive, reports
+    from segmentation.reports import pages as reports
+    from segmentation.runs import archive
 
     output_dir = _find_output(options)
     latest, listed = archive.find_latest(output_dir), archive.list_runs(output_dir)
@@ -272,7 +274,7 @@ def verify(options: argparse.Namespace) -> int:
     """Hash every file of a run again; 0 as published, 1 something differs, 2 no such run."""
     try:
         with signals.listen():
-            from segmentation import archive
+            from segmentation.runs import archive
 
             folder = archive.find_run(options.run, _find_output(options))
             differs = archive.verify_run(folder)
@@ -289,7 +291,8 @@ def verify(options: argparse.Namespace) -> int:
 
 def _rerun(folder: Path) -> list[str]:
     """What differs when the series runs again with the parameters and the table of a run."""
-    from segmentation import archive, pipeline
+    from segmentation.runs import archive
+    from segmentation.series import pipeline
 
     with tempfile.TemporaryDirectory() as scratch:
         return archive.compare_runs(folder, pipeline.run_again(folder, Path(scratch)))
@@ -303,8 +306,8 @@ def _plan(options: argparse.Namespace) -> Any:
     """How the series is to be run, or a refusal that names the option."""
     from pydantic import ValidationError
 
-    from segmentation.cards import explain_error
-    from segmentation.pipeline import Job
+    from segmentation.customers.card import explain_error
+    from segmentation.series.pipeline import Job
 
     given = {name: getattr(options, name) for name in HOW if getattr(options, name) is not None}
     if options.notebooks:
@@ -319,8 +322,8 @@ def _validate(options: argparse.Namespace) -> Any:
     """The parameters, or a refusal that names the option and the mend."""
     from pydantic import ValidationError
 
-    from segmentation.cards import explain_error
-    from segmentation.pipeline import Parameters
+    from segmentation.customers.card import explain_error
+    from segmentation.series.pipeline import Parameters
 
     names = ("rule", "k_max", "features", "resamples", "seed", "as_of", "against")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}

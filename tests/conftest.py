@@ -23,7 +23,8 @@ from sample_run import make_run
 from sample_tables import write_tables
 from small_series import hash_tree, run_small, write_series
 
-from segmentation import customers, features
+from segmentation.clustering import preprocessing as features
+from segmentation.customers import table as customers
 
 for ignored, handler in (
     (signal.SIGINT, signal.default_int_handler),

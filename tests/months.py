@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from segmentation import changes, profiles, segmenter
-from segmentation.cards import Card
+from segmentation.customers.card import Card
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
+from segmentation.segments import tracking as changes
 
 SPLIT, FADED = 5, 9
 """The months in which a segment splits, and from which on another has gone."""

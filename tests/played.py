@@ -11,7 +11,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from segmentation import briefing, customers, explorer, pipeline, runs
+from segmentation.customers import table as customers
+from segmentation.reports import explorer
+from segmentation.reports import report as briefing
+from segmentation.runs import folder as runs
+from segmentation.series import pipeline
 
 STEPS = ("02_preprocessing", "03_k_selection", "04_modeling", "05_profiling", "06_changes")
 SHOWN = "segments_map.png"

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segmentation import customers, segmenter
-from segmentation.scorer import STATUSES, Scorer
-from segmentation.scoring import Model
+from segmentation.customers import table as customers
+from segmentation.segments import model as segmenter
+from segmentation.segments.scorer import STATUSES, Scorer
+from segmentation.serving.batch import Model
 
 POLICIES = [
     *({}, {"transform": "log"}, {"outliers": "clip"}, {"transform": "log", "outliers": "clip"}),

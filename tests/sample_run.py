@@ -8,8 +8,8 @@ import nbformat
 import papermill
 from nbformat import v4
 
-from segmentation import reports
 from segmentation.palette import MARKERS, PALETTE
+from segmentation.reports import pages as reports
 
 CELLS: list[tuple[str, list[str], str]] = [
     (

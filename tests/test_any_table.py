@@ -9,8 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segmentation import InputError, customers, drafts, profiles, segmenter
-from segmentation.cards import Card
+from segmentation import InputError
+from segmentation.customers import draft as drafts
+from segmentation.customers import table as customers
+from segmentation.customers.card import Card
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
 
 NAMES = ["a", "b", "Spend (€)", "=x", "名前", "kind", "id", "cluster", "", "a b"]
 NUMBERS = st.floats(-1e6, 1e6).map(lambda v: f"{v:.3g}") | st.integers(-5, 5).map(str)

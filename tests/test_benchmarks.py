@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, load_benchmark
 
-from segmentation import kmeans
+from segmentation.clustering import kmeans
 
 comparisons, bench = load_benchmark("comparisons"), load_benchmark("bench")
 PAGE = ROOT / "docs/benchmarks.md"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from agreement import NavigableString, Run, parse
 
-from segmentation import briefing
+from segmentation.reports import report as briefing
 
 CUTS = [1, 3, 4, 5, 6]
 SAMPLES = {"hotel": {}, "telecom": {"k": 9, "k_max": 3}, "long": {}, "noise": {}}

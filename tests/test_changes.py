@@ -13,8 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentation import InputError, changes, features, profiles, runs, segmenter, selection
+from segmentation import InputError
+from segmentation.clustering import preprocessing as features
+from segmentation.clustering import selection
 from segmentation.palette import OUTLINES, PALETTE
+from segmentation.runs import folder as runs
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
+from segmentation.segments import tracking as changes
 
 
 def make_counts(rows):

@@ -3,7 +3,9 @@
 import pandas as pd
 import pytest
 
-from segmentation import InputError, customers, tables
+from segmentation import InputError
+from segmentation.customers import table as customers
+from segmentation.customers import text as tables
 
 ROWS = "\n".join(f"{i:03d},{i},{i * i}" for i in range(1, 13))
 GOOD = f"id,a,b\n{ROWS}\n"

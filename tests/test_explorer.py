@@ -18,9 +18,9 @@ from PIL import Image, ImageColor, PngImagePlugin
 from playwright.sync_api import Browser, Page
 from sample_run import make_manifest
 
-from segmentation.explorer import write_explorer
 from segmentation.palette import PALETTE
-from segmentation.runs import Run
+from segmentation.reports.explorer import write_explorer
+from segmentation.runs.folder import Run
 
 NAMES = (
     "</script><script>alert(1)</script>",

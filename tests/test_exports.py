@@ -8,8 +8,11 @@ import pytest
 from conftest import ROOT
 from sklearn.metrics import adjusted_rand_score
 
-from segmentation import InputError, customers, drafts, segmenter
-from segmentation.cards import Card
+from segmentation import InputError
+from segmentation.customers import draft as drafts
+from segmentation.customers import table as customers
+from segmentation.customers.card import Card
+from segmentation.segments import model as segmenter
 
 EXPORTS = ROOT / "tests/exports"
 MAKE = runpy.run_path(str(EXPORTS / "make_exports.py"))

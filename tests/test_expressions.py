@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import list_segments, make_customers, make_model, put_table, score_in_pandas
 
-from segmentation import InputError, expressions, warehouse
-from segmentation.cards import Card, Descriptor
+from segmentation import InputError
+from segmentation.customers import database as warehouse
+from segmentation.customers.card import Card, Descriptor
+from segmentation.segments import queries as expressions
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -6,17 +6,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from segmentation import (
-    InputError,
-    changes,
-    customers,
-    extracts,
-    features,
-    profiles,
-    segmenter,
-    tables,
-)
-from segmentation.cards import COUNT, Card
+from segmentation import InputError
+from segmentation.clustering import preprocessing as features
+from segmentation.customers import extracts
+from segmentation.customers import table as customers
+from segmentation.customers import text as tables
+from segmentation.customers.card import COUNT, Card
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
+from segmentation.segments import tracking as changes
 
 SPOILT = {"age": "1e6", "income": "-1", "gender": "'X'", "id": "'c1'"}
 

@@ -20,8 +20,9 @@ from small_series import (
     write_notebook,
 )
 
-from segmentation import archive, runs
 from segmentation.__main__ import main
+from segmentation.runs import archive
+from segmentation.runs import folder as runs
 
 SLEEP = "import time\ntime.sleep(120)"
 FAULTS = {

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from segmentation import customers, features
+from segmentation.clustering import preprocessing as features
+from segmentation.customers import table as customers
 
 
 def make(values, **policies):

@@ -13,7 +13,7 @@ from agreement import Run, check_report, parse
 from browsing import watch
 from bs4 import BeautifulSoup
 
-from segmentation.cards import clean_text
+from segmentation.customers.card import clean_text
 
 SCRIPT = "</script><script>alert('pwned')</script>"
 COLUMNS = {

@@ -9,13 +9,13 @@ import pytest
 from conftest import NOTEBOOKS, ROOT
 from small_series import wait_for, write_notebook
 
-from segmentation import execution, kernels, notebooks, pipeline
+from segmentation.series import execution, kernels, notebooks, pipeline
 
 TELL = "import os\nfrom pathlib import Path\nPath(run_dir, 'pid').write_text(str(os.getpid()))\n"
 PLANT = """
 import os, sys
 import matplotlib as mpl, numpy as np, pandas as pd
-from segmentation import plots as planted
+from segmentation.reports import figures as planted
 mpl.rcParams["axes.grid"] = not mpl.rcParams["axes.grid"]
 pd.set_option("display.max_rows", 7)
 pd.read_csv = planted.elbow = None
@@ -27,7 +27,7 @@ np.random.seed(0)
 LOOK = """
 import os, sys
 import matplotlib as mpl, numpy as np, pandas as pd
-from segmentation import plots
+from segmentation.reports import figures as plots
 assert "planted" not in globals()
 assert mpl.rcParams["axes.grid"] == mpl.rcParamsDefault["axes.grid"]
 assert pd.get_option("display.max_rows") == 60
@@ -55,7 +55,7 @@ def run_here(template, notebook, folder, *, limit=600):
 
 @pytest.fixture(scope="module")
 def template():
-    with kernels.Template({"segmentation.plots"}) as opened:
+    with kernels.Template({"segmentation.reports.figures"}) as opened:
         yield opened
 
 
@@ -131,7 +131,7 @@ def test_the_package_s_modules_are_read_off_a_notebook_s_code(tmp_path):
         tmp_path / "a.ipynb", "import os\nfrom segmentation import runs, features as f\n"
     )
     assert notebooks.find_modules(tmp_path / "a.ipynb") == {
-        "segmentation.runs",
-        "segmentation.features",
+        "segmentation.runs.folder",
+        "segmentation.clustering.preprocessing",
     }
-    assert "segmentation.plots" in notebooks.find_modules(ROOT / "notebooks/01_eda.ipynb")
+    assert "segmentation.reports.figures" in notebooks.find_modules(ROOT / "notebooks/01_eda.ipynb")

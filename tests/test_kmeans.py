@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_samples
 
-from segmentation import kmeans
+from segmentation.clustering import kmeans
 
 PROJECT = Path(__file__).parents[1]
 

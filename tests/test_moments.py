@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmentation import moments
+from segmentation.customers import moments
 
 ROWS = st.lists(
     st.tuples(st.floats(-1e6, 1e6) | st.just(np.nan), st.integers(0, 5)), min_size=2, max_size=30

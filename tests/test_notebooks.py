@@ -13,7 +13,9 @@ from conftest import NOTEBOOKS, ROOT
 from nbclient import NotebookClient
 from played import play_notebook
 
-from segmentation import InputError, pipeline, runs
+from segmentation import InputError
+from segmentation.runs import folder as runs
+from segmentation.series import pipeline
 
 FORBIDDEN = {
     r"^\s*[%!]": "a magic",

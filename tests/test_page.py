@@ -22,7 +22,9 @@ from browsing import CONTRASTS, find_violations
 from conftest import ROOT
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from segmentation import runs, scoring, service
+from segmentation.runs import folder as runs
+from segmentation.serving import batch as scoring
+from segmentation.serving import service
 
 CSV = ROOT / "data/raw/Mall_Customers.csv"
 BAD = (

@@ -10,7 +10,12 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from segmentation import features, palette, plots, profiles, segmenter, selection, stability
+from segmentation import palette
+from segmentation.clustering import preprocessing as features
+from segmentation.clustering import selection, stability
+from segmentation.reports import figures as plots
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
 
 
 @pytest.fixture(autouse=True)

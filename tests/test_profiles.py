@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segmentation import profiles, segmenter
-from segmentation.cards import Card
+from segmentation.customers.card import Card
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3, 4, 5, 6, 9])

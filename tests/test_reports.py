@@ -11,8 +11,8 @@ from bs4 import BeautifulSoup
 from nbformat import v4
 from sample_run import make_manifest, make_notebook
 
-from segmentation import reports
 from segmentation.palette import MARKERS, PALETTE
+from segmentation.reports import pages as reports
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -13,8 +13,11 @@ import yaml
 from browsing import CONTRASTS, find_violations, watch
 from small_series import FINISH, ROOT, run_small, write_notebook, write_series
 
-from segmentation import archive, notebooks, plans, reports, signals, tables
 from segmentation.__main__ import add_run_options, main
+from segmentation.customers import text as tables
+from segmentation.reports import pages as reports
+from segmentation.runs import archive
+from segmentation.series import notebooks, plans, signals
 
 
 def read_manifest(folder):

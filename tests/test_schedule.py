@@ -10,7 +10,7 @@ import pytest
 from conftest import NOTEBOOKS
 from small_series import FINISH, write_notebook
 
-from segmentation import notebooks, plans, schedule, signals
+from segmentation.series import notebooks, plans, schedule, signals
 
 
 class Diary:

@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentation import InputError, customers, features, kmeans, segmenter
-from segmentation.cards import Card
-from segmentation.scorer import STATUSES, Scorer
+from segmentation import InputError
+from segmentation.clustering import kmeans
+from segmentation.clustering import preprocessing as features
+from segmentation.customers import table as customers
+from segmentation.customers.card import Card
+from segmentation.segments import model as segmenter
+from segmentation.segments.scorer import STATUSES, Scorer
 
 POLICIES = {
     "plain": {},

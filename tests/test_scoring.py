@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from segmentation import InputError, runs, scoring
+from segmentation import InputError
 from segmentation.__main__ import main
-from segmentation.cards import OURS
+from segmentation.customers.card import OURS
+from segmentation.runs import folder as runs
+from segmentation.serving import batch as scoring
 
 HEADER = "CustomerID,Gender,Age,Annual Income (k$),Spending Score (1-100)\n"
 ADDED = ["cluster", "segment", "distance", "second", "confidence", "status"]
@@ -247,7 +249,7 @@ def test_policies_and_codings_hold_as_in_the_series(coded, tmp_path):
 def test_the_service_answers_the_same_under_policies_and_codings(coded):
     from fastapi.testclient import TestClient
 
-    from segmentation import service
+    from segmentation.serving import service
 
     folder, _ = coded
     clustered = runs.Run(folder).read_table("clustered_data.csv")

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentation import InputError, customers, profiles, segmenter
+from segmentation import InputError
+from segmentation.customers import table as customers
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
-from segmentation import features, kmeans, selection, stability
+from segmentation.clustering import kmeans, selection, stability
+from segmentation.clustering import preprocessing as features
 
 
 def examine(matrix, *, k_max=10, k=0, resamples=40, seed=0):

@@ -17,8 +17,13 @@ import pandas as pd
 import pytest
 from conftest import ROOT, run_command
 
-from segmentation import customers, pipeline, profiles, runs, segmenter, tables
 from segmentation.__main__ import main, run_main_job
+from segmentation.customers import table as customers
+from segmentation.customers import text as tables
+from segmentation.runs import folder as runs
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
+from segmentation.series import pipeline
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),

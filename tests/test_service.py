@@ -22,9 +22,11 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentation import payloads, runs, scoring, service
 from segmentation.__main__ import main
-from segmentation.cards import OURS
+from segmentation.customers.card import OURS
+from segmentation.runs import folder as runs
+from segmentation.serving import batch as scoring
+from segmentation.serving import payloads, service
 
 HERE = Path(__file__).parent
 CUSTOMER = {"Age": 20, "Annual Income (k$)": 30, "Spending Score (1-100)": 40}

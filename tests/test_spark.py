@@ -17,17 +17,15 @@ import pandas as pd
 import pytest
 from random_models import check_alike, fit_shop
 
-from segmentation import (
-    InputError,
-    customers,
-    expressions,
-    extracts,
-    profiles,
-    scoring,
-    segmenter,
-    warehouse,
-)
-from segmentation.cards import COUNT
+from segmentation import InputError
+from segmentation.customers import database as warehouse
+from segmentation.customers import extracts
+from segmentation.customers import table as customers
+from segmentation.customers.card import COUNT
+from segmentation.segments import model as segmenter
+from segmentation.segments import profiles
+from segmentation.segments import queries as expressions
+from segmentation.serving import batch as scoring
 
 pytestmark = [
     pytest.mark.long,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from segmentation import kmeans, stability
+from segmentation.clustering import kmeans, stability
 
 EXACT = read_reference("exact")
 RESAMPLED = read_reference("resampled")

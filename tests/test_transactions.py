@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from segmentation import InputError
-from segmentation.transactions import Transactions, read_transactions
+from segmentation.customers.purchases import Transactions, read_transactions
 
 duckdb = pytest.importorskip("duckdb")
 

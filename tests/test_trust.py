@@ -12,8 +12,15 @@ import pytest
 import yaml
 from played import play_notebook
 
-from segmentation import InputError, customers, drafts, features, fields, pipeline, runs, tables
+from segmentation import InputError
 from segmentation.__main__ import main
+from segmentation.clustering import preprocessing as features
+from segmentation.customers import columns as fields
+from segmentation.customers import draft as drafts
+from segmentation.customers import table as customers
+from segmentation.customers import text as tables
+from segmentation.runs import folder as runs
+from segmentation.series import pipeline
 
 RNG = np.random.default_rng(11)
 ROWS = [

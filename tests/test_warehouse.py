@@ -10,9 +10,15 @@ import pandas as pd
 import pytest
 from random_models import check_alike, fit_shop, put_table
 
-from segmentation import InputError, customers, expressions, profiles, runs, scoring, warehouse
+from segmentation import InputError
 from segmentation.__main__ import main
-from segmentation.cards import OURS, Card
+from segmentation.customers import database as warehouse
+from segmentation.customers import table as customers
+from segmentation.customers.card import OURS, Card
+from segmentation.runs import folder as runs
+from segmentation.segments import profiles
+from segmentation.segments import queries as expressions
+from segmentation.serving import batch as scoring
 
 
 @pytest.fixture

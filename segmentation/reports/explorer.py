@@ -1,0 +1,142 @@
+"""The explorer of a run: a page where each customer is a point, over two features or three.
+
+It shows single customers, so it has no ids, not the order of the table, and no segment with
+fewer than `FEWEST` customers. It asks for nothing: Plotly stands in the page, the data are
+inert JSON, and the Content-Security-Policy names the page's two scripts by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from segmentation.customers.table import draw_customers
+from segmentation.palette import OUTLINES, find_look
+from segmentation.reports import pages as reports
+from segmentation.reports.pages import Step
+from segmentation.runs.folder import Run
+from segmentation.words import FEWEST
+
+MOST, SEED = 5_000, 0
+CSP = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {}; "
+    "base-uri 'none'; form-action 'none'"
+)
+HERE = Step("Explore", "Explore", page="explore.html")
+SIDES = ("Horizontal", "Vertical", "Depth")
+CONFIDENCE = {"column": "confidence", "label": "Confidence", "unit": ""}
+SYMBOLS = (
+    *("circle", "square", "triangle-up", "diamond", "triangle-down"),
+    *("cross", "x", "triangle-left", "pentagon", "star"),
+)
+"""The markers of the palette as Plotly calls them, in its order."""
+
+GLYPHS = "●■▲◆▼✚✖◄⬟★"
+"""The same as characters: in three dimensions Plotly has no triangle and no star."""
+
+
+def write_explorer(run_dir: Path, manifest: dict[str, Any]) -> Path:
+    """Write `run_dir/reports/explore.html`, one self-contained file; its path.
+
+    `manifest` is the content of `run.json`; the figures come from the tables of the run.
+    """
+    path = run_dir / "reports" / "explore.html"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(render_explorer(run_dir, manifest), encoding="utf-8")
+    return path
+
+
+def render_explorer(run_dir: Path, manifest: dict[str, Any]) -> str:
+    """The page: scripts, data, and the picture that stands in where scripts are off."""
+    from plotly.offline import get_plotlyjs
+
+    code = (reports.TEMPLATES / "explore.js").read_text(encoding="utf-8")
+    scripts = [code, get_plotlyjs()]
+    picture = run_dir / "figures" / "segments_map.png"
+    page = reports.environment().get_template("explore.html.j2")
+    return page.render(
+        title=f"Explore – {manifest['title']}",
+        csp=CSP.format(" ".join(map(_hash, scripts))),
+        style=reports.stylesheet(),
+        run=manifest,
+        facts=reports.list_facts(manifest),
+        steps=[HERE],
+        here=HERE.name,
+        note="A page to explore; it shows single customers, without ids.",
+        picture={"src": reports.data_uri(picture), "alt": reports.read_finding(picture)},
+        scripts=[Markup(script) for script in scripts],
+        **describe_points(run_dir),
+    )
+
+
+def describe_points(run_dir: Path) -> dict[str, Any]:
+    """What the page shows of a run: its axes, its segments with their customers, how many."""
+    figures = json.loads((run_dir / "artifacts/segmenter.json").read_text(encoding="utf-8"))
+    features = figures["features"]
+    axes = features if len(features) > 2 else [*features, CONFIDENCE]
+    points = _read_points(Run(run_dir), [axis["column"] for axis in axes])
+    segments = Run(run_dir).read_json("segments.json")
+    told = [segment for segment in segments if segment["size"] >= FEWEST]
+    shown = points[points["cluster"].isin([segment["id"] for segment in told])]
+    drawn = shown.sample(min(len(shown), MOST), random_state=SEED)
+    return {
+        "axes": [{"label": axis["label"], "unit": axis["unit"]} for axis in axes],
+        "start": dict(zip(SIDES, _choose_axes(points), strict=True)),
+        "segments": [_describe_segment(segment, drawn) for segment in told],
+        "amount": _describe_amount(
+            len(drawn), sum(s["size"] for s in told), sum(s["size"] for s in segments)
+        ),
+        "untold": len(segments) - len(told),
+        "fewest": FEWEST,
+    }
+
+
+def _read_points(run: Run, columns: list[str]) -> pd.DataFrame:
+    """The customers with a segment (n rows): the columns of the axes and `cluster`, no others."""
+    table = draw_customers(run.read_table("clustered_data.csv").dropna(subset="cluster"), seed=SEED)
+    return table[[*columns, "cluster"]].fillna({CONFIDENCE["column"]: 1.0})
+
+
+def _choose_axes(points: pd.DataFrame) -> list[int]:
+    """The two features on which the segments differ most, in the table's order, then the next."""
+    values = points.drop(columns=["cluster", CONFIDENCE["column"]], errors="ignore")
+    means = values.groupby(points["cluster"]).transform("mean")
+    between = (means.var(ddof=0) / values.var(ddof=0)).fillna(0.0).to_numpy()
+    first, second, third = [*(-between).argsort(kind="stable").tolist(), 2][:3]
+    return [*sorted([first, second]), third]
+
+
+def _describe_segment(segment: dict[str, Any], drawn: pd.DataFrame) -> dict[str, Any]:
+    """What the page knows of a segment: name, size, look, and the rows drawn, axis by axis."""
+    own = drawn[drawn["cluster"] == segment["id"]].drop(columns="cluster")
+    look = find_look(segment["colour"])
+    return {
+        "id": segment["id"],
+        "name": segment["name"],
+        "size": segment["size"],
+        "colour": segment["colour"],
+        "symbol": SYMBOLS[look],
+        "glyph": GLYPHS[look],
+        "outline": OUTLINES[look],
+        "rows": json.loads(own.to_json(orient="values")),
+    }
+
+
+def _describe_amount(drawn: int, shown: int, used: int) -> str:
+    """How many customers the page shows, and of how many."""
+    if drawn == used:
+        return f"All {used:,} customers"
+    chance = ", drawn at random" if drawn < shown else ""
+    return f"{drawn:,} of {used:,} customers{chance}"
+
+
+def _hash(script: str) -> str:
+    """A script as the Content-Security-Policy names it."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,196 @@
+"""The stakeholders' report: one file for whoever decides, read on a phone, printed or by e-mail.
+
+Every figure in it is taken from a table of the run by its place and carries that place with it
+(`data-cell`), so that no number can disagree with its table. Nothing in it needs a script.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pandas as pd
+from markupsafe import Markup
+
+from segmentation import words
+from segmentation.palette import OUTLINES, find_look
+from segmentation.reports import pages as reports
+from segmentation.runs.folder import Run
+from segmentation.segments import profiles
+from segmentation.segments import tracking as changes
+
+TELLING = 3
+"""Figures on a segment's card: those that set it most apart."""
+
+REACH = 2.5
+"""Standard deviations from everyone's mean to the end of a chart's track."""
+
+LEVELS = 6
+"""Levels of a descriptor that the report shows, the commonest ones."""
+
+
+TEXTS = ("segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition")
+
+
+class Tables:
+    """The tables of a run, and their cells as markup that says where it comes from."""
+
+    def __init__(self, run_dir: Path, manifest: dict[str, Any]) -> None:
+        run = Run(run_dir)
+        self.frames = {
+            "run.json": pd.json_normalize(manifest),
+            "segments.json": pd.json_normalize(run.read_json("segments.json")),
+            "run.json/quality": pd.DataFrame(manifest.get("quality", [])).rename_axis("number"),
+        }
+        profile = run.read_table("segment_profiles.csv", text=TEXTS).fillna({"unit": ""})
+        descriptors = profile.dropna(subset="level")["variable"].unique()
+        texts = (*TEXTS, *descriptors)
+        self.frames["segment_profiles.csv"] = profile
+        names = ("segment_rules.csv", "segment_prototypes.csv", "borderline.csv", "changes.csv")
+        for name in names:
+            self.frames[name] = run.read_table(name, text=texts)
+        choices = run.read_table("k_selection.csv")
+        self.frames["k_selection.csv"] = choices[choices["k"] == manifest["k"]]
+        self._records: dict[str, list[tuple[Any, dict[Any, Any]]]] = {}
+
+    def rows(self, name: str, **where: Any) -> list[dict[str, Any]]:
+        """The rows of a table that hold these values."""
+        if name not in self._records:  # a page asks for a hundred cells
+            frame = self.frames[name]
+            self._records[name] = list(zip(frame.index, frame.to_dict("records"), strict=True))
+        return [
+            {str(key): value for key, value in row.items()}
+            for number, row in self._records[name]
+            if all(row.get(column, number) == value for column, value in where.items())
+        ]
+
+    def cell(self, name: str, column: str, *, unit: bool = True, **where: Any) -> Markup:
+        """One figure as people read it, in an element that holds its value and its place."""
+        (row,) = self.rows(name, **where)
+        kind = column.rpartition(".")[2]
+        facts = row | {kind: row[column]} | ({} if unit else {"unit": ""})
+        if name == "segment_prototypes.csv":  # a customer's own figure, written like the mean
+            kind, like = "mean", self.rows("segment_profiles.csv", variable=column)[0]
+            facts = like | {kind: row[column]}
+        text = words.write_figure(kind, facts)
+        place = f"{name}?{urlencode(where)}#{quote(column)}"
+        markup = '<data value="{}" data-cell="{}">{}</data>'
+        return Markup(markup).format(row[column], place, text)
+
+
+def write_report(run_dir: Path, manifest: dict[str, Any]) -> Path:
+    """Write `run_dir/reports/report.html`, one self-contained file; its path.
+
+    `manifest` is the content of `run.json`; the figures come from the tables of the run.
+    """
+    path = run_dir / "reports" / "report.html"
+    path.write_text(render_report(run_dir, manifest), encoding="utf-8")
+    return path
+
+
+def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
+    """The report's page."""
+    tables = Tables(run_dir, manifest)
+    run = Run(run_dir)
+    listed = run.read_json("segments.json")
+    segments = sorted(listed, key=lambda segment: -segment["size"])
+    picture = run_dir / "figures" / "segments_map.png"
+    choice = tables.rows("k_selection.csv")[0]
+    page = reports.environment().get_template("report.html.j2")
+    return page.render(
+        title=f"{manifest['title']} – customer segments",
+        csp=reports.CSP,
+        style=reports.stylesheet(),
+        run=manifest,
+        cell=tables.cell,
+        rows=tables.rows,
+        segments=[_describe(segment, tables, len(segments)) for segment in segments],
+        verdict=words.find_verdict(manifest["verdict"], choice),
+        rivals=_find_rivals(manifest),
+        selection=run.read_json("selection.json"),
+        map={"src": reports.data_uri(picture), "alt": reports.read_finding(picture)},
+        descriptors=_list_levels(tables),
+        since=_describe_changes(tables, run.read_json("changes.json")),
+        glossary=words.read_words()["glossary"],
+        fewest=words.FEWEST,
+        say=words.say,
+        limits=profiles.summarize_limits(_list_features(tables)),
+        data_date=_write_date(manifest.get("as_of")),
+        run_date=_write_date(manifest["started"][:10]),
+    )
+
+
+def _find_rivals(manifest: dict[str, Any]) -> dict[int, list[str]]:
+    """The other numbers of segments that rules answer, each with its rules."""
+    rivals: dict[int, list[str]] = {}
+    for rule, k in manifest["rules"].items():
+        if k and k != manifest["k"]:
+            rivals.setdefault(k, []).append(rule)
+    return dict(sorted(rivals.items()))
+
+
+def _describe_changes(tables: Tables, summary: changes.Summary) -> dict[str, Any]:
+    """What the page says of the previous run: who continues, what happened, the advice."""
+    if summary["previous"] is None:
+        return {}
+    table = tables.frames["changes.csv"]
+    kept = table.dropna(subset="points")
+    told = kept[kept[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
+    return {
+        "run": summary["previous"],
+        "day": _write_date(summary["previous_day"]),
+        "kept": [int(cluster) for cluster in kept["cluster"]],
+        "told": [int(cluster) for cluster in told["cluster"]],
+        "events": changes.describe_transitions(table),
+        "word": words.read_words()["advised"][summary["advice"]],
+        "reason": summary["reason"],
+    }
+
+
+def _list_features(tables: Tables) -> pd.DataFrame:
+    profile = tables.frames["segment_profiles.csv"]
+    return profile[profile["level"].isna()]
+
+
+def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[str, Any]:
+    """A segment as the page shows it: what it is, its features and the most telling of them."""
+    profile = _list_features(tables)
+    own = profile[profile["cluster"] == segment["id"]]
+    features = [
+        {"label": row["variable"], "unit": row["unit"], "grade": int(row["grade"])}
+        | _place(row["effect"])
+        for row in own.to_dict("records")
+    ]
+    telling = own.sort_values("effect", key=abs, ascending=False, kind="stable")["variable"]
+    by_label = {feature["label"]: feature for feature in features}
+    return segment | {
+        "told": segment["size"] >= words.FEWEST,
+        "outline": OUTLINES[find_look(segment["colour"])],
+        "features": features,
+        "telling": [by_label[label] for label in telling[:TELLING]],
+        "alone": segments == 1,
+    }
+
+
+def _place(effect: float) -> dict[str, float]:
+    """Where a mean lies on its track (in % of the width), and the bar from everyone's to it."""
+    at = 50 + 50 * max(-REACH, min(REACH, effect)) / REACH
+    return {"at": round(at, 1), "start": round(min(at, 50), 1), "length": round(abs(at - 50), 1)}
+
+
+def _list_levels(tables: Tables) -> dict[str, list[str]]:
+    """The levels of each descriptor that the report shows, by the descriptor's label."""
+    profile = tables.frames["segment_profiles.csv"]
+    levels = profile.dropna(subset="level")
+    shown = {}
+    for label, rows in levels.groupby("variable", sort=False):
+        counts = rows.drop_duplicates("level").set_index("level")["overall_share"]
+        shown[str(label)] = list(counts.sort_values(ascending=False, kind="stable").index[:LEVELS])
+    return shown
+
+
+def _write_date(day: str | None) -> str:
+    """An ISO date as people write it: "22 November 2026"; empty where there is none."""
+    return f"{date.fromisoformat(day).day} {date.fromisoformat(day):%B %Y}" if day else ""

@@ -1,11 +1,12 @@
 """The runs of an output folder: listed, kept, taken over, verified, and told of."""
 
-import argparse
 import ast
 import configparser
+import hashlib
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -13,11 +14,13 @@ import yaml
 from browsing import CONTRASTS, find_violations, watch
 from small_series import FINISH, ROOT, run_small, write_notebook, write_series
 
-from segmentation.__main__ import add_run_options, main
-from segmentation.customers import text as tables
-from segmentation.reports import pages as reports
-from segmentation.runs import archive
-from segmentation.series import notebooks, plans, signals
+from segmentation import open_study, reports
+from segmentation.__main__ import Parser, add_run_options, main
+from segmentation.customers import read_card
+from segmentation.runs import Archive, Manifest, Run, compare_runs
+from segmentation.runs.archive import Busy
+from segmentation.series import notebooks, pipeline, signals
+from segmentation.series.notebooks import Notebook
 
 
 def read_manifest(folder):
@@ -28,8 +31,8 @@ def read_manifest(folder):
 def two(tmp_path, recorded):
     """A series of two: the first sees only the seed, the last is a notebook of a user's own."""
     folder = tmp_path / "two"
-    seen = "from pathlib import Path\nseed = 0\n(Path(run_dir) / 'first.txt').write_text('one')"
-    write_notebook(folder / "01_first.ipynb", seen, FINISH.format(name="01_first"))
+    seen = "from pathlib import Path\n(Path(run_dir) / 'first.txt').write_text('one')"
+    write_notebook(folder / "01_first.ipynb", seen, FINISH, declares="seed: int = 0")
     write_series(folder, recorded, name="07_own")
     return folder
 
@@ -73,9 +76,9 @@ def test_figures_are_compared_to_ten_digits(factor, same, out, tmp_path):
     segments = json.loads((copy / "segments.json").read_text("utf-8"))
     segments[0]["share"] *= factor
     (copy / "segments.json").write_text(json.dumps(segments))
-    assert archive.compare_runs(out / "good", copy) == ([] if same else ["differs: segments.json"])
+    assert compare_runs(out / "good", copy) == ([] if same else ["differs: segments.json"])
     (copy / "tables/k_selection.csv").unlink()
-    assert "differs: tables/k_selection.csv" in archive.compare_runs(out / "good", copy)
+    assert "differs: tables/k_selection.csv" in compare_runs(out / "good", copy)
 
 
 @pytest.mark.long
@@ -120,6 +123,12 @@ def history(out):
     return out
 
 
+def read_history(folder):
+    """The latest run and all of them, as the pages take them."""
+    archive = Archive(folder)
+    return archive.find_latest(), archive.list_runs()
+
+
 def test_the_runs_are_listed_newest_first_with_what_is_stale(history, capsys):
     assert main(["runs", "--output-dir", str(history)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -133,7 +142,7 @@ def test_the_runs_are_listed_newest_first_with_what_is_stale(history, capsys):
 
 def test_nothing_is_stale_when_the_failure_is_older(history):
     shutil.rmtree(history / "failed/bad")
-    latest, listed = archive.find_latest(history), archive.list_runs(history)
+    latest, listed = read_history(history)
     assert reports.summarize_stale(latest, listed) == ""
     assert reports.summarize_stale(None, listed).startswith("No run has come through yet; the run")
 
@@ -145,15 +154,15 @@ def test_an_empty_folder_has_no_runs(tmp_path, capsys):
 
 def test_only_the_newest_are_kept_and_always_the_latest(history):
     make_run(history, "newer", "2099-01-01T00:00:00+00:00")
-    assert archive.trim(history, 1) == ["good", "older", "oldest", "failed/worse"][1:]
-    left = {run["run_id"] for run in archive.list_runs(history)}
+    assert Archive(history).trim(1) == ["good", "older", "oldest", "failed/worse"][1:]
+    left = {run.run_id for run in Archive(history).list_runs()}
     assert left == {"newer", "good", "bad"}
     assert not (history / ".removed").exists()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_of_the_runs_is_whole_and_inert(history, browser, width):
-    latest, listed = archive.find_latest(history), archive.list_runs(history)
+    latest, listed = read_history(history)
     path = reports.write_runs(history, latest, listed)
     page, noticed = watch(browser, width, "light")
     page.goto(path.as_uri())
@@ -184,7 +193,7 @@ def test_a_command_is_told_of_a_published_run(out, recorded, tmp_path, capfd):
     diary = (out / "new/run.log").read_text("utf-8")
     assert "sent" in diary
     assert "failed with 4" in diary
-    assert archive.verify_run(out / "new") == []
+    assert Run(out / "new").verify() == []
 
 
 def test_a_command_is_told_of_a_refusal(out, two, tmp_path):
@@ -211,9 +220,9 @@ def test_earlier_notebooks_are_taken_over(out, two):
     assert run_small(out, two, "--run-id", "third", "--from", "07", "--k-max", 9) == 0
     first, last = read_manifest(out / "third")["notebooks"]
     assert first["taken_from"] == "second"
-    assert "taken_from" not in last
+    assert last["taken_from"] is None
     assert (out / "third/first.txt").read_text() == "one"
-    assert archive.verify_run(out / "third") == []
+    assert Run(out / "third").verify() == []
 
 
 def test_a_mixture_is_refused(out, two, capfd):
@@ -244,18 +253,22 @@ def test_a_mixture_is_refused(out, two, capfd):
     ],
 )
 def test_every_link_of_the_chain_is_checked(key, value, told, tmp_path, two):
-    notebook = two / "01_first.ipynb"
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/first.txt").write_text("one")
-    code = notebooks.hash_code(notebook)
-    record = {"name": "01_first", "files": ["first.txt"], "code_sha256": code}
-    files = [{"path": "first.txt", "sha256": tables.hash_file(tmp_path / "run/first.txt")}]
-    base = {"run_id": "b", "input": {"sha256": "i"}, "card_sha256": "c", "code_sha256": "p"}
-    base |= {"versions": {"a": 1}, "parameters": {}, "notebooks": [record], "files": files}
-    steps = {notebook: plans.TAKE}
-    plans.check_take_over(steps, base, tmp_path / "run", base)
+    path = two / "01_first.ipynb"
+    notebook = Notebook(path, path.read_text("utf-8"))
+    (tmp_path / "latest").mkdir()
+    (tmp_path / "latest/first.txt").write_text("one")
+    digest = hashlib.sha256(b"one").hexdigest()
+    base = {"run_id": "b", "status": "published", "input": {"sha256": "i"}, "card_sha256": "c"}
+    base |= {"code_sha256": "p", "versions": {"a": "1"}, "parameters": {"seed": 0}}
+    base |= {"files": [{"path": "first.txt", "sha256": digest}]}
+    record = {"name": "01_first", "files": ["first.txt"], "code_sha256": notebook.code_sha256}
+    base |= {"notebooks": [record]}
+    run, now = Run(tmp_path / "latest"), Manifest(**base)
+    run.write_manifest(now)
+    pipeline.check_taken(notebook, run, now)
+    run.write_manifest(Manifest(**base | {key: value}))
     with pytest.raises(ValueError, match=told):
-        plans.check_take_over(steps, base | {key: value}, tmp_path / "run", base)
+        pipeline.check_taken(notebook, run, now)
 
 
 def test_a_part_of_the_series_is_kept_and_not_published(out, two, capfd):
@@ -272,7 +285,7 @@ def test_a_part_of_the_series_is_kept_and_not_published(out, two, capfd):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--from", "09"), "--from: 09 is no notebook; known are 01, 07."),
+        (("--from", "09"), "--from: 09 is no notebook; known are 01_first, 07_own."),
         (("--only", "07_onw"), "--only: 07_onw is no notebook; did you mean 07_own?"),
         (("--from", "01", "--only", "07"), "--from and --only exclude each other; give one."),
         (("--keep", 0), "keep: Input should be greater than or equal to 1."),
@@ -306,11 +319,11 @@ def test_the_readme_and_the_guide_know_every_option_and_exit_code():
     readme, guide = (
         (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/scheduling.md")
     )
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_run_options(parser)
     options = {word for action in parser._actions for word in action.option_strings} - {"-h"}
     assert {option for option in options if option not in readme} == {"--help"}
-    codes = {*(code for code, _ in signals.STOPS.values()), 0, 1, 2, archive.Busy.code}
+    codes = {*(code for code, _ in signals.STOPS.values()), 0, 1, 2, Busy.code}
     codes |= {notebooks.TIMED_OUT, notebooks.DIED}
     table = "\n".join(line.split("|")[1] for line in guide.splitlines() if line.startswith("| "))
     assert codes == {int(code) for code in re.findall(r"\b\d+\b", table.partition("exit code")[2])}
@@ -325,3 +338,34 @@ def test_the_guide_s_workflow_and_units_can_be_read():
         assert unit.startswith("[Unit]\nDescription=")
     (task,) = re.findall(r"```python\n(.*?)```", guide, re.S)
     assert "skip_on_exit_code=75" in ast.unparse(ast.parse(task)).replace(" ", "")
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch, out, two, capfd):
+    monkeypatch.setenv("SEGMENTATION_K", "500")
+    assert run_two(out, two) == 2
+    assert "got 500" in capfd.readouterr().err
+    assert run_two(out, two, "--k", "auto", "--dry-run") == 0
+    monkeypatch.setenv("SEGMENTATION_K", "auto")
+    monkeypatch.setenv("SEGMENTATION_FROM", "09")
+    assert run_two(out, two) == 2
+    assert "--from: 09 is no notebook" in capfd.readouterr().err
+
+
+def test_a_notebook_gets_the_parameters_that_it_declares(out, two):
+    assert run_two(out, two) == 0
+    executed = nbformat.read(out / "second/notebooks/01_first.ipynb", 4)
+    (injected,) = [c for c in executed.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    names = {line.split(" = ")[0] for line in injected.source.splitlines() if "=" in line}
+    assert names == {"run_dir", "seed"}
+
+
+def test_a_password_stays_in_the_card_of_the_user(tmp_path):
+    url, path = "postgres://me:hush@host/shop", tmp_path / "card.yaml"
+    path.write_text(f"title: Shop\ntable: t\nbackend: {url}\nfeatures: {{a: {{}}, b: {{}}}}\n")
+    run, asked = Run(tmp_path / "run"), pipeline.Parameters(card=str(path), against="none")
+    run.folder.mkdir()
+    pipeline._freeze(SimpleNamespace(card=read_card(path), parameters=asked, reasons=None), run)
+    open_study(str(path), tmp_path / "hand")
+    for folder in (run.folder, tmp_path / "hand"):
+        assert all("hush" not in file.read_text("utf-8") for file in folder.iterdir())
+        assert open_study(run_dir=folder).card.backend == url

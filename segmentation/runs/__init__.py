@@ -1,0 +1,33 @@
+"""A run's folder and the runs of an output folder: files, manifest, lock, publishing, list.
+
+It knows no science: what is in the files is the business of the rooms above.
+"""
+
+from segmentation.runs.archive import Archive, compare_runs
+from segmentation.runs.folder import (
+    Manifest,
+    Run,
+    Step,
+    check_file,
+    describe_environment,
+    disarm,
+    has_secret,
+    hash_file,
+    read_manifest,
+    write_text,
+)
+
+__all__ = [
+    "Archive",
+    "Manifest",
+    "Run",
+    "Step",
+    "check_file",
+    "compare_runs",
+    "describe_environment",
+    "disarm",
+    "has_secret",
+    "hash_file",
+    "read_manifest",
+    "write_text",
+]

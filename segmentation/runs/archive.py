@@ -1,32 +1,39 @@
-"""The runs of an output folder: its lock, what crashed in it, what is kept, listed, verified."""
+"""An output folder: its lock, its runs, what crashed in it, what is published, listed, kept."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from segmentation import InputError, RunError
-from segmentation.customers.text import hash_file
-from segmentation.runs.folder import Run, find_files, read_manifest, set_aside, write_manifest
+from segmentation.runs.folder import Manifest, Run, read_manifest, write_text
 
-ROOM = 20_000_000
-"""Bytes that a run of a small table needs; a large one takes as much again for each copy."""
+ROOM, COPIES = 20_000_000, 3
+"""Bytes that a run of a small table needs; a large table takes so many times its own on top."""
 
-COPIES = 3
 DIGITS = 1e-10
 """Relative difference from which two figures are not the same."""
 
 APART = ("", "failed", "partial", "running")
 """Where runs lie in an output folder; published ones at its top."""
+
+RESERVED = {"latest", "by-hand", "failed", "partial", "running", "index.html", "README.md"}
+MARKER, PROMISE = ".segmentation", ".publishing"
+"""What marks an output folder as ours; what names a run while it is being published."""
+
+HARMLESS = {MARKER, ".lock", ".gitignore", ".gitkeep", "README.md", "by-hand"}
+"""What may lie in a folder that becomes ours; no run touches it."""
 
 CRASHED = "its process ended without a word (killed, or the power failed)"
 
@@ -37,203 +44,234 @@ class Busy(RunError):
     code = 75
 
 
-def check_place(output_dir: Path, *, table: Path | None = None) -> None:
-    """Refuse an output folder that cannot be written, or has no room for a run.
+@dataclass(frozen=True)
+class Archive:
+    """The runs of an output folder.
 
-    Raises
-    ------
-    InputError
-        It is a file, read-only, or too full for a run of this table.
+    >>> Archive(Path("/nowhere")).list_runs()
+    []
     """
-    nearest = next(path for path in (output_dir, *output_dir.parents) if path.exists())
-    mend = "name another by --output-dir."
-    if not nearest.is_dir():
-        raise InputError(f"{nearest} is not a folder; {mend}")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"{nearest} cannot be written; {mend}")
-    free = shutil.disk_usage(nearest).free
-    needed = ROOM + COPIES * (table.stat().st_size if table else 0)
-    if free < needed:
-        raise InputError(
-            f"{nearest} has {free / 1e6:,.0f} MB left, a run needs {needed / 1e6:,.0f} MB; "
-            f"make room, or {mend}"
-        )
+
+    folder: Path
+
+    def check(self, *, table: Path | None = None) -> None:
+        """Refuse by an InputError a folder that is not ours, or has no room for a run."""
+        nearest = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        latest, other = self.folder / "latest", "name another by --output-dir."
+        if not nearest.is_dir():
+            raise InputError(f"{nearest} is not a folder; {other}")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise InputError(f"{nearest} cannot be written; {other}")
+        names = {path.name for path in self.folder.glob("*")}
+        ours = MARKER in names or names <= HARMLESS
+        if not ours and all(run.status == "unreadable" for run in self.list_runs()):
+            raise InputError(f"{self.folder} holds other files and no run; give an empty folder.")
+        if latest.exists() and not latest.is_symlink():
+            raise InputError(f"{latest} is no link to a run; move it away, or {other}")
+        free = shutil.disk_usage(nearest).free
+        needed = ROOM + COPIES * (table.stat().st_size if table else 0)
+        if free < needed:
+            told = f"has {free / 1e6:,.0f} MB left, a run needs {needed / 1e6:,.0f} MB"
+            raise InputError(f"{nearest} {told}; make room, or {other}")
+
+    def check_run_id(self, run_id: str) -> str:
+        """The run's id, made from the UTC time if empty; one that is taken is an InputError."""
+        run_id = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")[:-4] + "Z"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", run_id) or run_id in RESERVED:
+            raise InputError(
+                f"run-id must be up to 64 letters, digits, '.', '_' or '-' and none of "
+                f"{', '.join(sorted(RESERVED))}; got {run_id!r}."
+            )
+        others = [self.folder / kind / run_id for kind in APART[1:]]
+        foreign = [path for path in others if path.exists() and read_manifest(path) is None]
+        if (self.folder / run_id).exists() or foreign:
+            raise InputError(f"run-id {run_id} is taken in {self.folder}; give another or none.")
+        return run_id
+
+    @contextmanager
+    def lock(self, *, wait: float = 0) -> Iterator[None]:
+        """Hold the folder alone, and mark it; the system lets go of it when the process ends.
+
+        Raises
+        ------
+        Busy
+            Another run holds it, and did not let go of it in `wait` seconds.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        guard = FileLock(self.folder / ".lock")
+        try:
+            guard.acquire(timeout=wait)
+        except Timeout:
+            manifests = map(read_manifest, self.folder.glob("running/*"))
+            held = next((each for each in manifests if each), None)
+            who = f" (process {held.pid}, run {held.run_id}, since {held.started})" if held else ""
+            told = f"{self.folder} is held by another run{who}; wait for it by --wait S."
+            raise Busy(told) from None
+        try:
+            (self.folder / MARKER).touch()
+            yield
+        finally:
+            guard.release()
+
+    def recover(self) -> list[str]:
+        """Set aside the runs whose process died, and finish what was being published.
+
+        The caller holds the lock, so none of them is alive. What was done, a sentence each.
+        """
+        shutil.rmtree(self.folder / ".removed", ignore_errors=True)
+        done, promise = [], self.folder / PROMISE
+        if promise.is_file():
+            run = Run(self.folder / promise.read_text("utf-8"))
+            if run.manifest.status == "published":
+                self._point_to(run)
+            promise.unlink()
+            done.append(f"run {run.folder.name} was cut short while it was published")
+        for run in map(Run, sorted(self.folder.glob("running/*"))):
+            if manifest := read_manifest(run.folder):
+                manifest.fail("crashed", CRASHED)
+                run.write_manifest(manifest)
+                kept = self.set_aside(run).folder
+                done.append(f"run {kept.name} crashed; it is kept in {kept.parent}")
+        return done
+
+    def start_run(self, run_id: str) -> Run:
+        """A fresh folder beside the published runs, where a run is built."""
+        folder = self.folder / "running" / run_id
+        for name in ("notebooks", "reports", "figures", "tables", "artifacts"):
+            (folder / name).mkdir(parents=True)
+        return Run(folder)
+
+    def publish(self, run: Run) -> Run:
+        """Move a finished run into place whole and point `latest` at it, each in one step."""
+        write_text(self.folder / PROMISE, run.folder.name)
+        published = _move(run, self.folder / run.folder.name)
+        self._point_to(published)
+        (self.folder / PROMISE).unlink()
+        published.note("published")
+        return published
+
+    def _point_to(self, run: Run) -> None:
+        link = self.folder / ".latest.partial"
+        link.unlink(missing_ok=True)
+        link.symlink_to(run.folder.name, target_is_directory=True)
+        link.replace(self.folder / "latest")
+        _sync(self.folder)
+
+    def set_aside(self, run: Run, *, kind: str = "failed") -> Run:
+        """Keep a failed (or partial) run apart from the published ones."""
+        place = self.folder / kind / run.folder.name
+        if read_manifest(place):
+            shutil.rmtree(place)
+        return _move(run, place)
+
+    def list_runs(self) -> list[Manifest]:
+        """The manifests of all runs, newest first, each with its `folder` from this one."""
+        found = []
+        for kind in APART:
+            for path in (self.folder / kind).glob("*/run.json"):
+                if not path.parent.is_symlink():
+                    manifest = Run(path.parent).manifest
+                    if manifest.status == "running" and not _is_alive(manifest):
+                        manifest.fail("crashed", CRASHED)
+                    manifest.folder = path.parent.relative_to(self.folder).as_posix()
+                    found.append(manifest)
+        return sorted(found, key=lambda run: (run.started, run.run_id), reverse=True)
+
+    def list_published(self) -> list[Run]:
+        """The published runs, the newest first."""
+        published = [run for run in self.list_runs() if run.status == "published"]
+        return [Run(self.folder / run.folder) for run in published if "/" not in run.folder]
+
+    def find_latest(self) -> Manifest | None:
+        """The manifest of the run that `latest` points to."""
+        return read_manifest(self.folder / "latest")
+
+    def find_run(self, name: str) -> Path:
+        """The folder of a run by its path or its id; an InputError refuses what is none."""
+        for place in [Path(name), *(self.folder / kind / name for kind in APART)]:
+            if (place / "run.json").is_file():
+                if read_manifest(place) is None:
+                    raise InputError(f"{place / 'run.json'} cannot be read; the run is not judged.")
+                return place.resolve()
+        raise InputError(f"{name} is no run of {self.folder}; `segmentation runs` lists them.")
+
+    def trim(self, keep: int) -> list[str]:
+        """Remove all but the newest `keep` runs of each kind, never the one `latest` points to."""
+        latest, removed, bin_ = self.find_latest(), [], self.folder / ".removed"
+        for statuses in ("published", "failed aborted crashed", "partial"):
+            listed = [run for run in self.list_runs() if run.status in statuses.split()]
+            removed += [r.folder for r in listed[keep:] if not latest or r.run_id != latest.run_id]
+        for name in removed:  # in one step: a run goes out of sight whole before its files go
+            bin_.mkdir(exist_ok=True)
+            (self.folder / name).replace(bin_ / Path(name).name)
+            shutil.rmtree(bin_)
+        return removed
 
 
-@contextmanager
-def lock(output_dir: Path, *, wait: float = 0) -> Iterator[None]:
-    """Hold the output folder alone; the system lets go of it when the process ends.
+def _is_alive(run: Manifest) -> bool:
+    """Whether the process of a run is there, be it ours or another's."""
+    with suppress(PermissionError):
+        try:
+            os.kill(run.pid or 0, 0)
+        except ProcessLookupError:
+            return False
+    return run.pid is not None
 
-    Raises
-    ------
-    Busy
-        Another run holds it, and did not let go of it in `wait` seconds.
-    """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    guard = FileLock(output_dir / ".lock")
+
+def _move(run: Run, place: Path) -> Run:
+    """Bring a run's files to the disk, and then the run to its place in one step."""
+    for path in [*run.folder.rglob("*"), run.folder]:
+        if path.is_file() or path.is_dir():
+            _sync(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    run.folder.replace(place)
+    _sync(place.parent)
+    with suppress(OSError):  # another's folder beside it
+        run.folder.parent.rmdir()
+    return Run(place)
+
+
+def _sync(path: Path) -> None:
+    """Have a file or folder written to the disk."""
+    number = os.open(path, os.O_RDONLY)
     try:
-        guard.acquire(timeout=wait)
-    except Timeout:
-        raise Busy(_describe_holder(output_dir)) from None
-    try:
-        yield
+        os.fsync(number)
     finally:
-        guard.release()
-
-
-def _describe_holder(output_dir: Path) -> str:
-    """Who holds the folder: the run tells it itself."""
-    manifests = map(read_manifest, (output_dir / "running").glob("*"))
-    held = next((each for each in manifests if each), {})
-    who = ", ".join(
-        [
-            *([f"process {held['pid']}"] if "pid" in held else []),
-            *([f"run {held['run_id']}"] if held else []),
-            *([f"since {held['started']}"] if held else []),
-        ]
-    )
-    return f"{output_dir} is held by another run{f' ({who})' * bool(who)}; wait for it by --wait S."
-
-
-def recover(output_dir: Path) -> list[str]:
-    """Set aside the runs whose process died; the caller holds the lock, so none is alive."""
-    shutil.rmtree(output_dir / ".removed", ignore_errors=True)
-    crashed = []
-    for folder in sorted((output_dir / "running").glob("*")):
-        manifest = read_manifest(folder)
-        if manifest is None:  # what a kernel wrote that outlived its runner by a second
-            shutil.rmtree(folder, ignore_errors=True)
-            continue
-        steps = manifest.get("notebooks", [])
-        at_work = [step for step in steps if step.get("status") == "running"]
-        for step in at_work:
-            step["status"] = "failed"
-        name = at_work[-1]["name"] if at_work else None
-        failure = {"notebook": name, "cell": None, "cause": CRASHED}
-        write_manifest(Run(folder), manifest | {"status": "crashed", "failure": failure})
-        set_aside(Run(folder), output_dir)
-        crashed.append(folder.name)
-    return crashed
-
-
-def list_runs(output_dir: Path) -> list[dict[str, Any]]:
-    """The manifests of all runs, newest first, each with its `folder`, from the output folder."""
-    found = []
-    for kind in APART:
-        for path in (output_dir / kind).glob("*/run.json"):
-            manifest = read_manifest(path.parent)
-            if manifest and not path.parent.is_symlink():
-                folder = path.parent.relative_to(output_dir).as_posix()
-                found.append(_judge(manifest) | {"folder": folder})
-    return sorted(found, key=lambda run: (run["started"], run["run_id"]), reverse=True)
-
-
-def _judge(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A manifest whose status is true also of a run whose process has died."""
-    if manifest["status"] != "running" or _is_alive(manifest["pid"]):
-        return manifest
-    return manifest | {"status": "crashed", "failure": {"cause": CRASHED}}
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def find_latest(output_dir: Path) -> dict[str, Any] | None:
-    """The manifest of the run that `latest` points to."""
-    return read_manifest(output_dir / "latest")
-
-
-def trim(output_dir: Path, keep: int) -> list[str]:
-    """Remove all but the newest `keep` runs of each kind, never the one `latest` points to."""
-    latest = find_latest(output_dir) or {"run_id": None}
-    removed = []
-    for statuses in (("published",), ("failed", "aborted", "crashed"), ("partial",)):
-        listed = [run for run in list_runs(output_dir) if run["status"] in statuses]
-        old = [run for run in listed[keep:] if run["run_id"] != latest["run_id"]]
-        removed += [run["folder"] for run in old]
-    for folder in removed:
-        _remove(output_dir / folder, output_dir)
-    return removed
-
-
-def _remove(folder: Path, output_dir: Path) -> None:
-    """Remove a run in one step: it goes out of sight whole before its files go."""
-    bin_ = output_dir / ".removed"
-    bin_.mkdir(exist_ok=True)
-    folder.replace(bin_ / folder.name)
-    shutil.rmtree(bin_)
-
-
-def find_run(name: str, output_dir: Path) -> Path:
-    """The folder of a run by its path or its id.
-
-    Raises
-    ------
-    InputError
-        There is no such run, or its manifest cannot be read.
-    """
-    places = [Path(name), *(output_dir / kind / name for kind in APART)]
-    for place in places:
-        if (place / "run.json").is_file():
-            if read_manifest(place) is None:
-                raise InputError(f"{place / 'run.json'} cannot be read; the run cannot be judged.")
-            return place.resolve()
-    raise InputError(f"{name} is no run of {output_dir}; `segmentation runs` lists them.")
-
-
-def verify_run(folder: Path) -> list[str]:
-    """What differs from the manifest: files that are missing, changed or extra, a line each."""
-    manifest = read_manifest(folder) or {"files": []}
-    listed = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
-    there = find_files(Run(folder))
-    missing = [f"missing: {path}" for path in listed if path not in there]
-    changed = [
-        f"changed: {path}"
-        for path, digest in listed.items()
-        if path in there and hash_file(there[path]) != digest
-    ]
-    return [*missing, *changed, *(f"extra: {path}" for path in there if path not in listed)]
+        os.close(number)
 
 
 def compare_runs(one: Path, two: Path) -> list[str]:
     """The tables and plain figures of two runs that differ before the tenth digit, a line each."""
-    names = {
-        path.relative_to(run).as_posix()
-        for run in (one, two)
-        for path in [*run.glob("tables/*"), *run.glob("segments.json")]
-    }
+    files = [path for run in (one, two) for path in [*run.glob("tables/*"), run / "segments.json"]]
+    names = {file.relative_to(one if file.is_relative_to(one) else two) for file in files}
     return [f"differs: {name}" for name in sorted(names) if not _is_same(one / name, two / name)]
 
 
 def _is_same(one: Path, two: Path) -> bool:
-    if not (one.is_file() and two.is_file()):
-        return False
-    read = _read_json if one.suffix == ".json" else _read_table
-    return _is_close(read(one), read(two))
+    return one.is_file() and two.is_file() and _is_close(_read(one), _read(two))
 
 
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
+def _read(path: Path) -> Any:
+    """A table or a JSON file as plain lists and dictionaries."""
+    import pandas as pd
 
-
-def _read_table(path: Path) -> Any:
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    if path.suffix == ".json":
+        return json.loads(path.read_text("utf-8"))
+    is_text = path.suffix == ".csv"
+    table = (
+        pd.read_csv(path, keep_default_na=False, na_values=[""])
+        if is_text
+        else pd.read_parquet(path)
+    )
     return table.astype(object).where(table.notna(), None).to_dict("list")
 
 
 def _is_close(one: Any, two: Any) -> bool:
     """Whether two values are the same, numbers to ten significant digits."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        return list(one) == list(two) and all(_is_close(one[key], two[key]) for key in one)
-    if isinstance(one, list) and isinstance(two, list):
-        return len(one) == len(two) and all(map(_is_close, one, two))
     if isinstance(one, float) and isinstance(two, float):
         return math.isclose(one, two, rel_tol=DIGITS, abs_tol=1e-14)
+    if isinstance(one, dict) and isinstance(two, dict):
+        one, two = [list(item) for item in one.items()], [list(item) for item in two.items()]
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(map(_is_close, one, two))
     return bool(one == two)

@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from modelling import build_model
 
 from segmentation import InputError
-from segmentation.customers import draft as drafts
-from segmentation.customers import table as customers
-from segmentation.customers.card import Card
-from segmentation.segments import model as segmenter
-from segmentation.segments import profiles
+from segmentation.customers import Card, explain_card, read_customers
+from segmentation.segments import build_figures, profiles, tracking
+from segmentation.segments import model as modelling
 
 NAMES = ["a", "b", "Spend (€)", "=x", "名前", "kind", "id", "cluster", "", "a b"]
 NUMBERS = st.floats(-1e6, 1e6).map(lambda v: f"{v:.3g}") | st.integers(-5, 5).map(str)
@@ -40,18 +39,16 @@ def files(draw):
 
 
 def segment(card, k=2):
-    """The whole way from the file to segments with sentences."""
-    table = customers.read_customers(card)
-    pipeline = segmenter.fit(table, card, k=k)
-    limits = segmenter.measure_limits(pipeline, table, card)
-    clustered = segmenter.cluster_customers(pipeline, table, card, limits)
-    profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
-    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
-    named = profiles.name_clusters(profile, segments)
-    levels = profiles.profile_levels(profiles.measure_levels(clustered, card), card)
-    levels = profiles.name_clusters(levels, segments)
-    rules = profiles.name_clusters(profiles.find_rules(clustered, card), segments)
-    return clustered, profiles.add_words(segments, named, levels, rules, card)
+    """The whole way from the file to segments with sentences, as the notebooks go it."""
+    table = read_customers(card).table
+    fitted = build_model(table, card, k)
+    figures, _ = modelling.find_figures(fitted, table, card)
+    clustered = modelling.assign_customers(figures or fitted, table, card)
+    measures, levels = modelling.measure_segments(clustered, card, figures=figures)
+    profile = profiles.profile_features(measures, card)
+    segments = tracking.identify_segments(clustered, profile, card)
+    levels, rules = profiles.profile_levels(levels, card), profiles.find_rules(clustered, card)
+    return clustered, profiles.add_words(segments, profile, levels, rules, card)
 
 
 ANY = settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -74,7 +71,7 @@ def check_any(text, tmp_path_factory):
     path = tmp_path_factory.mktemp("any") / "table.csv"
     path.write_bytes(text.encode())
     try:
-        card, _ = drafts.draft_card(path)
+        card, _ = explain_card(path)
         clustered, segments = segment(card)
     except InputError:
         return
@@ -139,10 +136,10 @@ def test_log_weights_and_codes_are_in_the_distance_as_stated(tmp_path):
     frame = make_table(1)
     frame.to_csv(tmp_path / "table.csv", index=False)
     card = Card.model_validate(CARD).model_copy(update={"path": tmp_path / "card.yaml"})
-    table = customers.read_customers(card)
-    pipeline = segmenter.fit(table, card, k=3)
+    table = read_customers(card).table
+    fitted = build_model(table, card, 3)
     used = table.dropna(subset="z")
-    scaled = pipeline["preprocess"].transform(used[card.distance])
+    scaled = fitted["preprocess"].transform(used[card.distance])
     spread = scaled.std(ddof=0)
     assert spread["x"] == pytest.approx(1)
     assert spread["y"] == pytest.approx(2)
@@ -151,8 +148,8 @@ def test_log_weights_and_codes_are_in_the_distance_as_stated(tmp_path):
     logged = np.log1p(used["x"])
     np.testing.assert_allclose(scaled["x"], (logged - logged.mean()) / logged.std(ddof=0))
     assert "place" not in " ".join(scaled.columns)
-    centres = segmenter.find_centres(pipeline, card)
-    labels = pipeline.predict(used[card.distance])
+    centres = build_figures(fitted, table, card).list_centres()
+    labels = fitted.predict(used[card.distance])
     for position in range(3):
         own = used[labels == position]
         expected = [np.expm1(np.log1p(own["x"]).mean()), own["z"].mean()]

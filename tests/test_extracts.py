@@ -1,4 +1,4 @@
-"""A large table gives what the same table gives when it is read whole."""
+"""A table that stays where it is gives customers of the same table when it is read whole."""
 
 import duckdb
 import numpy as np
@@ -6,15 +6,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from segmentation import InputError
-from segmentation.clustering import preprocessing as features
-from segmentation.customers import extracts
-from segmentation.customers import table as customers
-from segmentation.customers import text as tables
-from segmentation.customers.card import COUNT, Card
-from segmentation.segments import model as segmenter
-from segmentation.segments import profiles
-from segmentation.segments import tracking as changes
+from segmentation import ROOT, InputError
+from segmentation.customers import (
+    Card,
+    database,
+    hash_table,
+    is_large,
+    open_customers,
+    read_card,
+    read_customers,
+    table,
+)
 
 SPOILT = {"age": "1e6", "income": "-1", "gender": "'X'", "id": "'c1'"}
 
@@ -59,122 +61,76 @@ def write_card(path, **fields):
 
 @pytest.fixture
 def shops(tmp_path, monkeypatch):
-    """Read the table large, and whole; of a large one, so many different rows are counted."""
+    """Read the table whole, and where it lies."""
 
-    def read(most=None, *, decimals=0, whole=False, seed=0, **fields):
+    def read(*, most=2_000, decimals=0, whole=False, seed=0, **fields):
         make_table(tmp_path / "shops.parquet", decimals=decimals, whole=whole)
-        card = customers.read_card(write_card(tmp_path / "shops.yaml", **fields))
-        whole = customers.read_customers(card)
-        monkeypatch.setattr(tables, "LARGE", 1_000)
-        if most:
-            monkeypatch.setattr(extracts, "MOST_DISTINCT", most)
-            monkeypatch.setattr(extracts, "SAMPLED", 2_000)
-        return card, whole, customers.read_customers(card, seed=seed)
+        card = read_card(write_card(tmp_path / "shops.yaml", **fields))
+        everyone = read_customers(card)
+        assert not is_large(card)
+        monkeypatch.setattr(table, "LARGE_CELLS", 20_000)
+        monkeypatch.setattr(table, "SAMPLED", most)
+        assert is_large(card)
+        return card, everyone, read_customers(card, seed=seed)
 
     return read
 
 
-def take_all(table, card, k=3):
-    """The model of a table, and the figures of its segments."""
-    pipeline = segmenter.fit(table, card, k=k)
-    limits = segmenter.measure_limits(pipeline, table, card)
-    clustered = segmenter.cluster_customers(pipeline, table, card, limits)
-    return pipeline, clustered, *segmenter.measure_segments(pipeline, clustered, card, limits)
-
-
-@pytest.mark.parametrize("stored_whole", [False, True])
-def test_a_compressed_table_gives_the_figures_of_the_whole(shops, stored_whole):
-    card, whole, large = shops(whole=stored_whole)
-    assert len(large) < len(whole) / 2
-    assert COUNT in large
-    assert "id" not in large
-    assert large[COUNT].sum() == len(whole)
-    same = {"rtol": 1e-9, "check_dtype": False}
-    for describe in (customers.describe_features, customers.count_levels, features.report_policies):
-        left, right = (
-            describe(each, card).sort_values(by=describe(each, card).columns[0])
-            for each in (whole, large)
-        )
-        pd.testing.assert_frame_equal(
-            left.reset_index(drop=True), right.reset_index(drop=True), **same
-        )
-    assert customers.summarize_customers(whole, card) == customers.summarize_customers(large, card)
-    assert features.summarize_policies(whole, card) == features.summarize_policies(large, card)
-    one, two = take_all(whole, card), take_all(large, card)
-    centres = [made["kmeans"].cluster_centers_ for made, *_ in (one, two)]
-    np.testing.assert_allclose(*centres, rtol=1e-9)
-    pd.testing.assert_frame_equal(one[2], two[2], **same)
-    by = ["variable", "cluster", "level"]
-    left, right = (each[3].sort_values(by, ignore_index=True) for each in (one, two))
-    pd.testing.assert_frame_equal(left, right, **same)
-    rules = [profiles.find_rules(clustered, card) for _, clustered, *_ in (one, two)]
-    pd.testing.assert_frame_equal(*rules, **same)
-    statuses = [segmenter.summarize_assignment(clustered) for _, clustered, *_ in (one, two)]
-    assert statuses[0] == statuses[1]
-
-
-def test_few_counted_customers_are_shown_one_by_one(shops):
-    card, whole, large = shops()
-    drawn, features = customers.draw_customers(large), [*card.features]
-    shown, own = (table.sort_values(features)[features] for table in (drawn, whole))
-    np.testing.assert_array_equal(shown.to_numpy(), own.to_numpy())
-    assert "drawn at random" not in customers.summarize_view(large, card)
-
-
-def test_a_sample_is_measured_on_all_customers(shops):
-    card, whole, large = shops(most=100, decimals=6)
-    assert len(large) == 2_000
-    assert large[COUNT].tolist() == [3.0] * 2_000
-    pipeline, clustered, measures, levels = take_all(large, card)
-    limits = segmenter.measure_limits(pipeline, large, card)
-    everyone = segmenter.cluster_customers(pipeline, whole, card, limits)
-    expected = profiles.measure_features(everyone, card)
-    columns = list(expected)
-    pd.testing.assert_frame_equal(
-        measures.sort_values(["variable", "cluster"], ignore_index=True)[columns],
-        expected.sort_values(["variable", "cluster"], ignore_index=True),
-        rtol=1e-9,
-        check_dtype=False,
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_sample_is_of_the_table_s_customers(shops, whole):
+    _, everyone, drawn = shops(whole=whole)
+    assert (len(drawn.table), drawn.total, drawn.sampled) == (2_000, 6_000, True)
+    own = everyone.table.set_index("id").loc[drawn.table["id"]].reset_index()
+    pd.testing.assert_frame_equal(drawn.table, own, check_dtype=False)
+    assert drawn.quality["rows"].tolist()[-1] == 6_000
+    assert "sample of 2,000 of the 6,000 customers" in drawn.view
+    assert drawn.table["gender"].value_counts(normalize=True)["Male"] == pytest.approx(
+        1 / 3, abs=0.03
     )
-    by = ["variable", "cluster", "level"]
-    pd.testing.assert_frame_equal(
-        levels.sort_values(by, ignore_index=True)[[*by, "customers"]].astype({"level": str}),
-        profiles.measure_levels(everyone, card)
-        .sort_values(by, ignore_index=True)[[*by, "customers"]]
-        .astype({"level": str}),
-        check_dtype=False,
-    )
-    assert "a seeded sample of 2,000 of the 6,000 customers" in customers.summarize_view(
-        large, card
-    )
-    assert len(clustered) == 2_000
 
 
-def test_everyone_stands_in_the_file_of_a_sampled_table(shops, tmp_path):
-    card, whole, large = shops(most=100, decimals=6)
-    pipeline = segmenter.fit(large, card, k=3)
-    scorer = segmenter.build_scorer(pipeline, card, segmenter.measure_limits(pipeline, large, card))
-    segments = [{"id": 7 - i, "name": f"Segment {7 - i}"} for i in range(3)]
-    segmenter.save_customers(lambda name: tmp_path / name, scorer, card, segments)
-    written = pd.read_parquet(tmp_path / "clustered_data.parquet").set_index("id")
-    expected = segmenter.assign(scorer, whole).set_index(whole["id"])
-    found = written.loc[expected.index]
-    assert (7 - found["cluster"] == expected["position"]).all()
-    assert (found["segment"] == "Segment " + found["cluster"].astype(str)).all()
-    assert (found["status"] == expected["status"]).all()
-    np.testing.assert_allclose(found["distance"], expected["distance"], rtol=1e-12)
+def test_no_more_than_the_sample_are_all(shops):
+    _, everyone, drawn = shops(most=7_000)
+    assert not drawn.sampled
+    same = (each.table.sort_values("id", ignore_index=True) for each in (everyone, drawn))
+    pd.testing.assert_frame_equal(*same, check_dtype=False)
 
 
 def test_a_seed_draws_the_same_people_and_another_others(shops):
-    card, _, large = shops(most=100, decimals=6)
-    again, others = customers.read_customers(card), customers.read_customers(card, seed=1)
-    pd.testing.assert_frame_equal(large, again)
-    assert 400 < len({*large["id"]} & {*others["id"]}) < 950  # a third by chance
+    card, _, drawn = shops()
+    again, others = read_customers(card), read_customers(card, seed=1)
+    pd.testing.assert_frame_equal(drawn.table, again.table)
+    assert 400 < len({*drawn.table["id"]} & {*others.table["id"]}) < 950  # a third by chance
 
 
-def test_a_table_without_ids_cannot_be_sampled(shops):
-    with pytest.raises(InputError, match=r"name a column by `id:`"):
-        shops(most=100, decimals=6, id="row")
+def test_a_file_without_ids_is_drawn_by_the_numbers_of_its_rows(shops):
+    card, everyone, drawn = shops(id="row")
+    own = everyone.table.set_index("row").loc[drawn.table["row"]].reset_index()
+    pd.testing.assert_frame_equal(drawn.table, own, check_dtype=False)
+    assert open_customers(card).columns == ("row", *card.features, *card.descriptors)
+
+
+def test_a_feature_by_expression_is_computed_where_the_table_lies(shops):
+    features = {"age": {}, "x": {"expression": "(income - 0.1) / (age - 40) * 2.5 + -age"}}
+    card, everyone, drawn = shops(most=7_000, features=features)
+    lying = open_customers(card).to_pandas().set_index("id").loc[everyone.table["id"]]
+    for found in (lying, drawn.table.set_index("id").loc[everyone.table["id"]]):
+        np.testing.assert_array_equal(found["x"], everyone.table["x"])
+    assert everyone.table["x"].isna().sum() > everyone.table["age"].isna().sum()
+
+
+def test_columns_are_measured_where_they_lie(shops):
+    card, everyone, _ = shops(decimals=6)
+    lying = open_customers(card)
+    numbers = {name: database.take_number(lying[name]) for name in card.features}
+    measures = database.measure_columns(lying, numbers).set_index("variable")
+    for name in card.features:
+        values = everyone.table[name].dropna()
+        figures = [len(values), values.mean(), values.std(ddof=0), values.min()]
+        figures += [*values.quantile([0.25, 0.5, 0.75]), values.max()]
+        np.testing.assert_allclose(
+            measures.loc[name, list(database.FIGURES)].astype(float), figures
+        )
 
 
 @pytest.mark.parametrize(
@@ -188,7 +144,7 @@ def test_a_table_without_ids_cannot_be_sampled(shops):
 )
 def test_every_value_is_checked_where_it_is(tmp_path, monkeypatch, column, told):
     make_table(tmp_path / "all.parquet")
-    monkeypatch.setattr(tables, "LARGE", 1_000)
+    monkeypatch.setattr(table, "LARGE_CELLS", 0)
     columns = ", ".join(
         f"CASE WHEN id = 'c77' THEN {SPOILT[name]} ELSE {name} END AS {name}"
         if name == column
@@ -197,9 +153,9 @@ def test_every_value_is_checked_where_it_is(tmp_path, monkeypatch, column, told)
     )
     source = f"SELECT {columns} FROM read_parquet('{tmp_path / 'all.parquet'}')"
     duckdb.sql(source).write_parquet(str(tmp_path / "shops.parquet"))
-    card = customers.read_card(write_card(tmp_path / "shops.yaml"))
+    card = read_card(write_card(tmp_path / "shops.yaml"))
     with pytest.raises(InputError, match=told):
-        customers.inspect_customers(card)
+        read_customers(card, check_ids=True)
 
 
 @pytest.mark.parametrize(
@@ -213,33 +169,37 @@ def test_every_value_is_checked_where_it_is(tmp_path, monkeypatch, column, told)
         ("CASE i WHEN 7 THEN ' ' WHEN 9 THEN NULL ELSE 'c' || i END", "2 ids are empty"),
     ],
 )
-def test_ids_are_compared_part_by_part(tmp_path, monkeypatch, ids, told):
-    monkeypatch.setattr(extracts, "IDS_AT_ONCE", 300)
+def test_ids_are_compared_where_they_lie(tmp_path, monkeypatch, ids, told):
+    monkeypatch.setattr(table, "LARGE_CELLS", 0)
     source = f"SELECT {ids} AS id, i % 50 AS age, i % 40 AS income, 'F' AS gender, 'Bonn' AS city"
     duckdb.sql(f"{source} FROM range(1000) t(i)").write_parquet(str(tmp_path / "shops.parquet"))
-    notes = tables.Notes()
-    extracts.check_ids(customers.read_card(write_card(tmp_path / "shops.yaml")), notes)
-    assert [problem.rule for problem in notes.problems] == ([told] if told else [])
+    card = read_card(write_card(tmp_path / "shops.yaml"))
+    read_customers(card)  # ids are not looked for unless asked
+    if told is None:
+        read_customers(card, check_ids=True)
+        return
+    with pytest.raises(InputError, match=told):
+        read_customers(card, check_ids=True)
 
 
 def test_text_is_no_number(tmp_path, monkeypatch):
     make_table(tmp_path / "shops.parquet")
-    monkeypatch.setattr(tables, "LARGE", 1_000)
+    monkeypatch.setattr(table, "LARGE_CELLS", 0)
     parts = {"age": {}, "city": {}}
-    card = customers.read_card(write_card(tmp_path / "shops.yaml", features=parts, descriptors={}))
+    card = read_card(write_card(tmp_path / "shops.yaml", features=parts, descriptors={}))
     with pytest.raises(InputError, match="column city: its values are string, not numbers; store"):
-        customers.read_customers(card)
+        read_customers(card)
 
 
 def write_database(folder, times=3):
     """The bundled table in a database, each customer as several with other ids; its card."""
-    source = (customers.ROOT / "data/raw/Mall_Customers.csv").as_posix()
+    source = (ROOT / "data/raw/Mall_Customers.csv").as_posix()
     with duckdb.connect(str(folder / "mall.ddb")) as db:
         db.execute(
             f"CREATE TABLE customers AS SELECT * REPLACE (CustomerID + 1000 * i AS CustomerID) "
             f"FROM read_csv('{source}'), range({times}) t(i)"
         )
-    values = yaml.safe_load((customers.ROOT / "data/mall_customers.yaml").read_text("utf-8"))
+    values = yaml.safe_load((ROOT / "data/mall_customers.yaml").read_text("utf-8"))
     path = folder / "mall.yaml"
     values |= {"table": "customers", "backend": "duckdb://mall.ddb"}
     path.write_text(yaml.safe_dump(values, allow_unicode=True), "utf-8")
@@ -260,58 +220,23 @@ def test_a_missing_database_and_table_are_told(tmp_path):
     ):
         path.with_name("odd.yaml").write_text(path.read_text("utf-8").replace(old, new), "utf-8")
         with pytest.raises(InputError, match=told):
-            customers.read_customers(customers.read_card(path.with_name("odd.yaml")))
-
-
-def test_followers_of_counted_rows_are_matched_by_their_centres(shops):
-    card, whole, large = shops()
-    pipeline, clustered, measures, _ = take_all(large, card)
-    profile = profiles.profile_features(measures, card)
-    centres = segmenter.find_centres(pipeline, card)
-    limits = segmenter.measure_limits(pipeline, large, card)
-    scorer = segmenter.build_scorer(pipeline, card, limits)
-    segments = changes.identify_segments(clustered, profile, centres, card, None)
-    customers_now = changes.index_customers(segmenter.name_customers(clustered, segments), card)
-    before = changes.Snapshot("before", customers_now, segments, scorer, 9)
-    assert before.size == len(whole)
-    known = changes.identify_segments(clustered, profile, centres, card, before)
-    assert [segment["id"] for segment in known] == [segment["id"] for segment in segments]
-    told = changes.summarize_previous(before, before)
-    assert told.startswith("Compared with the run before of 6,000 customers. Its customers are")
-    fit = changes.measure_fit(before, before)
-    assert fit["customers"].tolist() == [6_000, 6_000]
-    drift = changes.measure_drift(before, before, card)
-    assert drift["psi"].tolist() == pytest.approx([0] * 4, abs=1e-12)
+            read_customers(read_card(path.with_name("odd.yaml")))
 
 
 def test_a_database_tells_itself_from_another(tmp_path):
-    card = customers.read_card(write_database(tmp_path))
-    digest = extracts.hash_table(card)
-    assert digest == extracts.hash_table(card)
+    card = read_card(write_database(tmp_path))
+    digest = hash_table(card)
+    assert digest == hash_table(card)
     with duckdb.connect(str(tmp_path / "mall.ddb")) as db:
         db.execute("UPDATE customers SET Age = Age + 1 WHERE CustomerID = 7")
-    assert extracts.hash_table(card) != digest
+    assert hash_table(card) != digest
 
 
-def test_the_series_runs_on_a_database(shared_folder, play_once, recorded):
-    """Three times the customers, all equal to one of the bundled: the same segments."""
-    folder = shared_folder / "database"
-    folder.mkdir(exist_ok=True)
-    card = folder / "mall.yaml"
-    if not card.exists():
-        write_database(folder)
-    run = play_once("database", card=card, k=4)
-    told, small = ([*map(dict, read(folder))] for folder in (run, recorded))
-    for segment, own in zip(told, small, strict=True):
-        assert segment["name"] == own["name"]
-        assert segment["size"] == 3 * own["size"]
-        assert segment["centre"] == pytest.approx(own["centre"], rel=1e-9)
-        assert {v: f["mean"] for v, f in segment["profile"].items()} == pytest.approx(
-            {v: f["mean"] for v, f in own["profile"].items()}, rel=1e-9
-        )
-
-
-def read(folder):
-    import json
-
-    return json.loads((folder / "segments.json").read_text("utf-8"))
+def test_a_table_in_a_database_is_read_with_its_ids(tmp_path):
+    path = write_database(tmp_path)
+    customers = read_customers(read_card(path), check_ids=True)
+    assert (customers.total, customers.sampled) == (600, False)
+    assert customers.table["Gender"].value_counts().to_dict() == {"Female": 336, "Male": 264}
+    path.write_text(path.read_text("utf-8").replace("id: CustomerID", "id: row"), "utf-8")
+    with pytest.raises(InputError, match="has no ids; name a column by `id:`"):
+        read_customers(read_card(path))

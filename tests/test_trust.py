@@ -10,17 +10,14 @@ import os
 import numpy as np
 import pytest
 import yaml
-from played import play_notebook
+from modelling import build_preprocessor
+from played import play_run
 
 from segmentation import InputError
 from segmentation.__main__ import main
-from segmentation.clustering import preprocessing as features
-from segmentation.customers import columns as fields
-from segmentation.customers import draft as drafts
-from segmentation.customers import table as customers
-from segmentation.customers import text as tables
-from segmentation.runs import folder as runs
-from segmentation.series import pipeline
+from segmentation.clustering import describe_quality
+from segmentation.customers import columns, explain_card, read_card, read_customers, text
+from segmentation.runs import Run
 
 RNG = np.random.default_rng(11)
 ROWS = [
@@ -163,7 +160,6 @@ def test_refused_before_any_kernel_starts(case, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-STEP = "02_preprocessing.ipynb"
 FEW = "rows with fewer cells than the header"
 MENDED = {
     "1 a BOM": (b"\xef\xbb\xbf" + TABLE.encode(), None),
@@ -210,18 +206,18 @@ MENDED = {
 @pytest.mark.parametrize("case", MENDED)
 def test_mended_and_told(case, tmp_path):
     content, told = MENDED[case]
-    card = customers.read_card(write(tmp_path, content))
-    table, quality = customers.inspect_customers(card)
-    quality = features.describe_quality(table, quality, card)
+    path = write(tmp_path, content)
+    card = read_card(path)
+    customers = read_customers(card)
+    quality = describe_quality(customers.table, customers.quality, card)
     if told:
         assert told in [*quality.itertuples(index=False, name=None)]
     assert quality.iloc[-1].tolist() == ["", "customers used", 30, "of 30 in the table"]
-    assert list(table) == ["id", "a", "b", "kind"]
-    assert len(table) == 30
+    assert list(customers.table) == ["id", "a", "b", "kind"]
+    assert len(customers.table) == 30
     expected = [row[2] for row in ROWS]
-    assert table["b"].tolist() == pytest.approx(expected)
-    run = runs.open_run(tmp_path / "run")
-    play_notebook(pipeline.NOTEBOOKS / STEP, run, pipeline.Parameters(card=str(card.path)))
+    assert customers.table["b"].tolist() == pytest.approx(expected)
+    run = Run(play_run(tmp_path / "runs" / "run", path, steps=("02",)))
     prepared = run.read_table("preprocessed_data.csv")
     assert np.isfinite(prepared[["a", "b"]].to_numpy()).all()
     assert len(prepared) == 30
@@ -229,41 +225,43 @@ def test_mended_and_told(case, tmp_path):
 
 def test_a_constant_feature_is_told_and_has_no_part(tmp_path):
     content = make_table([(r[0], 7, *r[2:]) for r in ROWS])
-    card = customers.read_card(write(tmp_path, content))
-    table, quality = customers.inspect_customers(card)
+    card = read_card(write(tmp_path, content))
+    customers = read_customers(card)
     assert ("a", "the same value in every row", 30, "has no part in the distance") in [
-        *quality.itertuples(index=False, name=None)
+        *customers.quality.itertuples(index=False, name=None)
     ]
-    assert (features.scale(table, card)["a"] == 0).all()
+    scaled = build_preprocessor(card).fit_transform(customers.table[card.distance])
+    assert (scaled["a"] == 0).all()
 
 
 def test_ids_keep_their_zeros_and_digits(tmp_path):
     ids = ["007", "1E5", "12345678901234567890123", *(f"{i:03}" for i in range(100, 127))]
     content = make_table([(each, *row[1:]) for each, row in zip(ids, ROWS, strict=True)])
-    table = customers.read_customers(customers.read_card(write(tmp_path, content)))
+    table = read_customers(read_card(write(tmp_path, content))).table
     assert list(table["id"]) == ids
 
 
 def test_a_country_called_na_is_no_missing_value(tmp_path):
     content = make_table([(*row[:3], "NA" if i < 9 else "DE") for i, row in enumerate(ROWS)])
-    card = customers.read_card(write(tmp_path, content, descriptors={"kind": {}}))
-    assert customers.read_customers(card)["kind"].value_counts().to_dict() == {"DE": 21, "NA": 9}
+    card = read_card(write(tmp_path, content, descriptors={"kind": {}}))
+    assert read_customers(card).table["kind"].value_counts().to_dict() == {"DE": 21, "NA": 9}
 
 
 def test_many_levels_are_pooled(tmp_path):
     content = make_table([(f"i{n}", n % 7, n % 5, f"level {n}") for n in range(300)])
-    card = customers.read_card(write(tmp_path, content, descriptors={"kind": {}}))
-    table, quality = customers.inspect_customers(card)
-    assert table["kind"].nunique() == fields.MANY_LEVELS
-    assert (table["kind"] == "Other").sum() == 300 - fields.MANY_LEVELS + 1
+    card = read_card(write(tmp_path, content, descriptors={"kind": {}}))
+    customers = read_customers(card)
+    table, quality = customers.table, customers.quality
+    assert table["kind"].nunique() == columns.MANY_LEVELS
+    assert (table["kind"] == "Other").sum() == 300 - columns.MANY_LEVELS + 1
     assert "300 levels" in list(quality["finding"])
 
 
 def test_composed_and_decomposed_letters_are_one_level(tmp_path):
     kinds = ["Caf\u00e9", "Cafe\u0301"]
     content = make_table([(*row[:3], kinds[i % 2]) for i, row in enumerate(ROWS)])
-    card = customers.read_card(write(tmp_path, content, descriptors={"kind": {}}))
-    assert customers.read_customers(card)["kind"].nunique() == 1
+    card = read_card(write(tmp_path, content, descriptors={"kind": {}}))
+    assert read_customers(card).table["kind"].nunique() == 1
 
 
 @pytest.mark.parametrize(
@@ -296,7 +294,7 @@ def test_composed_and_decomposed_letters_are_one_level(tmp_path):
 def test_numbers_are_read_only_one_way(cells, decimal, values):
     import pandas as pd
 
-    found, _, _ = tables.parse_numbers(pd.Series(cells), decimal, point=True)
+    found, _, _ = text.parse_numbers(pd.Series(cells), decimal, point=True)
     if values is None:
         assert found.isna().any()
     else:
@@ -320,13 +318,13 @@ def test_numbers_are_read_only_one_way(cells, decimal, values):
 def test_a_column_settles_the_decimal_sign_if_it_can(cells, decimal):
     import pandas as pd
 
-    assert tables.find_decimal(pd.DataFrame({"x": cells}, dtype="str")) == decimal
+    assert text.find_decimal(pd.DataFrame({"x": cells}, dtype="str")) == decimal
 
 
 def test_all_problems_are_told_at_once(tmp_path):
     rows = change(3, 1, "forty", change(5, 2, "-1", change(7, 3, "9")))
     with pytest.raises(InputError) as error:
-        customers.read_customers(customers.read_card(write(tmp_path, make_table(rows))))
+        read_customers(read_card(write(tmp_path, make_table(rows))))
     lines = str(error.value).splitlines()
     assert len(lines) == 3
     assert all(line.startswith("table.csv: column ") and line.endswith(".") for line in lines)
@@ -343,7 +341,7 @@ def test_only_regular_files_are_read(kind, tmp_path):
     if kind == "address":
         path = write(tmp_path, TABLE, table="https://example.org/table.csv")
     with pytest.raises(InputError, match=r"is not a file|no such table"):
-        customers.read_customers(customers.read_card(path))
+        read_customers(read_card(path))
 
 
 def test_a_file_beyond_the_limit_is_refused_unread(tmp_path, capfd):
@@ -359,18 +357,18 @@ def test_an_ambiguous_delimiter_is_refused(tmp_path):
     lines = [f"{i},{i};{i},{i}" for i in range(20)]
     (tmp_path / "odd.csv").write_text("a,b;c,d\n" + "\n".join(lines))
     with pytest.raises(InputError, match=r"delimiter|two columns"):
-        drafts.draft_card(tmp_path / "odd.csv")
+        explain_card(tmp_path / "odd.csv")
 
 
 def test_parquet_and_excel_are_read_like_csv(tmp_path):
     import duckdb
     import pandas as pd
 
-    card = customers.read_card(write(tmp_path, TABLE))
-    expected = customers.read_customers(card)
+    card = read_card(write(tmp_path, TABLE))
+    expected = read_customers(card).table
     frame = pd.DataFrame(ROWS, columns=HEADER.split(","))
     frame.to_excel(tmp_path / "table.xlsx", index=False)
     duckdb.sql("SELECT * FROM frame").write_parquet(str(tmp_path / "table.parquet"))
     for name in ("table.xlsx", "table.parquet"):
-        same = customers.read_customers(customers.read_card(write(tmp_path, TABLE, table=name)))
+        same = read_customers(read_card(write(tmp_path, TABLE, table=name))).table
         pd.testing.assert_frame_equal(same, expected)

@@ -12,12 +12,11 @@ from random_models import check_alike, fit_shop, put_table
 
 from segmentation import InputError
 from segmentation.__main__ import main
+from segmentation.customers import Card, read_customers
 from segmentation.customers import database as warehouse
-from segmentation.customers import table as customers
-from segmentation.customers.card import OURS, Card
+from segmentation.customers.card import OURS
 from segmentation.runs import folder as runs
-from segmentation.segments import profiles
-from segmentation.segments import queries as expressions
+from segmentation.segments import profiles, queries
 from segmentation.serving import batch as scoring
 
 
@@ -147,7 +146,7 @@ def test_one_table_is_scored_alike_four_ways(shop, tmp_path):
     file, base = pd.read_parquet(tmp_path / "a.parquet"), read_table(url, "scored")
     assert list(file.columns) == list(base.columns)
     lying = warehouse.open_file(model.folder / "shop.parquet")
-    scored = expressions.score_table(lying, model.scorer, model.segments)
+    scored = queries.score_table(lying, model.scorer, model.segments)
     for told in (file, base, scored.execute()):
         check_alike(told, clustered)
     assert (there.rows, +there.segments, +there.statuses) == (
@@ -177,10 +176,10 @@ def test_segments_measure_alike(shop):
     """Sizes, means, spreads, quantiles and levels are those of the series' profiles."""
     model, _, clustered, url = shop
     card = model.scorer.card
-    scored = expressions.score_table(
+    scored = queries.score_table(
         warehouse.open_table(url, "customers"), model.scorer, model.segments
     )
-    measured = expressions.measure_segments(scored, card)
+    measured = queries.measure_segments(scored, card)
     wanted = profiles.measure_features(clustered, card)
     own, wanted = (m.sort_values(["cluster", "variable"]) for m in (measured, wanted))
     for name in ("variable", "size", "customers"):
@@ -193,8 +192,8 @@ def test_levels_are_counted_alike(shop):
     model, _, clustered, url = shop
     card = model.scorer.card
     lying = warehouse.open_table(url, "customers")
-    scored = expressions.score_table(lying, model.scorer, model.segments)
-    counted = expressions.count_levels(scored, card)
+    scored = queries.score_table(lying, model.scorer, model.segments)
+    counted = queries.count_levels(scored, card)
     wanted = profiles.measure_levels(clustered, card)
     keys = ["cluster", "variable", "level"]
     own, wanted = (
@@ -212,8 +211,8 @@ def test_many_levels_are_pooled_as_the_series_pools_them(tmp_path):
     parts = {"features": {"a": {}, "b": {}}, "descriptors": {"town": {}}}
     card = Card.model_validate({"title": "t", "table": str(tmp_path / "t.csv"), "id": "id"} | parts)
     lying = put_table(warehouse.connect("duckdb://"), frame)
-    counted = expressions.count_levels(lying, card).query("cluster.notna()")
-    wanted = customers.read_customers(card)["town"].value_counts()
+    counted = queries.count_levels(lying, card).query("cluster.notna()")
+    wanted = read_customers(card).table["town"].value_counts()
     assert counted.set_index("level")["customers"].to_dict() == wanted.to_dict()
     assert "Other" in wanted
 

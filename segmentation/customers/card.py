@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segmentation import InputError, words
-from segmentation.customers.purchases import Transactions
+from segmentation.customers.expressions import Expression, parse_expression
 
 LARGEST = 1e15  # beyond this, squared distances lose their last digits
-OURS = {"cluster", "segment", "distance", "second", "confidence", "status"}
-"""Columns that a run adds to the table."""
-
-COUNT = "customers"
-"""The column of a compressed or sampled table: how many customers a row stands for."""
-
-ROW = "row"
-"""The id of a table that has none: the number of the row."""
-
-TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that turn the direction of the text behind them."""
+OURS = {"cluster", "segment", "distance", "second", "confidence", "status"}  # added by a run
+ROW = "row"  # the id of a table that has none: the number of the row
+TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # of the text's direction
 
 
 def clean_text(text: str) -> str:
@@ -45,13 +33,34 @@ def clean_text(text: str) -> str:
 Line = Annotated[str, AfterValidator(clean_text)]
 Grade = Literal["very low", "low", "not low", "average", "not high", "high", "very high"]
 Kind = Literal["age", "income", "spending", "recency", "frequency", "tenure", ""]
+Name = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0, le=100)]
+
+
+MADE: dict[str, dict[str, str]] = {
+    "recency": {"label": "Days since last purchase", "unit": "days", "kind": "recency"},
+    "frequency": {"label": "Purchases", "kind": "frequency"},
+    "monetary": {"label": "Total spent", "kind": "spending"},
+    "tenure": {"label": "Days since first purchase", "unit": "days", "kind": "tenure"},
+    "basket": {"label": "Average basket", "kind": ""},
+}
+"""The features that transactions are made into, as a card says them."""
 
 
 class Part(BaseModel):
     """A part of a card: frozen, and what it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class Transactions(Part):
+    """Which columns of a table of purchases hold what; without `order`, each row is a purchase."""
+
+    customer: Name
+    date: Name
+    amount: Name
+    order: str = ""
+    date_format: str = ""
 
 
 class Column(Part):
@@ -62,8 +71,9 @@ class Column(Part):
 
 
 class Feature(Column):
-    """A numeric column that the distance is computed on."""
+    """A number that the distance is computed on: a column, or an expression of columns."""
 
+    expression: Line = ""
     unit: Line = ""
     kind: Kind | None = None
     range: tuple[float, float] = (-LARGEST, LARGEST)
@@ -102,6 +112,7 @@ class Card(Part):
     backend: str = ""
     id: str = ROW
     features: Annotated[dict[str, Feature], Field(min_length=2)]
+    inputs: dict[str, Column] = {}
     descriptors: dict[str, Descriptor] = {}
     map: tuple[str, str] | None = None
     transactions: Transactions | None = None
@@ -122,54 +133,99 @@ class Card(Part):
             return values
         values = dict(values)
         if values.get("transactions"):
-            made = list_made_features(str(values.get("currency") or ""))
-            values = {"id": "customer", "features": made} | values
-        for kind in ("features", "descriptors"):
+            unit = {"unit": str(values.get("currency") or "")}
+            spent = {name: MADE[name] | unit for name in ("monetary", "basket")}
+            values = {"id": "customer", "features": MADE | spent} | values
+        for kind in ("features", "inputs", "descriptors"):
             if isinstance(values.get(kind), dict):
-                values[kind] = {str(n): _labelled(n, c) for n, c in values[kind].items()}
+                said = {str(name): {} if c is None else c for name, c in values[kind].items()}
+                labelled = {n: {"label": n} | c for n, c in said.items() if isinstance(c, dict)}
+                values[kind] = said | labelled
         return values
 
     @model_validator(mode="after")
-    def _check_names(self) -> Self:
-        """Refuse columns called like ours, names that stand twice, and names for no feature."""
-        made = list_made_features("")
-        if self.transactions and (self.descriptors or not {*self.features} <= {*made}):
-            raise ValueError(f"`transactions:` make the features {', '.join(made)}, no others")
+    def _check(self) -> Self:
+        """Refuse what contradicts itself, and expressions that cannot be read."""
+        for problem in self._find_problems():
+            raise ValueError(problem)
+        return self
+
+    def _find_problems(self) -> Iterator[str]:
+        sources = {*self.sources}  # read, so that an expression that is none is refused here
+        if self.transactions and (self.descriptors or not sources <= {*MADE}):
+            yield f"`transactions:` make the features {', '.join(MADE)}, no others"
         if self.transactions and self.backend:
-            raise ValueError("`transactions:` are read from a file; leave `backend:` out")
-        twice = [name for name, n in Counter(self.columns).items() if n > 1]
-        if twice:
-            raise ValueError(f"column {twice[0]} stands twice; say once what it is")
+            yield "`transactions:` are read from a file; leave `backend:` out"
+        columns, labels = [*self.columns, *self.inputs], [*self.labels.values()]
+        names = {"column": columns, "label": labels, "segment": [g.name for g in self.segments]}
+        for what, texts in names.items():
+            if twice := find_twice(texts):
+                yield f"the {what} {twice!r} stands twice; give each its own"
+        for name in [*self.columns, *map(str.casefold, labels)]:
+            if name in OURS:
+                yield f"a column or label {name!r} is a word of ours; name yours anew"
         for name in self.columns:
             if coded := [other for other in self.coded if name.startswith(f"{other} is ")]:
-                raise ValueError(f"column {name} looks like a code of {coded[0]}; name it anew")
-        for name in {self.id, *self.features, *self.descriptors} & {*OURS, COUNT}:
-            raise ValueError(
-                f"a column {name} is written by us; give yours another name and {name!r} as alias"
-            )
-        labels = [c.label for c in (*self.features.values(), *self.descriptors.values())]
-        if ours := [label for label in labels if label.casefold() in OURS]:
-            raise ValueError(f"the label {ours[0]} is a word of ours; give that column another")
-        for kind, texts in (("label", labels), ("segment", [g.name for g in self.segments])):
-            if twice := [text for text, n in Counter(texts).items() if n > 1]:
-                raise ValueError(f"the {kind} {twice[0]!r} stands twice; give each its own")
-        known = [feature.label for feature in self.features.values()]
-        for given in self.segments:
-            if unknown := [label for label in given.when if label not in known]:
-                near = suggest(unknown[0], known)
-                raise ValueError(f"segment {given.name}: {unknown[0]} is no feature; {near}")
-        return self
+                yield f"column {name} looks like a code of {coded[0]}; name it anew"
+        features = [feature.label for feature in self.features.values()]
+        said = [("map", [*(self.map or ())], "no column of a feature", [*self.features])]
+        said += [(f"segment {g.name}", [*g.when], "no feature", features) for g in self.segments]
+        for where, used, what, known in said:
+            if unknown := [name for name in used if name not in known]:
+                yield f"{where}: {unknown[0]} is {what}; {suggest(unknown[0], known)}"
+
+    @property
+    def described(self) -> dict[str, Column]:
+        """What the card says about each column of the table but the id."""
+        stored = {n: f for n, f in self.features.items() if not f.expression}
+        return {**stored, **self.inputs, **self.descriptors}
+
+    @property
+    def expressions(self) -> dict[str, Expression]:
+        """The features that are computed, with their expressions."""
+        said = self.described.items()
+        names = [(name, name) for name, _ in said]
+        names += [(word, name) for name, column in said for word in (column.label, *column.aliases)]
+        made = {}
+        for name, feature in self.features.items():
+            if feature.expression:
+                made[name] = parse_expression(feature.expression, tuple(names))
+                names += [(column, column) for column in made[name].columns]
+        return made
+
+    @property
+    def sources(self) -> list[str]:
+        """The columns of the table that the features come from, each once."""
+        made = self.expressions
+        parts = [made[name].columns if name in made else (name,) for name in self.features]
+        return list(dict.fromkeys(name for part in parts for name in part))
+
+    @property
+    def headers(self) -> list[str]:
+        """The columns that the card needs of its file."""
+        if said := self.transactions:
+            return [name for name in (said.customer, said.date, said.amount, said.order) if name]
+        return [self.id, *self.sources, *self.descriptors]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The label of each feature and descriptor, by its column."""
+        return {n: column.label for n, column in {**self.features, **self.descriptors}.items()}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The same with the units, as an axis shows them: "Annual income (k$)"."""
+        return self.labels | {name: feature.title for name, feature in self.features.items()}
 
     @property
     def kinds(self) -> dict[str, str]:
         """What each feature means, by label: as the card says, else as its label tells."""
         features = self.features.values()
-        told = {f.label: f.kind for f in features if f.kind is not None}
-        return {f.label: told.get(f.label, words.find_kind(f.label)) for f in features}
+        return {f.label: words.find_kind(f.label) if f.kind is None else f.kind for f in features}
 
     @property
     def columns(self) -> list[str]:
-        """The columns that the card names."""
+        """The columns of the customer table: id, features, descriptors."""
         return [self.id, *self.features, *self.descriptors]
 
     @property
@@ -185,73 +241,83 @@ class Card(Part):
     @property
     def source(self) -> Path:
         """The table's path, resolved against the folder of the card (or of the table itself)."""
-        return self.path.parent / self.table
+        return Path(os.path.normpath(self.path.parent / self.table))
 
     @property
     def name(self) -> str:
         """What the table is called: its file, or its name in the database of `backend`."""
         return self.table if self.backend else self.source.name
 
-    def label(self, column: str) -> str:
-        """The label of a feature or descriptor."""
-        return (self.features.get(column) or self.descriptors[column]).label
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := find_twice([key.value for key in keys]):
+            line = [key.start_mark.line for key in keys if key.value == twice][-1] + 1
+            raise InputError(f"{twice} stands a second time in line {line}; say once what it is.")
+        return super().construct_mapping(node, deep=deep)
 
 
-def list_made_features(currency: str) -> dict[str, Any]:
-    """The features that transactions are made into, as a card says them."""
-    spent = {"unit": currency}
-    return {
-        "recency": {"label": "Days since last purchase", "unit": "days", "kind": "recency"},
-        "frequency": {"label": "Purchases", "kind": "frequency"},
-        "monetary": {"label": "Total spent", "kind": "spending", **spent},
-        "tenure": {"label": "Days since first purchase", "unit": "days", "kind": "tenure"},
-        "basket": {"label": "Average basket", "kind": "", **spent},
-    }
-
-
-def _labelled(name: str, column: Any) -> Any:
-    known = column is None or isinstance(column, dict)
-    return {"label": str(name), **(column or {})} if known else column
+def find_twice(texts: list[str]) -> str:
+    """The first text that stands more than once; empty where none does."""
+    return next((text for text, times in Counter(texts).items() if times > 1), "")
 
 
 def load_card(path: Path) -> Card:
-    """Read a dataset card (YAML).
-
-    Raises
-    ------
-    InputError
-        The card is not YAML, or says something that the schema does not know.
-    """
+    """Read a dataset card; an InputError where it is no YAML or says what the schema refuses."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
         return Card.model_validate(values).model_copy(update={"path": path})
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise InputError(
-            f"{path.name} is not valid YAML{line}; check indents and quotes."
-        ) from None
     except ValidationError as error:
-        raise InputError(f"{path.name}: {explain_error(error, Card)}") from None
-    except ValueError as error:  # a date that is none
-        raise InputError(f"{path.name} is not valid YAML: {error}; correct it.") from None
+        told = f": {explain_error(error, Card)}"
+    except InputError as error:
+        told = f": {error}"
+    except (yaml.YAMLError, ValueError) as error:  # also a date that is none
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        told = f" is not valid YAML{line}; check indents, quotes and dates."
+    raise InputError(path.name + told)
+
+
+def write_card(card: Card) -> str:
+    """A card as YAML: read again, it is the same; paths in it start where they started.
+
+    >>> parts = {"features": {"Age": {}, "Income": {"unit": "k$"}}}
+    >>> card = Card.model_validate({"title": "Shop", "table": "shop.csv"} | parts)
+    >>> Card.model_validate(yaml.safe_load(write_card(card))) == card
+    True
+    """
+    values = card.model_dump(exclude_defaults=True) | {"id": card.id}
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=100)
+
+
+def write_draft(card: Card, reasons: pd.DataFrame) -> str:
+    """A drafted card as YAML to edit; behind it, what each column of the table became, and why."""
+    lines = ["# Drafted from the table; edit it, and give it in the table's place."]
+    lines += [write_card(card)]
+    for column, role, reason in reasons.itertuples(index=False):
+        lines += [f"# {clean_text(f'{column}: {role}, {reason}')}"]
+    return "\n".join(lines) + "\n"
+
+
+PARTS: dict[str, type[BaseModel]] = {"features": Feature, "inputs": Column}
+PARTS |= {"descriptors": Descriptor, "segments": GivenSegment, "transactions": Transactions}
 
 
 def explain_error(error: ValidationError, model: type[BaseModel]) -> str:
     """One line a problem of a refused pydantic model, the nearest allowed name where one is off."""
-    return "\n".join(_explain(dict(problem), model) for problem in error.errors())
-
-
-def _explain(problem: dict[str, Any], model: type[BaseModel]) -> str:
-    place = [str(step) for step in problem["loc"]]
-    if problem["type"] != "extra_forbidden":
-        message = problem["msg"].removeprefix("Value error, ")
-        return f"{'.'.join(place) or 'the card'}: {message}{'' if message[-1] in '.?' else '.'}"
-    columns: dict[str, type[BaseModel]] = {
-        **{"features": Feature, "descriptors": Descriptor, "segments": GivenSegment}
-    }
-    owner = columns.get(place[0], model) if len(place) > 1 else model
-    return f"{'.'.join(place)} is not known; {suggest(place[-1], owner.model_fields)}"
+    lines = []
+    for problem in error.errors():
+        place = [str(step) for step in problem["loc"]]
+        where, told = ".".join(place) or "the card", problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            owner = PARTS.get(place[0], model) if len(place) > 1 else model
+            lines.append(f"{where} is not known; {suggest(place[-1], owner.model_fields)}")
+        else:
+            lines.append(f"{where}: {told}{'' if told[-1] in '.?' else '.'}")
+    return "\n".join(lines)
 
 
 def suggest(name: str, allowed: Any) -> str:
@@ -263,18 +329,24 @@ def suggest(name: str, allowed: Any) -> str:
 
 
 def keep_features(card: Card, wanted: str) -> Card:
-    """The card with only the features named, by column or label, separated by commas."""
-    by_name = {name.casefold(): name for name in card.features}
-    by_label = {feature.label.casefold(): name for name, feature in card.features.items()}
-    known = by_label | by_name
-    names = [word.strip() for word in wanted.split(",") if word.strip()]
-    unknown = [word for word in names if word.casefold() not in known]
-    if unknown:
-        labels = [feature.label for feature in card.features.values()]
+    """The card with the features named (with commas); what they need of others becomes inputs."""
+    labels = {feature.label: name for name, feature in card.features.items()}
+    known = {word.casefold(): name for word, name in labels.items()}
+    known |= {name.casefold(): name for name in card.features}
+    words = [word.strip() for word in wanted.split(",") if word.strip()]
+    if unknown := [word for word in words if word.casefold() not in known]:
         raise InputError(f"features: {unknown[0]} is not known; {suggest(unknown[0], labels)}")
-    keep = {known[word.casefold()] for word in names}
+    keep = {known[word.casefold()] for word in words}
     if len(keep) < 2:
         raise InputError(f"features must name at least 2 of {len(card.features)}, got {len(keep)}.")
-    return card.model_copy(
-        update={"features": {n: f for n, f in card.features.items() if n in keep}}
-    )
+    kept = {name: feature for name, feature in card.features.items() if name in keep}
+    needed = {name for n, made in card.expressions.items() if n in keep for name in made.columns}
+    inputs = {
+        name: Column(label=feature.label, aliases=feature.aliases)
+        for name, feature in card.features.items()
+        if name in needed - keep
+    }
+    given = [each for each in card.segments if {labels[label] for label in each.when} <= keep]
+    plane = card.map if {*(card.map or ())} <= keep else None
+    parts = {"features": kept, "inputs": card.inputs | inputs, "map": plane, "segments": given}
+    return card.model_copy(update=parts)

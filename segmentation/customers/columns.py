@@ -1,213 +1,219 @@
-"""The fields of a table: found by their names, read as ids, numbers and levels, and checked."""
+"""The columns of a table: found by their names, read as ids, numbers and levels, and checked."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from segmentation import InputError
+from segmentation.customers import text as tables
 from segmentation.customers.card import ROW, Card, Descriptor, Feature, clean_text, suggest
-from segmentation.customers.text import MISSING, Notes, find_decimal, find_key, parse_numbers
+from segmentation.customers.text import Notes
 
 FEWEST_ROWS, MANY_LEVELS = 10, 20
-SPARSE, EMPTY = 0.05, 0.5
-"""Shares of missing values from which a column is warned of, and refused."""
-
-
-def name_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
-    """The card's columns under the card's names; without an id, the rows are numbered."""
-    found = find_columns(text.columns, len(text), card, notes)
-    numbers = pd.Series(range(1, len(text) + 1), index=text.index).astype(str)
-    columns = {ROW: numbers} if card.id == ROW else {}
-    columns |= {name: text[header].str.strip() for name, header in found.items()}
-    return pd.DataFrame(columns, index=text.index)
+SPARSE, EMPTY = 0.05, 0.5  # shares of missing values from which a column is warned of, and refused
+Counts = Mapping[str, Any]
+ALIKE = "", "all customers are alike in every feature", "there is nothing to segment"
 
 
 def find_columns(headers: Iterable[str], rows: int, card: Card, notes: Notes) -> dict[str, str]:
-    """Which header holds each of the card's columns; what is missing or twice is noted."""
+    """Which header holds each column that the card needs; what is missing or twice is noted."""
     known = list(headers)
     found, taken = match_columns(known, card), dict[str, str]()
-    for name in card.columns:
+    for name in list_names(card):
         hit = found.get(name)
-        if name == ROW == card.id:
-            found.pop(name, None)
-        elif hit is None:
+        if hit is None:
             mend = f"{suggest(name, known)} Name it in the card's `aliases:`"
             notes.refuse("", f"column {name} is missing", mend)
         elif hit in taken:
-            mend = "name each in the card's `aliases:`"
-            notes.refuse("", f"{name} and {taken[hit]} are both read from {hit}", mend)
-        else:
-            taken[hit] = name
-            if hit.casefold() != name.casefold():
-                notes.tell(name, "found under another header", rows, f"read from {hit}")
+            rule = f"{name} and {taken[hit]} are both read from {hit}"
+            notes.refuse("", rule, "name each in the card's `aliases:`")
+        elif hit.casefold() != name.casefold():
+            notes.tell(name, "found under another header", rows, f"read from {hit}")
+        taken |= {hit: name} if hit is not None else {}
     if extra := len(known) - len(taken):
         notes.tell("", f"{extra} further columns", rows, "ignored")
     return found
 
 
 def match_columns(headers: Iterable[str], card: Card) -> dict[str, str]:
-    """The header of each of the card's columns that is there: by name, else alias, else label.
+    """The header of each column that the card needs and has: by name, else alias, else label;
+    spelled alike first, then but for case, then by letters and digits alone."""
+    return match_names(headers, list_names(card))
 
-    Spelled alike first, then but for case, then by letters and digits alone.
-    """
+
+def match_names(headers: Iterable[str], names: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The header of each name that is there, under it or one of its other names."""
     known = list(headers)
-    exact = _find_unique({header: header.casefold() for header in known})
-    loose = _find_unique({header: find_key(header) for header in known})
-    found = {}
-    for name, others in _list_names(card).items():
-        hits = [name if name in known else None]
-        hits += [exact.get(other.casefold()) for other in (name, *others)]
-        hits += [loose.get(find_key(other)) for other in (name, *others)]
-        found[name] = next((header for header in hits if header is not None), None)
-    return {name: header for name, header in found.items() if header is not None}
+    ways = [(key, _find_unique(known, key)) for key in (str.casefold, tables.find_key)]
+    found: dict[str, str] = {}
+    for name, others in names.items():
+        hits = [name] if name in known else []
+        hits += [by[key(each)] for key, by in ways for each in (name, *others) if key(each) in by]
+        found |= {name: hits[0]} if hits else {}
+    return found
 
 
-def _find_unique(keys: dict[str, str]) -> dict[str, str]:
+def _find_unique(headers: list[str], find: Callable[[str], str]) -> dict[str, str]:
     """The columns that can be told by a key: it is not empty and no other column has it."""
-    counts = Counter(keys.values())
-    return {key: column for column, key in keys.items() if key and counts[key] == 1}
+    counts = Counter(map(find, headers))
+    return {key: each for each in headers if (key := find(each)) and counts[key] == 1}
 
 
-def _list_names(card: Card) -> dict[str, list[str]]:
-    described = {**card.features, **card.descriptors}
-    return {card.id: [], **{n: [*c.aliases, c.label] for n, c in described.items()}}
+def list_names(card: Card) -> dict[str, list[str]]:
+    """The columns that the card needs of its table, each with its other names."""
+    said = card.described
+    names: dict[str, list[str]] = {} if card.id == ROW else {card.id: []}
+    for name in (*card.sources, *card.descriptors):
+        names[name] = [*said[name].aliases, said[name].label] if name in said else []
+    return names
 
 
 def parse_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
-    """Those columns as ids (text), numbers and levels; what the card refuses is noted."""
-    table = text.copy()
-    _check_ids(text[card.id], notes)
-    if len(text) < FEWEST_ROWS:
-        rule = f"{len(text)} customers are too few"
-        notes.refuse("", rule, f"give at least {FEWEST_ROWS}")
+    """The card's columns of a text table: ids (text), numbers, levels; what is wrong is noted."""
+    found = find_columns(text.columns, len(text), card, notes)
+    notes.check(card.name)
+    cells = pd.DataFrame({name: text[header].str.strip() for name, header in found.items()})
+    numbers = pd.Series(range(1, len(text) + 1), index=text.index).astype(str)
+    table = pd.DataFrame({card.id: numbers if card.id == ROW else cells[card.id]})
+    _check_ids(table[card.id], notes)
+    if check_rows(len(text), notes):
         return table
-    decimal = card.decimal or find_decimal(text[list(card.features)])
-    for name, feature in card.features.items():
-        table[name] = _parse_feature(text[name], feature, decimal, notes)
-    for name, descriptor in card.descriptors.items():
-        table[name] = parse_descriptor(text[name], descriptor, notes)
-    if not notes.problems and len(table[list(card.features)].drop_duplicates()) < 2:
-        notes.refuse("", "all customers are alike in every feature", "there is nothing to segment")
-    return table
+    values = _parse_features(cells, card, notes)
+    levels = {name: parse_levels(cells[name], d, notes) for name, d in card.descriptors.items()}
+    if not notes.problems and len(values.drop_duplicates()) < 2:
+        notes.refuse(*ALIKE)
+    return table.assign(**values, **levels)
+
+
+def check_rows(rows: int, notes: Notes) -> bool:
+    """Refuse too few rows; whether they are."""
+    if rows < FEWEST_ROWS:
+        notes.refuse("", f"{rows} customers are too few", f"give at least {FEWEST_ROWS}")
+    return rows < FEWEST_ROWS
 
 
 def _check_ids(ids: pd.Series, notes: Notes) -> None:
     """Refuse ids that are missing or stand twice; they are never shown."""
-    empty = ids[ids.str.casefold().isin(MISSING - {"-", "–", "?", "na"})]
+    empty = ids[ids.str.casefold().isin(tables.MISSING - {"-", "–", "?", "na"})]
     if len(empty):
         notes.refuse(str(ids.name), f"{len(empty)} ids are empty", "fill them", empty.rename(ROW))
     twice = ids[(ids != "") & ids.duplicated()].rename(ROW)
     if len(twice):
-        rule = f"{len(twice)} ids stand twice"
         mend = "keep one row a customer, or read them as `transactions:`"
-        notes.refuse(str(ids.name), rule, mend, twice)
+        notes.refuse(str(ids.name), f"{len(twice)} ids stand twice", mend, twice)
 
 
-def _parse_feature(text: pd.Series, feature: Feature, decimal: str, notes: Notes) -> pd.Series:
-    """The column as numbers; what is no number, ambiguous, missing or out of range is noted."""
-    name, missing = str(text.name), text.str.casefold().isin(MISSING)
-    values = read_numbers(text, decimal, notes)
-    low, high = feature.range
-    beyond = values[values.notna() & ~values.between(low, high)]
-    if len(beyond):
-        rule = f"{len(beyond)} values lie outside {low:g}…{high:g} {feature.unit}".rstrip()
-        notes.refuse(name, rule, "correct them or the card's `range:`", text[beyond.index])
-    if feature.transform == "log" and (values < 0).any():
-        mend = "shift them, or leave `transform: log` out of the card"
-        notes.refuse(name, "negative values have no logarithm", mend, text[values < 0])
-    check_missing(int(missing.sum()), len(text), name, feature, notes)
-    if len(values) == values.nunique() == values.max() - values.min() + 1:
-        notes.tell(name, "running numbers, as of an id", len(text), "kept; leave ids out")
-    if values.nunique() == 1 and (missing | values.notna()).all():
-        notes.tell(name, "the same value in every row", len(text), "has no part in the distance")
+def _parse_features(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
+    """The features as numbers, checked; those by expression from the columns that they name."""
+    decimal = card.decimal or tables.find_decimal(cells[card.sources])
+    numbers = {name: read_numbers(cells[name], decimal, notes) for name in card.sources}
+    values = pd.DataFrame(compute_features(card, numbers), index=cells.index)
+    for name, feature in card.features.items():
+        own, shown = values[name], values[name] if feature.expression else cells[name]
+        missing = own.isna() if feature.expression else tables.find_missing(shown)
+        beyond = shown[own.notna() & ~own.between(*feature.range)]
+        counts = {"missing": missing.sum(), "beyond": len(beyond), "negative": (own < 0).sum()}
+        counts |= {"rows": len(own), "low": own.min(), "high": own.max()}
+        check_feature(name, feature, counts, notes, beyond, shown[own < 0])
+        if len(own) == own.nunique() == own.max() - own.min() + 1:
+            notes.tell(name, "running numbers, as of an id", len(own), "kept; leave ids out")
     return values
+
+
+def compute_features(card: Card, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's features, in its order, from the arrays of its `sources`; NaN for x / 0."""
+    made = {name: expression.compute(columns) for name, expression in card.expressions.items()}
+    return {name: made[name] if name in made else columns[name] for name in card.features}
+
+
+def check_feature(
+    name: str, feature: Feature, counts: Counts, notes: Notes, *shown: pd.Series
+) -> None:
+    """Note what the card refuses of a feature, by its counts.
+
+    counts : rows, of them missing, beyond the range, negative; the lowest and the highest value.
+    shown : the cells beyond the range and the negative ones, where the table is in memory.
+    """
+    rows, missing, low, high = (counts[each] for each in ("rows", "missing", "low", "high"))
+    beyond, negative = shown or (None, None)
+    if counts["beyond"]:
+        least, most = feature.range
+        rule = f"{counts['beyond']:,} values lie outside {least:g}…{most:g} {feature.unit}"
+        ends = "" if shown else f"they go from {low:g} to {high:g}; "
+        notes.refuse(name, rule.rstrip(), f"{ends}correct them or the card's `range:`", beyond)
+    if feature.transform == "log" and counts["negative"]:
+        rule = f"{counts['negative']:,} negative values have no logarithm"
+        mend = "shift them, or leave `transform: log` out of the card"
+        notes.refuse(name, rule, mend, negative)
+    if missing > EMPTY * rows:
+        share = "all" if missing == rows else f"{missing / rows:.0%} of the"
+        notes.refuse(name, f"{share} values are missing", "leave the column out of `features:`")
+    elif missing and feature.missing == "refuse":
+        mend = "fill them; `missing: refuse` forbids gaps"
+        notes.refuse(name, f"{missing} values are missing", mend)
+    elif missing:
+        done = {"median": "filled with the median", "drop": "left out"}[feature.missing]
+        much = f" ({missing / rows:.0%})" if missing > SPARSE * rows else ""
+        notes.tell(name, f"values are missing{much}", int(missing), done)
+    if low == high:
+        notes.tell(name, "the same value in every row", rows, "has no part in the distance")
 
 
 def read_numbers(text: pd.Series, decimal: str, notes: Notes) -> pd.Series:
     """A column as numbers, NaN where missing; what is no number or ambiguous is noted."""
-    missing = text.str.casefold().isin(MISSING)
-    numbers, rule, mend = parse_numbers(text[~missing], decimal, point=notes.point)
-    values = numbers.reindex(text.index)
+    missing = tables.find_missing(text)
+    reading = tables.parse_numbers(text[~missing], decimal, point=notes.point)
+    values = reading.values.reindex(text.index)
     odd = text[~missing & values.isna()]
     if len(odd):
-        notes.refuse(str(text.name), rule.format(len(odd)), mend, odd)
-    elif mend:
-        notes.tell(str(text.name), rule, int((~missing).sum()), mend)
+        notes.refuse(str(text.name), reading.rule.format(len(odd)), reading.mend, odd)
+    elif reading.mend:
+        notes.tell(str(text.name), reading.rule, int((~missing).sum()), reading.mend)
     return values
 
 
-def check_missing(missing: int, rows: int, name: str, feature: Feature, notes: Notes) -> None:
-    """Note how many of a feature's values are missing, by the card's policy."""
-    share = missing / rows
-    if missing == rows:
-        notes.refuse(name, "all values are missing", "leave the column out of `features:`")
-    elif share > EMPTY:
-        rule = f"{share:.0%} of the values are missing"
-        notes.refuse(name, rule, "leave the column out of `features:`")
-    elif missing and feature.missing == "refuse":
-        rule = f"{missing} values are missing"
-        notes.refuse(name, rule, "fill them; `missing: refuse` forbids gaps")
-    elif missing:
-        done = {"median": "filled with the median", "drop": "left out"}[feature.missing]
-        much = f" ({share:.0%})" if share > SPARSE else ""
-        notes.tell(name, f"values are missing{much}", missing, done)
-
-
-def parse_descriptor(
+def parse_levels(
     text: pd.Series, descriptor: Descriptor, notes: Notes, *, counts: pd.Series | None = None
 ) -> pd.Series:
-    """The column's levels, by the card's codings; the rare ones of very many are pooled.
-
-    `counts` says how many customers each cell stands for, one if it is not given.
-    """
-    rows = pd.Series(1, index=text.index) if counts is None else counts
+    """A column's levels, rare ones of many pooled; distinct cells have `counts` of customers."""
+    name, rows = str(text.name), pd.Series(1, index=text.index) if counts is None else counts
     if descriptor.levels:
         codes = list_codes(descriptor)
-        found = text.map(lambda cell: codes.get(clean_text(cell).casefold()))
-        odd = text[found.isna() & ~text.str.casefold().isin(MISSING)]
+        found = text.map(lambda cell: codes.get(clean_text(cell).casefold())).astype(object)
+        odd = text[found.isna() & ~tables.find_missing(text)]
         if len(odd):
-            known = ", ".join(descriptor.levels)
-            mend = f"say in the card's `levels:` which of {known} they mean"
-            notes.refuse(str(text.name), f"{odd.nunique()} codings are unknown", mend, odd)
-        return found
-    levels = text.map(_clean_level)
+            mend = f"say in the card's `levels:` which of {', '.join(descriptor.levels)} they mean"
+            rule = f"{odd.nunique()} codings are unknown"
+            if counts is not None:
+                rule += f" ({clean_text(odd.iloc[0])[:40]!r} of {rows[odd.index[0]]:,} customers)"
+            notes.refuse(name, rule, mend, odd if counts is None else None)
+        return found.where(found.notna(), None)
+    levels = text.map(_clean_level).astype(object)
     if levels.isna().all():
-        notes.tell(str(text.name), "all values are missing", int(rows.sum()), "tells nothing")
-        return levels.astype(object)
-    if (many := levels.nunique()) > MANY_LEVELS:
-        commonest = (
-            rows.groupby(levels, sort=False).sum().sort_values(ascending=False, kind="stable")
-        )
-        kept = commonest.index[: MANY_LEVELS - 1]
-        done = "all but the commonest are “Other”"
-        notes.tell(str(text.name), f"{many} levels", int(rows.sum()), done)
-        return levels.where(levels.isna() | levels.isin(kept), "Other")
-    return levels
+        notes.tell(name, "all values are missing", int(rows.sum()), "tells nothing")
+    elif (many := levels.nunique()) > MANY_LEVELS:
+        notes.tell(name, f"{many} levels", int(rows.sum()), "all but the commonest are “Other”")
+        kept = rows.groupby(levels, sort=False).sum().sort_values(ascending=False, kind="stable")
+        levels = levels.where(levels.isna() | levels.isin(kept.index[: MANY_LEVELS - 1]), "Other")
+    return levels.where(levels.notna(), None)
 
 
 def list_codes(descriptor: Descriptor) -> dict[str, str]:
     """The level that each coding of the card means, by the coding in small letters."""
-    codes = {level.casefold(): level for level in descriptor.levels}
-    for level, spellings in descriptor.levels.items():
-        codes |= {spelling.casefold(): level for spelling in spellings}
-    return codes
+    names = {level.casefold(): level for level in descriptor.levels}
+    return names | {s.casefold(): level for level, said in descriptor.levels.items() for s in said}
 
 
 def read_level(cell: str, descriptor: Descriptor) -> str | None:
-    """The level that a cell holds, None where it is missing.
-
-    Raises
-    ------
-    InputError
-        The card lists levels, and this is none of them.
-    """
+    """The level that a cell holds, None where missing; an InputError where the card knows none."""
     if not descriptor.levels:
         return _clean_level(cell)
     level = list_codes(descriptor).get(clean_text(cell).casefold())
-    if level is None and cell.strip().casefold() not in MISSING:
+    if level is None and cell.strip().casefold() not in tables.MISSING:
         raise InputError(f"must be one of {', '.join(descriptor.levels)}.")
     return level
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import pandas as pd
 
 from segmentation import InputError
 from segmentation.customers import text as tables
@@ -17,34 +20,29 @@ from segmentation.customers.card import suggest
 if TYPE_CHECKING:
     import ibis
 
-MEMORY = "50%"
-"""The share of the machine's memory that the embedded DuckDB uses; beyond it spills to disk."""
-
-ROWS_TOGETHER = 61_440
-"""Rows of a group in a Parquet file: half of DuckDB's own, with a third less memory to write it."""
-
-SPARK = {"spark", "sc", "pyspark"}
-"""Schemes of Spark: a cluster's own address, Spark Connect, a session by `?spark.…=`."""
-
-FILES = {"duckdb", "sqlite"}
-"""Schemes whose URL is the path of a file; one that is not there would be made."""
+DUCKDB: dict[str, Any] = {
+    "memory_limit": "50%",  # of the machine's; beyond it spills to disk
+    "autoinstall_known_extensions": False,
+    "preserve_insertion_order": False,  # a third of the memory to write a table
+}
+ROWS_TOGETHER = 61_440  # in a Parquet file: half of DuckDB's own, a third less memory to write it
+SPARK = {"spark", "sc", "pyspark"}  # a cluster, Spark Connect, a session by `?spark.…=`
+FILES = {"duckdb", "sqlite"}  # their URL is the path of a file, made where there is none
+MOST_LEVELS = 10_000  # distinct cells of a descriptor that are fetched to be read by the card
+QUARTILES = (0.25, 0.5, 0.75)
+FIGURES = ("customers", "mean", "sd", "min", "q25", "median", "q75", "max")
 
 
 def connect(url: str) -> ibis.BaseBackend:
     """Connect to a database or cluster by its URL, as Ibis writes them.
 
     `duckdb://sales.ddb`, `postgres://user:password@host/database`, `bigquery://project/dataset`,
-    `spark://host:7077`; no other host is spoken to, and DuckDB fetches no extensions.
-
-    Raises
-    ------
-    InputError
-        The URL is none, its driver is missing, or there is no connection; never with a password.
+    `spark://host:7077`; no other host is spoken to, and DuckDB fetches no extensions. An InputError
+    tells what is wrong with the URL, the driver or the connection; never with a password.
     """
     driver = tables.load_extra("ibis", "a database")
     try:
-        parts = urlsplit(url)
-        return _open_backend(driver, url, parts)
+        return _open_backend(driver, url, urlsplit(url))
     except InputError:
         raise
     except Exception as error:
@@ -53,48 +51,34 @@ def connect(url: str) -> ibis.BaseBackend:
 
 
 def _open_backend(driver: Any, url: str, parts: SplitResult) -> Any:
-    scheme = parts.scheme.replace("postgresql", "postgres")
+    scheme, path = parts.scheme.replace("postgresql", "postgres"), parts.netloc + parts.path
     known = {*SPARK, *(entry.name for entry in entry_points(group="ibis.backends"))}
     if scheme not in known:
         raise InputError(f"{show_url(url)}: no such backend; {suggest(scheme, sorted(known))}")
+    passing = path in ("", ":memory:")
+    if scheme in FILES and not passing and not path.startswith("md:") and not Path(path).is_file():
+        raise InputError(f"{path}: no such database; correct the URL.")
+    options = DUCKDB if scheme == "duckdb" else {}
+    if options and passing:  # it has no place of its own to spill
+        place = f"{tempfile.gettempdir()}/segmentation-{os.getpid()}"
+        options = options | {"temp_directory": place}
     try:
         if scheme in SPARK:
             return _open_spark(driver, url, parts)
         if scheme == "databricks":  # Ibis reads no host from this URL
             own = dict(parse_qsl(parts.query))
             return driver.databricks.connect(server_hostname=parts.hostname, **own)
-        if scheme in FILES:
-            _check_path(parts)
-        return driver.connect(url, **_set_limits(parts))
+        return driver.connect(url, **options)
     except ImportError:
         extra = "segmentation[scale]" if scheme in SPARK else f"ibis-framework[{scheme}]"
         raise InputError(f"{scheme}:// needs its driver; pip install '{extra}'.") from None
-
-
-def _check_path(parts: SplitResult) -> None:
-    path = parts.netloc + parts.path
-    if path not in ("", ":memory:") and not path.startswith("md:") and not Path(path).is_file():
-        raise InputError(f"{path}: no such database; correct the URL.")
-
-
-def _set_limits(parts: SplitResult) -> dict[str, Any]:
-    """DuckDB's settings; without a file of its own it spills into the system's place for that."""
-    if parts.scheme != "duckdb":
-        return {}
-    limits: dict[str, Any] = {"memory_limit": MEMORY, "autoinstall_known_extensions": False}
-    limits["preserve_insertion_order"] = False  # a third of the memory to write a table
-    if parts.netloc + parts.path in ("", ":memory:"):
-        limits["temp_directory"] = f"{tempfile.gettempdir()}/segmentation-{os.getpid()}"
-    return limits
 
 
 def _open_spark(driver: Any, url: str, parts: SplitResult) -> Any:
     """A Spark session; Ibis would set what can only be said before a session begins."""
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder
-    for name, value in parse_qsl(parts.query):
-        builder = builder.config(name, value)
+    builder = SparkSession.builder.config(map=dict(parse_qsl(parts.query)))
     if parts.scheme == "spark":
         builder = builder.master(f"spark://{parts.netloc}")
     elif parts.scheme == "sc":
@@ -103,27 +87,30 @@ def _open_spark(driver: Any, url: str, parts: SplitResult) -> Any:
 
 
 def open_table(url: str, name: str) -> ibis.Table:
-    """A table of a database by its name, `schema.table` and `catalog.schema.table` too.
-
-    Raises
-    ------
-    InputError
-        There is no connection or no such table; the message names the nearest one.
-    """
-    return find_table(connect(url), name)
-
-
-def find_table(backend: ibis.BaseBackend, name: str) -> ibis.Table:
-    """A table of a connected database by its name; the nearest is named where there is none."""
-    place, own = split_name(name)
-    try:
-        return backend.table(own, database=place)
-    except Exception:
-        known = _list_tables(backend, place)
+    """A table of a database by its name, also `schema.table`; the nearest is told for none."""
+    backend, (place, own) = connect(url), split_name(name)
+    if (table := _find_table(backend, name)) is not None:
+        return table
+    known = _list_tables(backend, place)
     if own in known:
         raise InputError(f"table {name} cannot be read; see whether you may.")
     near = suggest(own, known) if known else "there are no tables where it should be."
     raise InputError(f"table {name} is not known; {near}")
+
+
+def close(table: ibis.Table) -> None:
+    """Close a table's connection, which locks a file; a Spark session may be someone else's too."""
+    backend: Any = table.get_backend()
+    if backend.name != "pyspark":
+        backend.disconnect()
+
+
+def _find_table(backend: ibis.BaseBackend, name: str) -> ibis.Table | None:
+    place, own = split_name(name)
+    try:
+        return backend.table(own, database=place)
+    except Exception:
+        return None
 
 
 def _list_tables(backend: Any, place: tuple[str, ...] | None) -> list[str]:
@@ -140,22 +127,12 @@ def _list_tables(backend: Any, place: tuple[str, ...] | None) -> list[str]:
 
 def check_free(backend: ibis.BaseBackend, name: str) -> None:
     """Refuse a name that a table has already."""
-    place, own = split_name(name)
-    try:
-        backend.table(own, database=place)
-    except Exception:
-        return
-    raise InputError(f"table {name} is there already; drop it, or name another.")
+    if _find_table(backend, name) is not None:
+        raise InputError(f"table {name} is there already; drop it, or name another.")
 
 
 def save_table(query: ibis.Table, name: str, *, url: str) -> ibis.Table:
-    """Write a query's rows as a new table of its database, in one statement: whole or not at all.
-
-    Raises
-    ------
-    InputError
-        The name is taken, or the database refuses, with its reason.
-    """
+    """Write a query's rows as a new table of its database in one statement: whole or not at all."""
     import sqlglot
 
     backend: Any = query.get_backend()
@@ -168,7 +145,7 @@ def save_table(query: ibis.Table, name: str, *, url: str) -> ibis.Table:
     except Exception as error:  # nothing is dropped: it might be another's, made meanwhile
         told = hide_secrets(str(error), url)
         raise InputError(f"table {name} cannot be written: {told}.") from None
-    return find_table(backend, name)
+    return backend.table(own, database=place)
 
 
 def save_file(query: ibis.Table, path: Path) -> None:
@@ -184,18 +161,12 @@ def split_name(name: str) -> tuple[tuple[str, ...] | None, str]:
     return tuple(place) or None, own
 
 
-def open_file(path: Path) -> ibis.Table:
-    """A Parquet file of any size, read by the embedded DuckDB as needed.
-
-    Raises
-    ------
-    InputError
-        There is no such file, or it is not Parquet.
-    """
+def open_file(path: Path, **options: Any) -> ibis.Table:
+    """A Parquet file of any size, read by the embedded DuckDB as needed, with DuckDB's options."""
     tables.check_file(path, limit=None)
     backend = connect("duckdb://")
     try:
-        return backend.read_parquet(glob.escape(str(path)), hive_partitioning=False)
+        return backend.read_parquet(glob.escape(str(path)), hive_partitioning=False, **options)
     except Exception:
         raise InputError(f"{path.name} is not a Parquet file; write it anew.") from None
 
@@ -204,21 +175,21 @@ def show_url(url: str) -> str:
     """A URL as it may be shown: without user, password and parameters."""
     try:
         parts = urlsplit(url)
-        scheme = f"{parts.scheme}://" if parts.scheme else ""
-        return f"{scheme}{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError:
         return "the URL"
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{scheme}{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def hide_secrets(message: str, url: str) -> str:
     """The first line of a driver's message, without what the URL keeps to itself."""
-    line = next(iter(message.splitlines()), "").rstrip(" .;")
     try:
         parts = urlsplit(url)
     except ValueError:
         return "it is no URL"
-    person = parts.netloc.rpartition("@")[0]
-    hidden = [*person.split(":", 1), *(value for _, value in parse_qsl(parts.query))]
+    line = message.partition("\n")[0].rstrip(" .;\r")
+    hidden = parts.netloc.rpartition("@")[0].split(":", 1)
+    hidden += [value for _, value in parse_qsl(parts.query)]
     for secret in sorted({*hidden, *map(unquote, hidden), url} - {""}, key=len, reverse=True):
         line = line.replace(secret, "…")
     return line
@@ -229,3 +200,58 @@ def write_number(value: float) -> ibis.Scalar:
     import ibis
 
     return ibis.literal(repr(float(value))).cast("float64")
+
+
+def take_number(cells: ibis.Column) -> ibis.Column:
+    """A numeric column as float64, NULL where missing or NaN."""
+    values = cells.cast("float64")
+    return values.isnan().ifelse(None, values) if cells.type().is_floating() else values
+
+
+def divide_columns(left: ibis.Column, right: ibis.Column) -> ibis.Column:
+    """Quotients of float64, NULL where something is divided by zero."""
+    return left / right.nullif(write_number(0))
+
+
+def take_text(cells: ibis.Column) -> ibis.Column:
+    """Cells as text; whole numbers without a fraction."""
+    text = cells.cast("string")
+    return text.re_replace(r"\.0+$", "") if cells.type().is_floating() else text
+
+
+def measure_columns(
+    table: ibis.Table, numbers: Mapping[str, ibis.Column], *, by: str = ""
+) -> pd.DataFrame:
+    """One row a column of numbers of everyone, and after them one per cluster and column.
+
+    Rows with an empty `by` are left out. Columns: cluster (of `by`; empty for everyone), size,
+    variable, customers (of them those with a value), mean, sd (divisor n), min, q25, median, q75,
+    max. Exact, but for quantiles where a database has only approximate ones; DuckDB, PostgreSQL
+    and Spark interpolate as numpy does.
+    """
+    import ibis
+
+    cluster = table[by] if by else ibis.literal(0, "int64")
+    plain = {  # no filter: planners would write all that `by` takes into it
+        f"x{i}": cluster.notnull().ifelse(values, None) for i, values in enumerate(numbers.values())
+    }
+    used = table.select(cluster=cluster, **plain).view()
+    means = used.aggregate(**{name: used[name].mean() for name in plain}).to_pandas().iloc[0]
+    shifts = [float(mean) for mean in means.fillna(0.0)]
+    figures: dict[str, Any] = {"size": used.cluster.count()}
+    for i, shift in enumerate(shifts):  # about its mean, where digits would be lost
+        values, moved = used[f"x{i}"], used[f"x{i}"] - write_number(shift)
+        each = [values.count(), moved.mean(), moved.std(how="pop"), values.min()]
+        each += [*map(values.quantile, QUARTILES), values.max()]
+        figures |= {f"{figure}{i}": e for figure, e in zip(FIGURES, each, strict=True)}
+    wide = used.aggregate(**figures).to_pandas().assign(cluster=pd.NA)
+    if by:
+        clusters = used.group_by("cluster").aggregate(**figures).order_by("cluster")
+        wide = pd.concat([wide, clusters.to_pandas().dropna(subset="cluster")], ignore_index=True)
+    parts = []
+    for i, (name, shift) in enumerate(zip(numbers, shifts, strict=True)):
+        part = wide[["cluster", "size"]].assign(variable=name)
+        part[[*FIGURES]] = wide[[f"{figure}{i}" for figure in FIGURES]]
+        parts.append(part.assign(mean=part["mean"] + shift))
+    long = pd.concat(parts).astype({"cluster": "Int64", "size": int, "customers": int})
+    return long.sort_values("cluster", kind="stable", ignore_index=True)

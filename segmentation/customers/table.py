@@ -1,27 +1,31 @@
-"""The customer table: its card, how it is read, checked and described."""
+"""The customer table, read through its card: whole, or a sample of one that stays where it is."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from segmentation import ROOT, InputError
-from segmentation.customers import columns as fields
-from segmentation.customers import extracts, moments
-from segmentation.customers.card import COUNT, Card, keep_features, load_card
+from segmentation.customers import columns, database, text
+from segmentation.customers.card import ROW, Card, keep_features, load_card
 from segmentation.customers.draft import draft_card
-from segmentation.customers.moments import Floats
-from segmentation.customers.purchases import Transactions, read_transactions
-from segmentation.customers.text import Notes, read_text
+from segmentation.customers.purchases import gather_customers
+from segmentation.customers.text import Notes
+from segmentation.runs import hash_file
 
-SHOWN = 20_000
-"""Customers that a picture shows at most."""
+if TYPE_CHECKING:
+    import ibis
 
-ROWS_PER_FEATURE = 70
-"""Rows a feature that a study should have (Dolnicar et al. 2014, J. Travel Research)."""
+LARGE_CELLS = 5_000_000  # rows × columns of the card up to which a Parquet file is used whole
+SAMPLED = 50_000  # customers of the sample of a larger table
+STORED = "file_row_number"  # what DuckDB calls the number of a row in a Parquet file, from 0
 
 
 def read_card(path: str | Path, *, features: str = "", as_of: str = "") -> Card:
@@ -38,6 +42,11 @@ def read_card(path: str | Path, *, features: str = "", as_of: str = "") -> Card:
     InputError
         There is nothing there, or the card is refused, or no card can be drafted; a feature is
         not known, or the date is none.
+
+    Examples
+    --------
+    >>> read_card("data/mall_customers.yaml", features="Age, Annual income").titles["Age"]
+    'Age (years)'
     """
     return explain_card(path, features=features, as_of=as_of)[0]
 
@@ -52,272 +61,200 @@ def explain_card(
     is_card = path.suffix.lower() in (".yaml", ".yml")
     card, reasons = (load_card(path), None) if is_card else draft_card(path)
     card = keep_features(card, features) if features.strip() else card
-    return (card.model_copy(update={"as_of": _read_day(as_of)}) if as_of else card), reasons
-
-
-def _read_day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(as_of) if as_of else card.as_of
     except ValueError:
-        raise InputError(f"as-of must be a date like 2026-10-31, got {text!r}.") from None
+        raise InputError(f"as-of must be a date like 2026-10-31, got {as_of!r}.") from None
+    return card.model_copy(update={"as_of": day}), reasons
 
 
-def read_customers(card: Card, *, seed: int = 0) -> pd.DataFrame:
-    """Read and check the card's table: id (text), features (float), descriptors (their levels).
+@dataclass(frozen=True)
+class Customers:
+    """A table of customers, one a row.
 
-    Of a table that stays where it is come equal rows as one, without ids, or a sample by `seed`;
-    a column `customers` says how many each row stands for. See `extracts`.
+    table : the card's id (text), features (float64) and descriptors (their levels, None missing).
+    quality : what was found and mended: column, finding, rows, done.
+    total : how many customers there are; `table` holds all of them or a sample.
+    """
+
+    table: pd.DataFrame
+    quality: pd.DataFrame
+    total: int
+
+    @property
+    def sampled(self) -> bool:
+        """Whether there are more customers than the table holds."""
+        return len(self.table) < self.total
+
+    @property
+    def view(self) -> str:
+        """What the table holds, in a sentence."""
+        if not self.sampled:
+            return f"Seen here: all {self.total:,} customers."
+        drawn = f"Seen here: a seeded sample of {len(self.table):,} of the {self.total:,} customers"
+        return f"{drawn}; the cut, its sizes and its profiles are of all of them."
+
+
+def read_customers(card: Card, *, seed: int = 0, check_ids: bool = False) -> Customers:
+    """Read the card's table and check it.
+
+    A table that stays where it is (`is_large`) is checked there by queries, and gives the same
+    50 000 customers for the same `seed`: those with the lowest hashes of id and seed. That ids
+    stand once is looked for there only where `check_ids` says so, as it takes a while.
 
     Raises
     ------
     InputError
         The file cannot be read, or breaks what the card says; the message lists each problem.
-    """
-    return _read(card, Notes(), seed)[0]
 
-
-def inspect_customers(card: Card, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The same table, and what was found and mended on the way: column, finding, rows, done.
-
-    In a table that stays where it is, ids that stand twice are looked for here alone.
+    Examples
+    --------
+    >>> customers = read_customers(read_card("data/mall_customers.yaml"))
+    >>> customers.total, customers.sampled, [*customers.table.columns[:2]]
+    (200, False, ['CustomerID', 'Age'])
     """
     notes = Notes()
-    if extracts.is_large(card):
-        extracts.check_ids(card, notes)
-        notes.check(card.name)
-    return _read(card, notes, seed)
-
-
-def _read(card: Card, notes: Notes, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     if card.transactions:
-        return _gather_customers(card, card.transactions)
-    if extracts.is_large(card):
-        table = extracts.extract_customers(card, notes, seed=seed)
-        return table, notes.tabulate()
-    text = read_text(card.source, notes, card=card)
+        table, quality = gather_customers(card)
+        return Customers(table, quality, len(table))
+    if is_large(card):
+        return _sample_customers(card, notes, seed=seed, check_ids=check_ids)
+    cells = text.read_text(card.source, notes, card=card)
     notes.check(card.name)
-    named = fields.name_columns(text, card, notes)
+    table = columns.parse_columns(cells, card, notes)
     notes.check(card.name)
-    table = fields.parse_columns(named, card, notes)
-    notes.check(card.name)
-    return table.reset_index(drop=True), notes.tabulate()
+    return Customers(table.reset_index(drop=True), notes.tabulate(), len(table))
 
 
-def count_customers(table: pd.DataFrame) -> Floats:
-    """How many customers each of n rows stands for: (n,), one each in a table of customers."""
-    return table[COUNT].to_numpy(float) if COUNT in table else np.ones(len(table))
-
-
-def is_sample(table: pd.DataFrame, card: Card) -> bool:
-    """Whether a table holds customers drawn from many more; of counted rows no ids are known."""
-    return COUNT in table and card.id in table
-
-
-def draw_customers(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Customers to look at, one a row: all of them up to 20 000, else a seeded sample of these."""
-    counts = count_customers(table)
-    if COUNT not in table and len(table) <= SHOWN:
-        return table
-    rng = np.random.default_rng(seed)
-    if counts.sum() <= SHOWN:
-        drawn = np.repeat(np.arange(len(table)), counts.round().astype(int))
-    elif COUNT in table:
-        drawn = rng.choice(len(table), SHOWN, p=counts / counts.sum())
-    else:
-        drawn = rng.choice(len(table), SHOWN, replace=False)
-    return table.iloc[np.sort(drawn)].drop(columns=COUNT, errors="ignore").reset_index(drop=True)
-
-
-def hide_ids(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """A table without the columns that name a customer or count them."""
-    return table.drop(columns=[card.id, COUNT], errors="ignore")
-
-
-def summarize_view(table: pd.DataFrame, card: Card) -> str:
-    """What of the data a table holds and what pictures of it show, in a sentence or two."""
-    counts = count_customers(table)
-    told = f"Seen here: all {counts.sum():,.0f} customers"
-    if is_sample(table, card):
-        told = f"Seen here: a seeded sample of {len(table):,} of the {counts.sum():,.0f} customers"
-    elif COUNT in table:
-        told += f", as {len(table):,} different rows, each with the number of its customers"
-    if counts.sum() <= SHOWN:
-        return f"{told}."
-    return f"{told}. Pictures show {SHOWN:,} of them, drawn at random."
-
-
-def _gather_customers(card: Card, columns: Transactions) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row a customer from a table of transactions, and what was found in it."""
-    table, report = read_transactions(
-        card.source,
-        columns,
-        as_of=card.as_of,
-        delimiter=card.delimiter or ",",
-        decimal="," if card.decimal == "," else ".",
-        encoding=card.encoding or "utf-8",
+def is_large(card: Card) -> bool:
+    """Whether the card's table stays where it is: in a database, or a large Parquet file."""
+    source = card.source
+    if card.backend or card.transactions or not source.is_file():
+        return bool(card.backend)
+    cells = (
+        len(card.headers) * text.count_rows(source) if source.suffix.lower() == ".parquet" else 0
     )
-    negative = [n for n, f in card.features.items() if f.transform == "log" and table[n].min() < 0]
-    if negative:
-        raise InputError(
-            f"{card.name}: {', '.join(negative)} is negative for some customers and has no "
-            "logarithm; leave `transform: log` out of the card."
-        )
-    gathered = table.rename(columns={"customer": card.id})[[card.id, *card.features]]
-    report = report.set_axis(["finding", "rows", "done"], axis=1)
-    report.insert(0, "column", "")
-    return gathered.astype(dict.fromkeys(card.features, float)), report
+    return cells > LARGE_CELLS
 
 
-# Describing ------------------------------------------------------------------------------
+def hash_table(card: Card) -> str:
+    """What tells the card's table from another: the SHA-256 of its file; in a database, of the
+    number of rows and each column's sum of hashes, whatever the order of the rows."""
+    if not card.backend:
+        return hash_file(card.source)
+    table = open_customers(card)
+    sums = {name: (table[name].hash() % (1 << 20)).sum() for name in table.columns}
+    facts = table.aggregate(rows=table.count(), **sums).to_pandas().iloc[0]
+    return hashlib.sha256(repr([int(fact) for fact in facts.fillna(0)]).encode()).hexdigest()
 
 
-def describe_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """One row a feature, in raw units: type, missing and distinct values, mean, sd, quartiles.
+def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
+    """The card's columns where they lie: id and descriptors as text, features as numbers.
 
-    Of a sample the same, but for the distinct values, of the table that it was drawn from.
+    Whole numbers keep their type, which groups and copies faster; others are float64. Without an
+    id, the rows of a file are numbered, those of a database have none.
+
+    Raises
+    ------
+    InputError
+        The table cannot be opened, a column is missing, or a feature holds no numbers.
     """
-    if is_sample(table, card):
-        return _describe_where_it_lies(card)
-    counts = count_customers(table)
-    rows = [
-        {
-            "feature": feature.label,
-            "unit": feature.unit,
-            "type": str(table[name].dtype),
-            "missing": round(counts[table[name].isna()].sum()),
-            "distinct": table[name].nunique(),
-            **_describe(table[name], counts),
-        }
-        for name, feature in card.features.items()
-    ]
-    return pd.DataFrame(rows)
+    table, notes = _open(card), notes or Notes()
+    headers = [name for name in table.columns if name != STORED]
+    found = columns.find_columns(headers, 0, card, notes)
+    notes.check(card.name)
+    cells = {name: table[header] for name, header in found.items()}
+    for name in card.sources:
+        if not cells[name].type().is_numeric():
+            rule = f"its values are {cells[name].type()}, not numbers"
+            notes.refuse(name, rule, "store it as numbers, or make it a descriptor")
+    notes.check(card.name)
+    texts = {name: database.take_text(cells[name]) for name in found if name not in card.sources}
+    if card.id == ROW and STORED in table.columns:
+        texts = {ROW: (table[STORED] + 1).cast("string")} | texts
+    numbers = {name: database.take_number(cells[name]) for name in card.sources}
+    whole = {name: cells[name] for name in card.sources if cells[name].type().is_integer()}
+    made = {
+        name: each.compute(numbers, divide=database.divide_columns, number=database.write_number)
+        for name, each in card.expressions.items()
+    }
+    known = numbers | whole | made | texts
+    return table.select(**{name: known[name] for name in card.columns if name in known})
 
 
-def _describe_where_it_lies(card: Card) -> pd.DataFrame:
-    table = extracts.open_customers(card, Notes())
-    numbers = {name: extracts.take_number(table[name]) for name in card.features}
-    measures = extracts.measure_columns(table, numbers)
-    known, features = measures["customers"], card.features.values()
-    told = measures[["mean", "sd", "min", "q25", "median", "q75", "max"]]
-    told = told.assign(sd=told["sd"] * np.sqrt(known / (known - 1).clip(lower=1)))
-    told.insert(0, "feature", [feature.label for feature in features])
-    told.insert(1, "unit", [feature.unit for feature in features])
-    told.insert(2, "missing", measures["size"] - known)
-    return told.rename(columns={"q25": "25%", "q75": "75%"})
+def _open(card: Card) -> ibis.Table:
+    if not card.backend:
+        return database.open_file(card.source, **({STORED: True} if card.id == ROW else {}))
+    url, scheme = os.path.expandvars(card.backend), "duckdb://"
+    if url.startswith(scheme) and (path := url.removeprefix(scheme).partition("?")[0]):
+        url = f"{scheme}{(card.path.parent / path).resolve()}?read_only=True"
+    return database.open_table(url, card.table)
 
 
-def _describe(values: pd.Series, counts: Floats) -> dict[str, float]:
-    low, q25, median, q75, high = moments.quantile(values, [0, 0.25, 0.5, 0.75, 1], counts)
-    spread = {"mean": moments.mean(values, counts), "sd": moments.sd(values, counts, ddof=1)}
-    return spread | {"min": low, "25%": q25, "median": median, "75%": q75, "max": high}
+def _sample_customers(card: Card, notes: Notes, *, seed: int, check_ids: bool) -> Customers:
+    """A sample of a table, checked where it lies as one that is read whole."""
+    table = open_customers(card, notes)
+    if card.id not in table.columns:
+        mend = "name a column by `id:` in the card, so that a sample can be drawn by it"
+        raise InputError(f"{card.name} has no ids; {mend}.")
+    if check_ids and card.id != ROW:
+        _check_ids(table[card.id], notes)
+    rows = _check_features(table, card, notes)
+    levels = {name: _read_levels(table, name, card, notes) for name in card.descriptors}
+    notes.check(card.name)
+    order = (table[card.id] + f"/{seed}").hash()  # with the same ids, the same people
+    drawn = table.order_by([order, table[card.id]]).limit(SAMPLED).to_pandas()
+    if len(drawn) < rows:
+        seen = f"seen in a seeded sample of {len(drawn):,}"
+        notes.tell("", "customers in the table", rows, seen)
+    for name, known in levels.items():
+        drawn[name] = pd.Series([known.get(cell) for cell in drawn[name]], dtype=object)
+    return Customers(drawn.astype(dict.fromkeys(card.features, float)), notes.tabulate(), rows)
 
 
-def count_levels(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """One row a level of each descriptor, missing ones too: customers and their share."""
-    counts = count_customers(table)
-    rows = []
-    for name, descriptor in card.descriptors.items():
-        levels = _count(table[name].fillna("missing"), counts)
-        told = [(level, round(n), n / counts.sum()) for level, n in levels.items()]
-        rows += [(descriptor.label, *row) for row in told]
-    return pd.DataFrame(rows, columns=["descriptor", "level", "customers", "share"])
+def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:
+    """Note what the card refuses of all rows' numbers, counted in one pass; how many rows."""
+    asked: dict[str, Any] = {"rows": table.count()}
+    for i, (name, feature) in enumerate(card.features.items()):
+        values, (low, high) = database.take_number(table[name]), feature.range
+        counts = {"missing": values.isnull().sum(), "negative": (values < 0).sum()}
+        counts |= {"beyond": ((values < low) | (values > high)).sum()}
+        counts |= {"low": values.min(), "high": values.max()}
+        asked |= {f"{figure}{i}": count for figure, count in counts.items()}
+    found = table.aggregate(**asked).to_pandas().fillna(0).to_dict("records")[0]
+    if columns.check_rows(int(found["rows"]), notes):
+        return 0
+    alike = True
+    for i, (name, feature) in enumerate(card.features.items()):
+        own = {figure: found[f"{figure}{i}"] for figure in counts} | {"rows": found["rows"]}
+        columns.check_feature(name, feature, own, notes)
+        alike &= own["low"] == own["high"]
+    if alike:
+        notes.refuse(*columns.ALIKE)
+    return int(found["rows"])
 
 
-def _count(levels: pd.Series, counts: Floats) -> pd.Series:
-    """Customers by level, the commonest first; where they are as many, the first met."""
-    grouped = pd.Series(counts, index=levels.index).groupby(levels, sort=False)
-    return grouped.sum().sort_values(ascending=False, kind="stable")
+def _read_levels(table: ibis.Table, name: str, card: Card, notes: Notes) -> Mapping[Any, Any]:
+    """The level that each cell of a descriptor means, None where it is missing."""
+    most = database.MOST_LEVELS
+    counted = table.group_by(name).aggregate(rows=table.count())
+    counted = counted.filter(counted[name].notnull())
+    cells = counted.order_by([counted["rows"].desc(), name]).limit(most + 1).to_pandas()
+    if len(cells) > most:
+        rule = f"it has more than {most:,} different values"
+        notes.refuse(name, rule, "leave it out of `descriptors:`")
+    stripped = cells[name].astype("str").str.strip()
+    levels = columns.parse_levels(stripped, card.descriptors[name], notes, counts=cells["rows"])
+    return dict(zip(cells[name], levels, strict=True))
 
 
-def summarize_customers(table: pd.DataFrame, card: Card) -> str:
-    """The median of each feature and the commonest level of each descriptor, in a sentence."""
-    counts = count_customers(table)
-    medians = ", ".join(
-        f"{feature.label} {moments.quantile(table[name], 0.5, counts):.4g} {feature.unit}".rstrip()
-        for name, feature in card.features.items()
-    )
-    known = {name: table[name].notna() for name in card.descriptors}
-    shares = {n: _count(table.loc[k, n], counts[k]) / counts[k].sum() for n, k in known.items()}
-    commonest = "".join(
-        f"; {share:.0%} are {level}"
-        for levels in shares.values()
-        for level, share in levels.head(1).items()
-    )
-    return f"{counts.sum():,.0f} customers; the medians: {medians}{commonest}."
-
-
-def summarize_shapes(table: pd.DataFrame, card: Card) -> str:
-    """The most skewed feature, in a sentence."""
-    skew = table[list(card.features)].skew()
-    most = str(skew.abs().idxmax())
-    word = (
-        "strongly" if abs(skew[most]) > 1 else "moderately" if abs(skew[most]) > 0.5 else "hardly"
-    )
-    return (
-        f"The most skewed feature is {card.label(most)}, {word} so (skewness {skew[most]:.2f}); a "
-        "long tail pulls centroids, and two humps hint at groups."
-    )
-
-
-def summarize_groups(table: pd.DataFrame, card: Card) -> str:
-    """Where the levels of the first descriptor differ most, in a sentence."""
-    if not card.descriptors:
-        return "The card names no descriptor to colour by."
-    by, values = next(iter(card.descriptors)), table[list(card.features)]
-    means = values.groupby(table[by]).mean()
-    if means.empty:
-        return f"{card.label(by)} is missing for everybody."
-    gaps = (means.max() - means.min()) / values.std(ddof=0)
-    widest = str(gaps.idxmax())
-    feature, means = card.features[widest], means[widest].sort_values()
-    return (
-        f"By {card.label(by)} the means differ most in {feature.label}: {means.index[0]} "
-        f"{means.iloc[0]:.1f}, {means.index[-1]} {means.iloc[-1]:.1f} {feature.unit}".rstrip()
-        + f" ({gaps[widest]:.2f} standard deviations)."
-    )
-
-
-def summarize_quality(table: pd.DataFrame, card: Card) -> str:
-    """What is missing or repeated, in a sentence."""
-    columns, counts = [*card.features, *card.descriptors], count_customers(table)
-    missing = round(counts @ table[columns].isna().sum(axis=1).to_numpy(float))
-    same = round(counts[table[columns].duplicated()].sum() + (counts - 1).sum())
-    repeated = f"{same:,}" if same else "no"
-    ids = ", each with an id of their own" if card.id in table else ""
-    told = (
-        f"{counts.sum():,.0f} customers{ids}; {f'{missing:,}' if missing else 'no'} missing values"
-    )
-    drawn = is_sample(table, card)
-    return (
-        f"{told}." if drawn else f"{told}; {repeated} customers repeat another's figures exactly."
-    )
-
-
-def summarize_support(table: pd.DataFrame, card: Card) -> str:
-    """How many rows stand behind each feature, and what that supports, in a sentence."""
-    rows, features = float(count_customers(table).sum()), len(card.features)
-    ratio = rows / features
-    verdict = (
-        "enough for segments that repeat, if there are any"
-        if ratio >= ROWS_PER_FEATURE
-        else "little: prefer few, large segments and read small ones as a hint"
-    )
-    return (
-        f"{rows:,.0f} customers for {features} features are {ratio:,.0f} a feature, against the "
-        f"{ROWS_PER_FEATURE} that Dolnicar and colleagues (2014) recommend: {verdict}."
-    )
-
-
-def summarize_correlations(table: pd.DataFrame, card: Card) -> str:
-    """The strongest linear relation among the features, in a sentence."""
-    matrix = table[list(card.features)].corr().to_numpy()
-    strengths = np.abs(np.triu(matrix, k=1))
-    if not np.nanmax(strengths) > 0:
-        return "No feature varies together with another."
-    first, second = np.unravel_index(np.nanargmax(strengths), matrix.shape)
-    labels = [feature.label for feature in card.features.values()]
-    value = matrix[first, second]
-    word = "strong" if abs(value) >= 0.7 else "moderate" if abs(value) >= 0.3 else "weak"
-    return (
-        f"The largest correlation is {word}: {labels[first]} and {labels[second]}, r = {value:.2f}."
-    )
+def _check_ids(ids: ibis.Column, notes: Notes) -> None:
+    """Note ids that are missing or stand twice, grouped where the table lies."""
+    own = ids.strip().nullif("").name("own")
+    each = own.as_table().group_by("own").aggregate(rows=own.as_table().count())
+    empty = each.rows.sum(where=each.own.isnull())
+    found = each.aggregate(empty=empty, twice=(each.rows - 1).sum()).to_pandas().fillna(0)
+    if none := int(found["empty"].iloc[0]):
+        notes.refuse(ids.get_name(), f"{none:,} ids are empty", "fill them")
+    elif twice := int(found["twice"].iloc[0]):
+        notes.refuse(ids.get_name(), f"{twice:,} ids stand twice", "keep one row a customer")

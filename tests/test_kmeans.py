@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,8 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_samples
 
-from segmentation.clustering import kmeans
+from segmentation.clustering import draw_rows, kmeans
+from segmentation.clustering.silhouettes import measure_silhouettes
 
 PROJECT = Path(__file__).parents[1]
 
@@ -59,7 +61,7 @@ def test_empty_segment_moves_to_the_farthest_row(blobs):
 def test_weights_act_as_in_scikit_learn(blobs):
     weights = np.random.default_rng(0).integers(0, 4, len(blobs)).astype(float)
     assert_same(
-        kmeans.fit(blobs, 3, centres=blobs[:3], weights=weights),
+        kmeans.fit(blobs, 3, centres=blobs[:3], sample_weight=weights),
         sklearn_fit(blobs, blobs[:3], weights),
     )
 
@@ -67,7 +69,7 @@ def test_weights_act_as_in_scikit_learn(blobs):
 def test_a_weight_of_two_is_a_row_twice(blobs):
     weights = np.random.default_rng(1).integers(0, 4, len(blobs))
     start = blobs[[0, 90, 170]]
-    weighted = kmeans.fit(blobs, 3, weights=weights, centres=start)
+    weighted = kmeans.fit(blobs, 3, sample_weight=weights, centres=start)
     repeated = kmeans.fit(np.repeat(blobs, weights, axis=0), 3, centres=start)
     assert weighted.inertia == pytest.approx(repeated.inertia)
     np.testing.assert_allclose(weighted.centres, repeated.centres)
@@ -146,20 +148,19 @@ def test_silhouettes_are_scikit_learns(n):
     matrix = np.random.default_rng(n).normal(size=(n, 4))
     solutions = np.stack([kmeans.fit(matrix, k).labels for k in (2, 5, 9)])
     peer = [silhouette_samples(matrix, labels) for labels in solutions]
-    np.testing.assert_allclose(kmeans.silhouettes(matrix, solutions), peer, atol=1e-10)
+    np.testing.assert_allclose(measure_silhouettes(matrix, solutions), peer, atol=1e-10)
 
 
 @st.composite
 def cut_tables(draw):
-    """A small table full of ties, labellings of it, and how many customers each row stands for."""
+    """A small table full of ties, and labellings of it."""
     n, p = draw(st.integers(3, 24)), draw(st.integers(1, 3))
     value = st.integers(-3, 3).map(float)
     row = st.lists(value, min_size=p, max_size=p)
     matrix = np.array(draw(st.lists(row, min_size=n, max_size=n)))
     labels = st.lists(st.integers(0, draw(st.integers(0, n - 1))), min_size=n, max_size=n)
     solutions = np.array(draw(st.lists(labels, min_size=1, max_size=4)))
-    counts = draw(st.lists(st.integers(1, 5), min_size=n, max_size=n))
-    return matrix, solutions, np.array(counts)
+    return matrix, solutions
 
 
 def peer_silhouettes(matrix, labels):
@@ -172,28 +173,25 @@ def peer_silhouettes(matrix, labels):
 
 @given(case=cut_tables())
 @settings(max_examples=150, deadline=None)
-def test_silhouettes_stand_ties_single_rows_and_weights(case):
-    matrix, solutions, counts = case
+def test_silhouettes_stand_ties_and_single_rows(case):
+    matrix, solutions = case
     peer = [peer_silhouettes(matrix, labels) for labels in solutions]
-    np.testing.assert_allclose(kmeans.silhouettes(matrix, solutions), peer, atol=1e-8)
-    expanded = np.repeat(matrix, counts, axis=0), np.repeat(solutions, counts, axis=1)
-    weighted = np.repeat(kmeans.silhouettes(matrix, solutions, weights=counts), counts, axis=1)
-    np.testing.assert_allclose(weighted, kmeans.silhouettes(*expanded), atol=1e-10)
+    np.testing.assert_allclose(measure_silhouettes(matrix, solutions), peer, atol=1e-8)
 
 
 @pytest.mark.parametrize("labelled", [1, 3, 40])
 def test_threads_do_not_change_silhouettes(labelled):
     rng = np.random.default_rng(labelled)
     matrix, solutions = rng.normal(size=(2_101, 3)), rng.integers(0, labelled + 1, (4, 2_101))
-    one = kmeans.silhouettes(matrix, solutions, threads=1)
+    one = measure_silhouettes(matrix, solutions, threads=1)
     for threads in (2, 5):
-        np.testing.assert_array_equal(kmeans.silhouettes(matrix, solutions, threads=threads), one)
+        np.testing.assert_array_equal(measure_silhouettes(matrix, solutions, threads=threads), one)
     np.testing.assert_allclose(one[0], silhouette_samples(matrix, solutions[0]), atol=1e-8)
 
 
 def test_silhouette_of_a_row_alone_is_zero_and_of_one_segment_undefined():
     matrix = np.array([[0.0], [0.1], [9.0]])
-    values = kmeans.silhouettes(matrix, [[0, 0, 1], [0, 0, 0]])
+    values = measure_silhouettes(matrix, [[0, 0, 1], [0, 0, 0]])
     assert values[0, 2] == 0
     assert np.isnan(values[1]).all()
 
@@ -218,7 +216,8 @@ def test_many_rows_are_started_on_a_sample_and_polished_as_a_whole(many):
 def test_threads_do_not_change_a_fit_to_many_rows(many):
     weights = np.random.default_rng(2).integers(0, 5, len(many))
     one, two, five = (
-        kmeans.fit(many, 5, starts=3, weights=weights, threads=threads) for threads in (1, 2, 5)
+        kmeans.fit(many, 5, starts=3, sample_weight=weights, threads=threads)
+        for threads in (1, 2, 5)
     )
     for other in (two, five):
         np.testing.assert_array_equal(one.centres, other.centres)
@@ -233,59 +232,41 @@ def test_given_centres_are_polished_part_by_part_as_in_scikit_learn(many):
     assert_same(kmeans.fit(many, 5, centres=far), sklearn_fit(many, far))
 
 
-def test_weighted_rows_may_be_as_many_as_segments():
-    fit = kmeans.fit([[0.0], [1.0], [9.0]], 3, weights=[5, 6, 7])
-    assert fit.inertia == 0
-    with pytest.raises(ValueError, match="k must be 1…2 for 3 customers, got 3"):
-        kmeans.fit([[0.0], [1.0], [9.0]], 3, weights=[1, 1, 1])
-
-
-@given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=40).filter(any), seed=st.integers(0))
-@settings(max_examples=60, deadline=None)
-def test_drawn_customers_are_among_those_that_a_row_stands_for(counts, seed):
-    drawn = kmeans.draw_rows(len(counts), limit=20, weights=counts, seed=seed)
-    times = np.bincount(drawn, minlength=len(counts))
-    assert len(drawn) == min(20, sum(counts))
-    assert (times <= counts).all()
-    assert (np.diff(drawn) >= 0).all()
-
-
-def test_a_row_is_drawn_as_often_as_its_customers_are():
-    counts = np.array([10_000, 1, 30_000, 0, 60_000])
-    drawn = kmeans.draw_rows(5, limit=20_000, weights=counts)
-    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 20_000, counts / 1e5, atol=0.01)
-    alone = kmeans.draw_rows(9_000, limit=2_000)
-    np.testing.assert_array_equal(
-        kmeans.draw_rows(9_000, limit=2_000, weights=np.ones(9_000)), alone
-    )
-    assert len(set(alone)) == 2_000
+def test_a_sample_is_drawn_without_replacement_in_order():
+    table = pd.DataFrame({"a": np.arange(9_000)})
+    drawn = draw_rows(table, 2_000, seed=1)
+    assert drawn["a"].is_monotonic_increasing
+    assert drawn["a"].nunique() == 2_000
+    np.testing.assert_array_equal(draw_rows(table["a"].to_numpy(), 2_000, seed=1), drawn["a"])
+    assert not drawn["a"].equals(draw_rows(table, 2_000, seed=2)["a"])
+    assert draw_rows(table, 9_000).equals(table)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "arguments",
     [
-        ({"k": 0}, "k must be 1…199 for 200 customers, got 0"),
-        ({"k": 500}, "k must be 1…199 for 200 customers, got 500"),
-        ({"k": 2, "starts": 0}, "starts must be 1 or more, got 0"),
-        ({"k": 2, "weights": np.ones(3)}, "weights must be 200 finite numbers"),
-        ({"k": 2, "weights": -np.ones(200)}, "weights must be ≥ 0"),
-        ({"k": 2, "centres": np.ones((3, 3))}, "centres must be 2 × 3"),
+        {"k": 0},
+        {"k": 500},
+        {"k": 2, "starts": 0},
+        {"k": 2, "sample_weight": np.ones(3)},
+        {"k": 2, "sample_weight": -np.ones(200)},
+        {"k": 2, "sample_weight": np.zeros(200)},
+        {"k": 2, "centres": np.ones((3, 3))},
     ],
 )
-def test_errors_name_the_value_and_what_is_allowed(mall, arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_refuses_what_does_not_fit_the_matrix(mall, arguments):
+    name = [*arguments][-1]
+    with pytest.raises(ValueError, match=f"(?i){name.replace('_', '.')}"):
         kmeans.fit(mall, **arguments)
 
 
 def test_refuses_what_is_not_finite(mall):
     with pytest.raises(ValueError, match="finite"):
         kmeans.fit(np.where(mall > 2, np.nan, mall), 2)
-    with pytest.raises(ValueError, match="every resample"):
-        kmeans.fit_many(mall, 2, np.vstack([np.ones(200), np.zeros(200)]))
 
 
 def test_works_where_no_cache_folder_can_be_written():
-    code = "from segmentation import kmeans; print(kmeans._uniform.__class__.__name__)"
+    code = "from segmentation.clustering import kernels; print(kernels._uniform)"
     nowhere = {
         "NUMBA_CACHE_DIR": "/proc/nowhere",
         "HOME": "/proc/nowhere",

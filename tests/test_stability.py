@@ -6,9 +6,12 @@ import pytest
 from conftest import read_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from scipy.special import softmax
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from segmentation.clustering import kmeans, stability
+from segmentation.clustering import kmeans, null, stability
+from segmentation.clustering.silhouettes import measure_silhouettes
 
 EXACT = read_reference("exact")
 RESAMPLED = read_reference("resampled")
@@ -86,7 +89,7 @@ def test_agreement_of_two_partitions(partitions, pair):
 def test_order_and_slsa_over_a_series(tables, partitions, name, series):
     recorded = EXACT[series][name]
     solutions = {int(k): partitions[name][k]["labels"] for k in recorded}
-    nodes = stability.slsa(tables[name], solutions).nodes.set_index("k")
+    nodes = stability.track_cuts(tables[name], solutions).nodes.set_index("k")
     for k, figures in recorded.items():
         assert list(nodes.loc[int(k), "label"]) == figures["order"]
         if figures["slsa"]:
@@ -95,7 +98,7 @@ def test_order_and_slsa_over_a_series(tables, partitions, name, series):
 
 def test_edges_count_the_shared_customers(tables, partitions):
     solutions = {k: partitions["A"][str(k)]["labels"] for k in (2, 3)}
-    edges = stability.slsa(tables["A"], solutions).edges
+    edges = stability.track_cuts(tables["A"], solutions).edges
     counts = edges.pivot_table(
         index="previous", columns="segment", values="customers", fill_value=0
     )
@@ -105,36 +108,29 @@ def test_edges_count_the_shared_customers(tables, partitions):
 
 def test_slsa_is_undefined_first_and_after_one_segment(mall):
     solutions = {k: kmeans.fit(mall, k).labels for k in (1, 2, 3)}
-    nodes = stability.slsa(mall, solutions).nodes
+    nodes = stability.track_cuts(mall, solutions).nodes
     assert nodes.loc[nodes["k"] <= 2, "slsa"].isna().all()
     assert nodes.loc[nodes["k"] == 3, "slsa"].notna().all()
-    assert stability.slsa(mall, {2: solutions[2]}).edges.empty
+    assert stability.track_cuts(mall, {2: solutions[2]}).edges.empty
 
 
 @pytest.mark.parametrize("name", "ABCD")
-def test_gorge_and_shadow_values(tables, partitions, name):
+def test_gorge_and_shadow_as_the_notebooks_write_them(tables, partitions, name):
     for k, recorded in EXACT["segments"][name].items():
-        labels = np.array(partitions[name][k]["labels"])
-        centres = np.array(partitions[name][k]["centres"])
-        gorge = stability.gorge(tables[name], centres)
+        away = cdist(tables[name], partitions[name][k]["centres"])
+        gorge = np.sqrt(softmax(-away, axis=1))
         quantiles = np.quantile(gorge, EXACT["quantile_probabilities"], axis=0).T
         np.testing.assert_allclose(quantiles, recorded["gorge"], atol=1e-6)
-        shadow = pd.Series(stability.shadow_values(tables[name], centres)).groupby(labels).mean()
-        np.testing.assert_allclose(shadow, recorded["shadow"]["mean"], atol=1e-6)
-
-
-def test_shadow_value_at_the_ends():
-    centres = np.array([[0.0], [2.0]])
-    np.testing.assert_allclose(stability.shadow_values([[0.0], [1.0], [0.5]], centres), [0, 1, 0.5])
-    assert np.isnan(stability.shadow_values([[1.0]], centres[:1])).all()
-    assert stability.shadow_values([[3.0]], [[3.0], [3.0]]) == 1
+        first, second = np.sort(away, axis=1)[:, :2].T
+        shadow = pd.Series(2 * first / (first + second)).groupby(partitions[name][k]["labels"])
+        np.testing.assert_allclose(shadow.mean(), recorded["shadow"]["mean"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", "ABCD")
 def test_mean_silhouettes(tables, partitions, name):
     recorded = EXACT["silhouette"][name]
     labels = [partitions[name][k]["labels"] for k in recorded]
-    values = stability.mean_silhouettes(tables[name], labels)
+    values = measure_silhouettes(tables[name], labels).mean(axis=1)
     np.testing.assert_allclose(values, list(recorded.values()), atol=1e-6)
 
 
@@ -148,7 +144,7 @@ def test_gap_rules():
 @pytest.mark.parametrize("name", "ABCD")
 def test_dispersions(tables, name):
     recorded = EXACT["log_w"][name]
-    own = stability._log_dispersions(tables[name], len(recorded), 400, 0, None)
+    own = stability._log_dispersions(tables[name], len(recorded), starts=400)
     np.testing.assert_allclose(own, recorded, atol=5e-4)
 
 
@@ -233,20 +229,12 @@ def test_refuses_a_k_that_halves_cannot_have(mall):
         stability.slsw(mall, [0, 1])
 
 
-def test_long_tables_are_sampled():
-    np.testing.assert_array_equal(stability.resampling_rows(2_000), np.arange(2_000))
-    rows = stability.resampling_rows(9_000, seed=1)
-    assert len(rows) == len(set(rows)) == 2_000
-    assert (np.diff(rows) > 0).all()
-    assert not np.array_equal(rows, stability.resampling_rows(9_000, seed=2))
-
-
 # The null
 
 
 def test_null_keeps_mean_variance_and_correlation(mall):
     table = np.column_stack([mall, mall[:, 0] * 0.8 + mall[:, 1] * 0.6])
-    drawn = stability.fit_null(table).draw(20_000, seed=1)
+    drawn = null.fit_null(table).draw(20_000, seed=1)
     np.testing.assert_allclose(drawn.mean(axis=0), table.mean(axis=0), atol=0.05)
     np.testing.assert_allclose(drawn.std(axis=0), table.std(axis=0), atol=0.05)
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(table.T), atol=0.08)
@@ -254,10 +242,10 @@ def test_null_keeps_mean_variance_and_correlation(mall):
 
 def test_null_of_two_groups_has_one_mode():
     column = np.concatenate([np.random.default_rng(i).normal(6 * i, 1, 150) for i in (0, 1)])
-    null = stability.fit_null(column[:, None])
-    assert stability._modes(np.diff(null.cdf[0])) == 1
-    assert stability._modes(np.histogram(column, 20)[0].astype(float)) > 1
-    drawn = null.draw(5_000)
+    fitted = null.fit_null(column[:, None])
+    assert null._modes(np.diff(fitted.cdf[0])) == 1
+    assert null._modes(np.histogram(column, 20)[0].astype(float)) > 1
+    drawn = fitted.draw(5_000)
     assert np.mean(np.abs(drawn - 3) < 1) > 3 * np.mean(np.abs(column - 3) < 1)
 
 
@@ -266,30 +254,30 @@ def test_null_of_odd_columns():
     table = np.column_stack(
         [np.ones(90), rng.integers(0, 2, 90), rng.poisson(1, 90), rng.normal(size=90)]
     )
-    drawn = stability.draw_null(table, draws=5)
+    drawn = null.draw_null(table, draws=5)
     assert drawn.shape == (5, 90, 4)
     assert np.isfinite(drawn).all()
     assert (drawn[:, :, 0] == 1).all()
-    assert stability.draw_null(table[:, :1], draws=2).shape == (2, 90, 1)
+    assert null.draw_null(table[:, :1], draws=2).shape == (2, 90, 1)
     twin = np.column_stack([table[:, 3], table[:, 3]])
-    one, two = stability.fit_null(twin).draw(200).T
+    one, two = null.fit_null(twin).draw(200).T
     np.testing.assert_allclose(one, two, atol=0.01)
 
 
 def test_null_table(mall):
-    table = stability.null_table(mall, [2, 3, 4], draws=6)
+    table = null.null_table(mall, [2, 3, 4], draws=6)
     assert list(table.columns) == ["draw", "k", "silhouette", "prediction_strength", "ari"]
     assert len(table) == 6 * 3
     assert table.notna().all(axis=None)
-    pd.testing.assert_frame_equal(table, stability.null_table(mall, [2, 3, 4], draws=6, threads=1))
-    quick = stability.null_table(mall, [2, 3, 4], draws=6, halvings=0, pairs=0)
+    pd.testing.assert_frame_equal(table, null.null_table(mall, [2, 3, 4], draws=6, threads=1))
+    quick = null.null_table(mall, [2, 3, 4], draws=6, halvings=0, pairs=0)
     pd.testing.assert_series_equal(quick["silhouette"], table["silhouette"])
     assert quick[["prediction_strength", "ari"]].isna().all(axis=None)
 
 
 def test_null_silhouettes_are_those_of_the_draws(mall):
-    drawn = stability.draw_null(mall, draws=2, seed=3)
-    table = stability.null_table(mall, [2, 3], draws=2, seed=3, halvings=0, pairs=0)
+    drawn = null.draw_null(mall, draws=2, seed=3)
+    table = null.null_table(mall, [2, 3], draws=2, seed=3, halvings=0, pairs=0)
     labels = kmeans.fit(drawn[1], 3, starts=50).labels
     value = table.query("draw == 1 and k == 3")["silhouette"].item()
     assert value == pytest.approx(silhouette_score(drawn[1], labels), abs=0.01)

@@ -23,7 +23,10 @@ FEWEST = 5
 """Figures about fewer customers than these are withheld from whoever gets the report."""
 
 SHARES = {"share", "level_share", "overall_share", "smallest_share", "explained"}
-SHARES |= {"precision", "coverage", "fidelity", "previous_share", "recurring"}
+SHARES |= {"precision", "coverage", "previous_share", "outside"}
+POINTS = {"points", "rise", "fall"}
+RATIOS = {"jaccard", "prediction_strength", "ari_mean", "jaccard_min", "lift", "effect", "psi"}
+RATIOS |= {"agreement", "least", "highest", "confidence", "v", "distance", "previous_distance"}
 MEASURES = {"mean", "overall_mean", "sd", "margin", "min", "q25", "median", "q75", "max"}
 LONGEST = 32  # characters of a label inside a name
 
@@ -42,12 +45,9 @@ def grade(effect: float) -> int:
 
 def holds(when: Mapping[str, Any], facts: Facts) -> bool:
     """Whether each figure that a predicate names is known and lies in its range or grade."""
-    return all(name in facts and _lies_in(bounds, facts[name]) for name, bounds in when.items())
-
-
-def _lies_in(bounds: Any, value: float) -> bool:
-    low, high = read_words()["grades"][bounds] if isinstance(bounds, str) else bounds
-    return bool(low <= value <= high)
+    grades = read_words()["grades"]
+    ends = {name: grades[own] if isinstance(own, str) else own for name, own in when.items()}
+    return all(name in facts and low <= facts[name] <= high for name, (low, high) in ends.items())
 
 
 def pick(entries: Iterable[Entry], facts: Facts) -> Entry:
@@ -78,23 +78,14 @@ def write_figure(name: str, facts: Facts) -> str:
     value = facts[name]
     if isinstance(value, str):
         return value
+    if name in POINTS:
+        text = f"{value:+.1f} points".replace("-", "−")
+        return "unchanged" if text[1:4] == "0.0" else text
     if name in SHARES:
         return f"{value:.1%}"
     if name in MEASURES:
         return f"{write_measure(value, facts['overall_sd'])} {facts['unit']}".rstrip()
-    if name == "points":
-        return write_points(value)
     return f"{value:,.0f}" if float(value).is_integer() and name not in RATIOS else f"{value:.2f}"
-
-
-RATIOS = {"jaccard", "prediction_strength", "ari_mean", "jaccard_min", "lift", "effect"}
-RATIOS |= {"psi", "agreement"}
-
-
-def write_points(value: float) -> str:
-    """A change of a share in percentage points: "+1.2 points", "−0.4 points", "unchanged"."""
-    text = f"{value:+.1f} points".replace("-", "−")
-    return "unchanged" if text[1:4] == "0.0" else text
 
 
 def write_measure(value: float, spread: float) -> str:
@@ -110,17 +101,14 @@ def count_decimals(spread: float) -> int:
 def find_kind(label: str) -> str:
     """What a feature means by its label ("Annual income" → income); empty where none fits."""
     kinds = read_words()["kinds"]
-    hits = (kind for kind, words in kinds.items() if re.search(words["label"], label, re.I))
-    return next(hits, "")
+    return next((k for k, own in kinds.items() if re.search(own["label"], label, re.I)), "")
 
 
 def describe_grade(label: str, kind: str, level: int, *, fine: bool = False) -> str:
     """A feature's grade in a word or two: "younger", "slightly high income"; `fine` says very."""
-    others = read_words()["other kinds"]
-    word = {**others, **read_words()["kinds"].get(kind, {})}
-    if level == 0:
-        return others["average"].format(label=shorten(lower_first(label)))
-    plain = word["high" if level > 0 else "low"].format(label=shorten(lower_first(label)))
+    word = {**read_words()["other kinds"], **read_words()["kinds"].get(kind, {})}
+    side = "average" if level == 0 else "high" if level > 0 else "low"
+    plain = word[side].format(label=shorten(lower_first(label)))
     slight = "slightly " if abs(level) == 1 else ""
     return f"{word['very']} {plain}" if fine and abs(level) == 4 else slight + plain
 

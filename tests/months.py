@@ -2,11 +2,11 @@
 
 import numpy as np
 import pandas as pd
+from modelling import build_model, name_customers
 
-from segmentation.customers.card import Card
-from segmentation.segments import model as segmenter
-from segmentation.segments import profiles
-from segmentation.segments import tracking as changes
+from segmentation.customers import Card
+from segmentation.segments import assign_customers, build_figures, profiles, tracking
+from segmentation.segments.scorer import Scorer
 
 SPLIT, FADED = 5, 9
 """The months in which a segment splits, and from which on another has gone."""
@@ -91,17 +91,16 @@ def count_groups(table):
 
 def take_month(table, before, *, k, card=CARD, seed=0, run_id="run"):
     """What notebook 04 does with a table, without its figures: a snapshot of the month."""
-    pipeline = segmenter.fit(table, card, k=k, seed=seed)
-    limits = segmenter.measure_limits(pipeline, table, card)
-    clustered = segmenter.cluster_customers(pipeline, table, card, limits)
-    centres = segmenter.find_centres(pipeline, card)
+    figures = build_figures(build_model(table, card, k, seed), table, card)
+    clustered = assign_customers(figures, table, card)
     profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
-    segments = changes.identify_segments(clustered, profile, centres, card, before)
-    named = segmenter.name_customers(clustered, segments)
-    highest = changes.find_highest_id(segments, before)
-    customers = changes.index_customers(named, card)
-    scorer = segmenter.build_scorer(pipeline, card, limits)
-    return changes.Snapshot(run_id, customers, segments, scorer, highest)
+    segments = tracking.identify_segments(
+        clustered, profile, card, before=before, centres=figures.list_centres()
+    )
+    named = name_customers(clustered, segments)
+    highest = max([s["id"] for s in segments] + ([before.highest_id] if before else []))
+    customers = tracking.index_customers(named, card)
+    return tracking.Snapshot(run_id, customers, segments, Scorer(figures), highest)
 
 
 def take_year(tables, count=count_groups):
@@ -116,7 +115,7 @@ def list_events(year):
     """What but survival was called in each month, by its number."""
     events = {}
     for month, now in year.items():
-        table = changes.list_changes(year.get(month - 1), now)
+        table = tracking.list_changes(year.get(month - 1), now)
         called = sorted(set(table["transition"]) - {"survived"})
         events |= {month: called} if called else {}
     return events

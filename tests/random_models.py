@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from modelling import build_model, name_customers
 
-from segmentation.customers import table as customers
-from segmentation.segments import model as segmenter
-from segmentation.segments.scorer import STATUSES, Scorer
-from segmentation.serving.batch import Model
+from segmentation.customers import read_card, read_customers
+from segmentation.segments import Scorer, assign_customers, build_figures
+from segmentation.segments.scorer import STATUSES
+from segmentation.serving import Model
 
 POLICIES = [
     *({}, {"transform": "log"}, {"outliers": "clip"}, {"transform": "log", "outliers": "clip"}),
@@ -138,14 +139,13 @@ def fit_shop(folder: Path, rows: int, k: int = 4) -> tuple[Model, pd.DataFrame, 
     table = make_shop(rows)
     table.to_parquet(folder / "shop.parquet", index=False)
     (folder / "shop.yaml").write_text(SHOP, "utf-8")
-    card = customers.read_card(folder / "shop.yaml")
-    read = customers.read_customers(card)
-    pipeline = segmenter.fit(read, card, k=k)
-    limits = segmenter.measure_limits(pipeline, read, card)
-    scorer = segmenter.build_scorer(pipeline, card, limits)
+    card = read_card(folder / "shop.yaml")
+    customers = read_customers(card).table
+    figures = build_figures(build_model(customers, card, k), customers, card)
+    clustered = assign_customers(figures, customers, card)
+    scorer = Scorer(figures)
     segments = list_segments(scorer)
-    clustered = segmenter.cluster_customers(pipeline, read, card, limits)
-    named = segmenter.name_customers(clustered, segments)
+    named = name_customers(clustered, segments)
     return Model(folder, {"run_id": "shop"}, scorer, segments), table, named
 
 

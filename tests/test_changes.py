@@ -12,15 +12,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelling import build_model
 
-from segmentation import InputError
-from segmentation.clustering import preprocessing as features
-from segmentation.clustering import selection
+from segmentation import InputError, runs
 from segmentation.palette import OUTLINES, PALETTE
-from segmentation.runs import folder as runs
-from segmentation.segments import model as segmenter
-from segmentation.segments import profiles
-from segmentation.segments import tracking as changes
+from segmentation.segments import build_figures, model, profiles, tracking
 
 
 def make_counts(rows):
@@ -31,8 +27,8 @@ def make_counts(rows):
 def call(rows, by="people"):
     """The transitions of hand-made counts as (word, before, now)."""
     counts = make_counts(rows)
-    pairs = changes.match_people(counts)
-    table = changes.find_transitions(changes.Matching(by, 1.0, pairs, counts))
+    pairs = tracking.match_people(counts)
+    table = tracking.find_transitions(tracking.Matching(by, 1.0, pairs, counts))
     names = table[["transition", "previous_cluster", "cluster"]].astype(object)
     return [tuple(row) for row in names.where(names.notna(), None).to_numpy()]
 
@@ -41,15 +37,15 @@ def call(rows, by="people"):
 
 
 def test_a_survivor_has_half_of_both_sides():
-    assert changes.match_people(make_counts([[50, 50], [0, 30]])) == {0: 0}
-    assert changes.match_people(make_counts([[49, 51], [0, 52]])) == {1: 1}  # 49 of 100
-    assert changes.match_people(make_counts([[0, 30], [40, 10]])) == {0: 1, 1: 0}
-    assert changes.match_people(make_counts([[0, 0], [0, 0]])) == {}
+    assert tracking.match_people(make_counts([[50, 50], [0, 30]])) == {0: 0}
+    assert tracking.match_people(make_counts([[49, 51], [0, 52]])) == {1: 1}  # 49 of 100
+    assert tracking.match_people(make_counts([[0, 30], [40, 10]])) == {0: 1, 1: 0}
+    assert tracking.match_people(make_counts([[0, 0], [0, 0]])) == {}
 
 
 def test_where_halves_tie_most_people_stay_together():
-    assert changes.match_people(make_counts([[50, 50], [50, 50]])) in ({0: 0, 1: 1}, {0: 1, 1: 0})
-    assert changes.match_people(make_counts([[51, 49], [49, 0]])) == {0: 0}
+    assert tracking.match_people(make_counts([[50, 50], [50, 50]])) in ({0: 0, 1: 1}, {0: 1, 1: 0})
+    assert tracking.match_people(make_counts([[51, 49], [49, 0]])) == {0: 0}
 
 
 @pytest.mark.parametrize(
@@ -83,19 +79,19 @@ COUNTS = st.integers(1, 5).flatmap(
 @settings(max_examples=60, deadline=None)
 def test_every_segment_gets_a_word_and_survivors_share_half(rows):
     counts = make_counts(rows)
-    pairs = changes.match_people(counts)
+    pairs = tracking.match_people(counts)
     assert len(set(pairs.values())) == len(pairs)
     for now, before in pairs.items():
         shared = counts.at[before, now]
         assert shared > 0
         assert 2 * shared >= max(counts.loc[before].sum(), counts[now].sum())
-    table = changes.find_transitions(changes.Matching("people", 1.0, pairs, counts))
+    table = tracking.find_transitions(tracking.Matching("people", 1.0, pairs, counts))
     assert set(table["previous_cluster"].dropna()) == set(counts.index)
     assert set(table["cluster"].dropna()) == set(counts.columns)
     assert not table.duplicated(["previous_cluster", "cluster"]).any()
     gone = table[table["transition"].isin(["disappeared", "emerged"])]
     assert (gone["previous_cluster"].isna() ^ gone["cluster"].isna()).all()
-    mirror = changes.match_people(counts.T)
+    mirror = tracking.match_people(counts.T)
     strict = {(b, n) for n, b in pairs.items() if 2 * counts.at[b, n] > counts.loc[b].sum()
               and 2 * counts.at[b, n] > counts[n].sum()}  # fmt: skip
     assert strict <= {(b, n) for b, n in mirror.items()}
@@ -103,33 +99,31 @@ def test_every_segment_gets_a_word_and_survivors_share_half(rows):
 
 def test_centres_are_matched_up_to_half_the_way_to_the_next():
     before = np.array([[0.0, 0], [10, 0], [10, 8]])
-    assert changes.match_centres(before, before[[2, 0, 1]]) == {0: 2, 1: 0, 2: 1}
-    assert changes.match_centres(before, np.array([[5.0, 0]])) == {0: 0}  # 5 of 10
-    assert changes.match_centres(before, np.array([[10, 3.9], [10, 4.1]])) == {0: 1, 1: 2}
-    assert changes.match_centres(before, np.array([[5.1, 0], [-5.1, 0]])) == {}
+    assert tracking.match_centres(before, before[[2, 0, 1]]) == {0: 2, 1: 0, 2: 1}
+    assert tracking.match_centres(before, np.array([[5.0, 0]])) == {0: 0}  # 5 of 10
+    assert tracking.match_centres(before, np.array([[10, 3.9], [10, 4.1]])) == {0: 1, 1: 2}
+    assert tracking.match_centres(before, np.array([[5.1, 0], [-5.1, 0]])) == {}
     near = np.array([[1.0, 0], [-20, 0]])  # a far one does not take the near one's place
-    assert changes.match_centres(np.array([[0.0, 0], [10, 0]]), near) == {0: 0}
-    assert changes.match_centres(np.array([[0.0, 0]]), np.array([[99.0, 0]])) == {0: 0}
+    assert tracking.match_centres(np.array([[0.0, 0], [10, 0]]), near) == {0: 0}
+    assert tracking.match_centres(np.array([[0.0, 0]]), np.array([[99.0, 0]])) == {0: 0}
 
 
 # Drift -------------------------------------------------------------------------------------
 
 
 def test_the_psi_of_two_shares_worked_by_hand():
-    psi = changes.measure_psi(np.array([[50, 60], [50, 140]]))
+    psi = tracking.measure_psi(np.array([[50, 60], [50, 140]]))
     assert psi == pytest.approx((0.3 - 0.5) * np.log(0.3 / 0.5) + (0.7 - 0.5) * np.log(0.7 / 0.5))
-    empty = changes.measure_psi(np.array([[50, 100], [50, 0]]))
+    empty = tracking.measure_psi(np.array([[50, 100], [50, 0]]))
     assert empty == pytest.approx(0.5 * np.log(2) + (1e-4 - 0.5) * np.log(1e-4 / 0.5))
 
 
 def test_bins_are_the_deciles_of_then_and_what_is_missing():
     then = pd.DataFrame({"x": range(1, 101)}, dtype=float)
-    assert changes.count_bins(then, then, "x")[:, 0].tolist() == [10] * 10
+    assert tracking.count_bins(then, then, "x")[:, 0].tolist() == [10] * 10
     now = pd.DataFrame({"x": [1, 10.9, 11, 5_000, np.nan]})
-    assert changes.count_bins(then, now, "x")[:, 1].tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
-    many = now.assign(customers=2)
-    assert changes.count_bins(then, many, "x")[:, 1].tolist() == [4, 2, *[0] * 7, 2, 2]
-    flat = changes.count_bins(pd.DataFrame({"x": [5.0] * 8}), pd.DataFrame({"x": [5.0, 6.0]}), "x")
+    assert tracking.count_bins(then, now, "x")[:, 1].tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+    flat = tracking.count_bins(pd.DataFrame({"x": [5.0] * 8}), pd.DataFrame({"x": [5.0, 6.0]}), "x")
     assert flat.tolist() == [[8, 1], [0, 1]]
 
 
@@ -137,9 +131,9 @@ def test_bins_are_the_deciles_of_then_and_what_is_missing():
 @settings(max_examples=200, deadline=None)
 def test_the_psi_is_zero_for_equal_shares_and_never_negative(pairs):
     counts = np.array(pairs, dtype=float) + 1
-    assert changes.measure_psi(counts) >= 0
-    assert changes.measure_psi(counts[:, [0, 0]] * [1, 3]) == pytest.approx(0)
-    assert changes.measure_psi(counts) == pytest.approx(changes.measure_psi(counts[:, ::-1]))
+    assert tracking.measure_psi(counts) >= 0
+    assert tracking.measure_psi(counts[:, [0, 0]] * [1, 3]) == pytest.approx(0)
+    assert tracking.measure_psi(counts) == pytest.approx(tracking.measure_psi(counts[:, ::-1]))
 
 
 # A year ------------------------------------------------------------------------------------
@@ -177,7 +171,7 @@ def test_no_id_comes_back_and_nobody_shares_a_look(year):
 def test_the_migration_counts_everyone_once(year):
     for month in range(2, 13):
         before, now = year[month - 1], year[month]
-        table = changes.list_migration(before, now)
+        table = tracking.list_migration(before, now)
         left = table[table["cluster"].isna()]["customers"].sum()
         came = table[table["previous_cluster"].isna()]["customers"].sum()
         assert table["customers"].sum() == len(now.customers) + left
@@ -188,17 +182,17 @@ def test_the_migration_counts_everyone_once(year):
 
 
 def test_the_split_is_told_with_its_part(year):
-    table = changes.list_changes(year[4], year[5])
+    table = tracking.list_changes(year[4], year[5])
     (part,) = [s["name"] for s in year[5].segments if s["id"] == 5]
-    told = changes.describe_transitions(table)
+    told = tracking.describe_transitions(table)
     whole = table.loc[table["transition"] == "split", "previous_segment"].iloc[0]
     assert told == [f"“{part}” split off from “{whole}”."]
 
 
 def advise(before, now, card=months.CARD):
-    table = changes.list_changes(before, now)
-    drift = changes.measure_drift(before, now, card)
-    return changes.summarize_changes(before, now, table, drift)
+    table = tracking.list_changes(before, now)
+    drift = tracking.measure_drift(before, now, card)
+    return tracking.summarize_changes(before, now, table, drift)
 
 
 def test_the_advice_follows_the_months(year):
@@ -214,35 +208,15 @@ def test_a_drifted_feature_asks_for_a_refit():
     now = months.take_month(dearer, before, k=5)
     summary = advise(before, now)
     assert (summary["advice"], summary["variable"], summary["drifted"]) == ("refit", "income", 1)
-    assert changes.list_changes(before, now)["transition"].tolist() == ["survived"] * 5
-    drift = changes.measure_drift(before, now, months.CARD).set_index("variable")
+    assert tracking.list_changes(before, now)["transition"].tolist() == ["survived"] * 5
+    drift = tracking.measure_drift(before, now, months.CARD).set_index("variable")
     assert drift["reading"].to_dict() == {
         **{"Income": "drifted", "Visits": "stable", "Basket": "stable", "Region": "stable"}
     }
-    fit = changes.measure_fit(before, now).set_index("customers_of")
+    fit = tracking.measure_fit(before, now).set_index("customers_of")
     assert fit.loc["then", "outside"] == 0
     assert fit.loc["now", "outside"] > 0.05
     assert fit.loc["now", "distance"] > fit.loc["then", "distance"]
-
-
-@pytest.mark.long
-def test_the_rule_counts_the_groups_of_a_year():
-    tables = months.make_months()
-    year = months.take_year(tables, count=ask_rule)
-    assert [len(now.segments) for now in year.values()] == [5] * 4 + [6] * 4 + [5] * 4
-    assert months.measure_constancy(year) > 0.95
-
-
-def ask_rule(table):
-    """The number of segments by the calibrated rule, as notebook 03 asks it."""
-    matrix = features.scale(table, months.CARD)
-    fits = selection.fit_all(matrix, k_max=8)
-    sweep = selection.measure(matrix, fits)
-    sweep = sweep.merge(selection.measure_gap(matrix, k_max=8, resamples=20), on="k", how="left")
-    null = selection.draw_null(matrix, fits, **selection.scale_counts(100))
-    resampled = selection.resample(matrix, fits, resamples=20)
-    sweep = selection.add_null(selection.add_resamples(sweep, resampled), null)
-    return selection.choose(sweep, selection.ask_rules(sweep), rule="calibrated", k=0)["k"]
 
 
 # Traps -------------------------------------------------------------------------------------
@@ -270,11 +244,10 @@ def test_without_recurring_ids_segments_are_matched_by_their_centres(two, rename
         second["row"] = [f"{i}" for i in range(len(second))]
     before = months.take_month(first, None, k=5, card=card)
     now = months.take_month(second.assign(income=second["income"] * 1.05), before, k=5, card=card)
-    matching = changes.match_segments(now.customers, before)
+    matching = tracking.match_segments(now.customers, before)
     assert (matching.by, matching.recurring) == ("centres", 0)
     assert list_looks(now) == list_looks(before)
-    assert changes.list_migration(before, now).empty
-    assert "matched by their centres" in changes.summarize_previous(before, now)
+    assert tracking.list_migration(before, now).empty
 
 
 def test_one_segment_hands_its_name_only_to_one(two):
@@ -298,11 +271,9 @@ def test_a_new_feature_and_new_levels_can_be_compared(two):
     table = two[1].assign(age=rng.normal(40, 5, len(two[1])), region="East")
     now = months.take_month(table, before, k=5, card=card)
     assert len(list_looks(now) & list_looks(before)) == 5
-    drift = changes.measure_drift(before, now, card).set_index("variable")
+    drift = tracking.measure_drift(before, now, card).set_index("variable")
     assert list(drift.index) == ["Income", "Visits", "Basket", "Region"]
     assert drift.loc["Region", "reading"] == "drifted"
-    told = changes.summarize_shares(changes.list_changes(before, now))
-    assert "points" in told or "shares that they had" in told
 
 
 def test_dropped_and_missing_rows_are_no_obstacle(two):
@@ -317,7 +288,7 @@ def test_dropped_and_missing_rows_are_no_obstacle(two):
     now = months.take_month(second, before, k=5, card=card)
     assert len(before.customers) == len(first) - 5
     assert list_looks(now) == list_looks(before)
-    assert changes.measure_fit(before, now)["customers"].tolist() == [
+    assert tracking.measure_fit(before, now)["customers"].tolist() == [
         len(before.customers),
         len(now.customers),
     ]
@@ -374,19 +345,14 @@ def write_run(folder, table, *, day, title="Months", status="published", card=mo
     folder.mkdir(parents=True)
     run = runs.Run(folder)
     snapshot = months.take_month(table, None, k=5, card=card)
-    pipeline = segmenter.fit(table, card, k=5)
-    limits = segmenter.measure_limits(pipeline, table, card)
-    segmenter.save_segmenter(run.artifacts(), pipeline, card, limits, snapshot.segments)
+    fitted = build_model(table, card, 5)
+    figures = build_figures(fitted, table, card)
+    model.save_model(folder / "artifacts", fitted, figures, snapshot.segments)
     run.save_table(snapshot.customers.reset_index(), "clustered_data.csv")
     run.save_json(snapshot.segments, "segments.json")
-    manifest = {
-        "run_id": folder.name,
-        "title": title,
-        "status": status,
-        "started": f"{day}T00:00:00",
-        "as_of": day,
-    }
-    runs.seal(run, manifest | {"input": {"sha256": f"of {day}"}})
+    manifest = {"run_id": folder.name, "title": title, "status": status, "as_of": day}
+    manifest |= {"started": f"{day}T00:00:00+00:00", "input": {"sha256": f"of {day}"}}
+    seal(folder, manifest)
     return folder
 
 
@@ -398,17 +364,23 @@ def place(tmp_path, two):
         write_run(tmp_path / "out" / day[:7], table, day=day)
     two[1].to_csv(tmp_path / "months.csv", index=False)
     card = months.CARD.model_copy(update={"path": tmp_path / "card.yaml"})
-    return runs.Run(tmp_path / "out/running/new"), card
+    return tmp_path / "out/running/new", card
+
+
+def seal(folder, manifest):
+    """Write a manifest as a finished run's, with the digests of what is compared."""
+    files = [{"path": n, "sha256": runs.hash_file(folder / n)} for n in tracking.COMPARED]
+    (folder / "run.json").write_text(json.dumps(manifest | {"files": files}), "utf-8")
 
 
 def find(place, **options):
-    found = runs.find_previous(*place, **options)
+    found = tracking.find_previous(*place, **options)
     return found and found.run_id
 
 
 def change_manifest(place, run_id, **values):
-    run = runs.Run(place[0].folder.parents[1] / run_id)
-    runs.write_manifest(run, runs.read_manifest(run.folder) | values)
+    path = place[0].parents[1] / run_id / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")
 
 
 def test_the_previous_run_is_the_newest_of_the_card_on_another_table(place):
@@ -429,26 +401,26 @@ def test_other_runs_are_passed_over(place, values):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"status": "published", "run_id": "x"}', "{"])
 def test_a_strange_manifest_is_passed_over(place, text):
-    (place[0].folder.parents[1] / "2026-02/run.json").write_text(text, "utf-8")
+    (place[0].parents[1] / "2026-02/run.json").write_text(text, "utf-8")
     assert find(place) == "2026-01"
 
 
 def test_a_run_of_a_later_date_is_no_previous_one(place):
-    run, card = place
-    assert find((run, card.model_copy(update={"as_of": date(2026, 1, 31)}))) == "2026-01"
-    assert find((run, card.model_copy(update={"as_of": date(2025, 12, 31)}))) is None
+    folder, card = place
+    assert find((folder, card.model_copy(update={"as_of": date(2026, 1, 31)}))) == "2026-01"
+    assert find((folder, card.model_copy(update={"as_of": date(2025, 12, 31)}))) is None
 
 
 def test_other_columns_in_the_distance_are_another_card(place):
-    run, card = place
+    folder, card = place
     fewer = {n: f for n, f in card.features.items() if n != "visits"}
     narrow = card.model_copy(update={"features": fewer})
-    assert find((run, narrow)) is None
+    assert find((folder, narrow)) is None
     with pytest.raises(InputError, match="2026-02 was cut by visits, unknown to the card; compare"):
-        find((run, narrow), against="2026-02")
+        find((folder, narrow), against="2026-02")
     wide = card.model_copy(update={"features": {**card.features, "more": card.features["visits"]}})
-    assert find((run, wide)) is None
-    assert find((run, wide), against="2026-02") == "2026-02"
+    assert find((folder, wide)) is None
+    assert find((folder, wide), against="2026-02") == "2026-02"
 
 
 def test_a_run_can_be_named_by_id_or_path(place, tmp_path):
@@ -462,9 +434,9 @@ def test_a_run_can_be_named_by_id_or_path(place, tmp_path):
             find(place, against=against)
 
 
-@pytest.mark.parametrize("name", runs.COMPARED)
+@pytest.mark.parametrize("name", tracking.COMPARED)
 def test_a_changed_run_is_refused(place, name):
-    path = place[0].folder.parents[1] / "2026-02" / name
+    path = place[0].parents[1] / "2026-02" / name
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(InputError, match=f"{name} is not the file that the run wrote; compare"):
         find(place)
@@ -475,18 +447,18 @@ def test_a_changed_run_is_refused(place, name):
 
 
 def test_a_run_of_an_earlier_version_is_passed_over_but_refused_by_name(place):
-    folder = place[0].folder.parents[1] / "2026-02"
+    folder = place[0].parents[1] / "2026-02"
     path = folder / "artifacts/segmenter.json"
     figures = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({k: v for k, v in figures.items() if k != "card"}), "utf-8")
-    runs.seal(runs.Run(folder), runs.read_manifest(folder))
+    seal(folder, json.loads((folder / "run.json").read_text("utf-8")))
     assert find(place) == "2026-01"
     with pytest.raises(InputError, match="2026-02 was written by another version; compare"):
         find(place, against="2026-02")
 
 
 def test_what_is_read_is_what_was_written(place, two):
-    found = runs.find_previous(*place)
+    found = tracking.find_previous(*place)
     fresh = months.take_month(two[0], None, k=5)
     pd.testing.assert_frame_equal(
         found.customers.drop(columns="second"),
@@ -573,7 +545,7 @@ def test_a_report_of_changed_segments_agrees_with_its_tables(play_once, k, ids, 
 def test_a_first_run_has_nothing_to_compare_with(play_once):
     run, page = read_run(play_once("mall 4", k=4))
     assert run.changes == {"previous": None}
-    for name, columns in (("changes", changes.CHANGES), ("migration", changes.MIGRATION)):
+    for name, columns in (("changes", tracking.CHANGES), ("migration", tracking.MIGRATION)):
         table = pd.read_csv(run.folder / f"tables/{name}.csv")
         assert (len(table), list(table.columns)) == (0, columns)
     assert page.find(class_="since") is None
@@ -585,7 +557,7 @@ def test_small_segments_are_withheld():
     row |= {"previous_size": 3, "previous_share": 0.012}
     row |= {"previous_cluster": 1, "cluster": 2}
     table = pd.DataFrame([row | {"transition": "emerged"}, row | {"transition": "disappeared"}])
-    assert changes.describe_transitions(table) == [
+    assert tracking.describe_transitions(table) == [
         "New: “X”, fewer than 5 customers.",
         "Gone: “Y”, fewer than 5 customers before.",
     ]

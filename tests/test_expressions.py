@@ -1,7 +1,5 @@
 """The model as expressions: DuckDB gives every row what `Scorer.score` gives it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +8,9 @@ from hypothesis import strategies as st
 from random_models import list_segments, make_customers, make_model, put_table, score_in_pandas
 
 from segmentation import InputError
+from segmentation.customers import cards
 from segmentation.customers import database as warehouse
-from segmentation.customers.card import Card, Descriptor
-from segmentation.segments import queries as expressions
+from segmentation.segments import Scorer, queries
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -24,7 +22,7 @@ def database():
 
 def score_in_duckdb(database, table, scorer):
     lying = put_table(database, table)
-    return expressions.score_table(lying, scorer, list_segments(scorer))
+    return queries.score_table(lying, scorer, list_segments(scorer))
 
 
 def check_equal(told, wanted, *, logged):
@@ -52,7 +50,7 @@ def test_every_row_gets_what_the_scorer_gives(database, seed):
 @given(st.floats(-40, 30), st.floats(0, 20))
 def test_a_fence_of_logarithms_has_the_same_edges_in_raw_values(low, width):
     high = low + width
-    least, most = expressions.find_edges(low, high)
+    least, most = queries.find_edges(low, high)
     around = [least, most, np.nextafter(least, -np.inf), np.nextafter(most, np.inf)]
     logs = np.log1p(np.maximum(around, -1.0))
     inside = (logs >= low) & (logs <= high)
@@ -70,7 +68,7 @@ def test_any_kind_of_number_is_scored(database):
     casts = {n: lying[n].cast("float64") for n in scorer.columns}
     for name, kind in zip(scorer.columns, kinds, strict=False):
         database.con.execute(f'ALTER TABLE plain ALTER "{name}" TYPE {kind}')
-    told = expressions.score_table(database.table("plain"), scorer, list_segments(scorer))
+    told = queries.score_table(database.table("plain"), scorer, list_segments(scorer))
     check_equal(
         told.execute().assign(**lying.mutate(**casts).execute()[scorer.columns]),
         score_in_pandas(table, scorer),
@@ -92,22 +90,23 @@ def test_a_table_that_does_not_fit_is_refused(database, change, told):
     database.con.execute("ALTER TABLE odd DROP status")
     database.con.execute(change)
     with pytest.raises(InputError, match=told):
-        expressions.score_table(database.table("odd"), scorer, list_segments(scorer))
+        queries.score_table(database.table("odd"), scorer, list_segments(scorer))
 
 
 def test_too_many_spellings_are_refused(database, monkeypatch):
-    monkeypatch.setattr(expressions.extracts, "MOST_LEVELS", 2)
+    monkeypatch.setattr(queries.database, "MOST_LEVELS", 2)
     lying = put_table(database, pd.DataFrame({"city": ["a", "b", "c"]}), "towns")
     with pytest.raises(InputError, match="column city has over 2 levels; group them in a view"):
-        expressions.read_levels(lying, "city", Descriptor())
+        queries.read_levels(lying, "city", cards.Descriptor())
 
 
 def test_problems_are_counted_by_column(database):
     scorer = make_model(1)
     table = make_customers(1, scorer)
-    card = scorer.card.model_dump() | {"features": {n: {"range": [0, 9]} for n in scorer.columns}}
-    strict = replace(scorer, card=Card.model_validate(card))
-    counted = expressions.count_problems(put_table(database, table), strict)
+    ranges = {n: {"range": [0, 9]} for n in scorer.columns}
+    card = scorer.card.model_validate(scorer.card.model_dump() | {"features": ranges})
+    strict = Scorer(scorer.figures.model_copy(update={"card": card}))
+    counted = queries.count_problems(put_table(database, table), strict)
     assert list(counted["column"]) == scorer.columns
     for row in counted.itertuples():
         values = table[row.column]
@@ -119,8 +118,8 @@ def test_large_numbers_keep_their_digits(database):
     rng = np.random.default_rng(0)
     values = 1e9 + rng.normal(size=5000)
     frame = pd.DataFrame({"cluster": rng.integers(0, 3, 5000), "a": values, "b": rng.random(5000)})
-    card = Card.model_validate({"title": "t", "table": "t", "features": {"a": {}, "b": {}}})
-    measured = expressions.measure_segments(put_table(database, frame), card)
+    card = cards.Card.model_validate({"title": "t", "table": "t", "features": {"a": {}, "b": {}}})
+    measured = queries.measure_segments(put_table(database, frame), card)
     own = measured[(measured["variable"] == "a") & measured["cluster"].notna()]
     shifted = frame.assign(a=values - 1e9).groupby("cluster")["a"]
     np.testing.assert_allclose(own["sd"], shifted.std(ddof=0), rtol=1e-9)

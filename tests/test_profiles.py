@@ -5,20 +5,23 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from modelling import build_model
 
-from segmentation.customers.card import Card
-from segmentation.segments import model as segmenter
-from segmentation.segments import profiles
+from segmentation.customers import Card
+from segmentation.segments import assign_customers, build_figures, profiles
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3, 4, 5, 6, 9])
 def cut(request, table, card):
-    pipeline = segmenter.fit(table, card, k=request.param)
-    limits = segmenter.measure_limits(pipeline, table, card)
-    clustered = segmenter.cluster_customers(pipeline, table, card, limits)
+    figures = build_figures(build_model(table, card, request.param), table, card)
+    clustered = assign_customers(figures, table, card)
     profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
-    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
+    segments = profiles.list_segments(profile, figures.list_centres(), card)
     return clustered, profile, segments
+
+
+def add_names(profile, segments):
+    return profile.assign(segment=profile["cluster"].map({s["id"]: s["name"] for s in segments}))
 
 
 def test_figures_are_those_of_the_members(cut, table):
@@ -102,18 +105,6 @@ def test_a_rule_is_true_of_as_many_customers_as_it_says(cut, card, table):
     assert (found > 0) == (len(segments) > 1)
 
 
-def test_a_prototype_is_nearest_its_centre_and_has_no_id(cut, card):
-    clustered, _, segments = cut
-    named = segmenter.name_customers(clustered, segments)
-    prototypes = profiles.find_prototypes(named, card)
-    assert list(prototypes["cluster"]) == [segment["id"] for segment in segments]
-    assert card.id not in prototypes
-    for row in prototypes.to_dict("records"):
-        own = clustered[clustered["cluster"] == row["cluster"]]
-        nearest = own.loc[own["distance"].idxmin()]
-        assert [row[card.label(name)] for name in card.features] == list(nearest[[*card.features]])
-
-
 def name_in_card(card, **names):
     given = [{"name": name, "when": when} for name, when in names.items()]
     return type(card).model_validate(card.model_dump(exclude={"path"}) | {"segments": given})
@@ -192,7 +183,7 @@ def test_level_shares_and_lift(cut, card):
 
 def test_the_table_for_people_ends_with_everyone(cut):
     _, profile, segments = cut
-    shown = profiles.tabulate_profile(profiles.name_clusters(profile, segments))
+    shown = profiles.tabulate_profile(add_names(profile, segments))
     assert shown["Segment"].iloc[-1] == "Everyone"
     assert list(shown["Customers"]) == [str(s["size"]) for s in segments] + ["200"]
     assert shown["Age (years)"].iloc[-1] == "38.9"
@@ -202,28 +193,49 @@ def test_equal_names_are_told_apart():
     rows = [(c, v, e) for c, e in [(0, 0.9), (1, 0.8), (2, -1.0)] for v in ("x", "y")]
     profile = pd.DataFrame(rows, columns=["cluster", "variable", "effect"])
     profile.loc[(profile["variable"] == "y"), "effect"] = [0.3, -0.3, 0.0]
-    names = profiles.name_segments(profile)
+    names = profiles.find_names(profile)
     assert names == {0: "High x, slightly high y", 1: "High x, slightly low y", 2: "Low x"}
     profile["effect"] = 0.7
-    assert len(set(profiles.name_segments(profile).values())) == 3
+    assert len(set(profiles.find_names(profile).values())) == 3
 
 
 def test_variance_shares_are_between_none_and_all(cut, card):
     clustered, _, segments = cut
-    shares = profiles.explain_variance(profiles.measure_features(clustered, card), card)
+    measures = profiles.measure_features(clustered, card)
+    shares = profiles.profile_features(measures, card)["explained"]
     assert shares.between(0, 1).all()
     assert (shares.max() < 1e-9) == (len(segments) == 1)
 
 
-def test_sentences_stand_for_any_number_of_segments(cut, card):
-    clustered, profile, segments = cut
-    named = profiles.name_clusters(profile, segments)
-    sentences = [
-        profiles.summarize_segments(segments),
-        profiles.summarize_effects(named),
-        profiles.summarize_overlap(named),
-        profiles.summarize_limits(named),
-        profiles.summarize_descriptors(clustered, card),
-        profiles.summarize_separation(named),
-    ]
-    assert all(s.endswith(".") and "nan" not in s and "  " not in s for s in sentences)
+def test_a_gap_is_no_value_and_a_flat_feature_has_no_effect():
+    card = Card.model_validate({"title": "t", "table": "", "features": {"a": {}, "b": {}}})
+    table = pd.DataFrame({"cluster": [0, 0, 1, None], "a": [1.0, None, None, 9.0], "b": 3.0})
+    measures = profiles.measure_features(table.astype({"cluster": "Int64"}), card)
+    own = measures.set_index(["variable", measures["cluster"].fillna(-1)])
+    assert own["customers"].to_dict() == {
+        **{("a", -1): 1, ("a", 0): 1, ("a", 1): 0, ("b", -1): 3, ("b", 0): 2, ("b", 1): 1}
+    }
+    profile = profiles.profile_features(measures, card).set_index(["variable", "cluster"])
+    assert profile.loc[("a", 1), ["mean", "sd"]].tolist() == [1.0, 0.0]  # filled by the median
+    assert (profile.loc["b", "effect"] == 0).all()
+    assert profile["explained"].between(0, 1).all()
+
+
+def test_limits_are_told_of_the_smallest_segment(cut):
+    _, profile, segments = cut
+    told = profiles.summarize_limits(add_names(profile, segments))
+    assert (segments[-1]["name"] in told) == (len(segments) > 1)
+
+
+@pytest.mark.parametrize(
+    ("jaccard", "band"),
+    [(0.5, "dissolved"), (0.59, "not to be trusted"), (0.61, "doubtful"), (0.75, "stable"),
+     (0.85, "highly stable"), (1.0, "highly stable")],
+)  # fmt: skip
+def test_stability_is_summed_up_by_segment(jaccard, band):
+    jaccards = np.full((10, 1), jaccard)
+    (told,) = profiles.add_stability([{"name": "x"}], jaccards, jaccards)
+    dissolved = 10 if jaccard <= 0.5 else 0
+    wanted = {"jaccard": jaccard, "band": band, "slsw": jaccard, "resamples": 10}
+    wanted |= {"found": 10 - dissolved, "dissolved": dissolved}
+    assert told["stability"] == pytest.approx(wanted)

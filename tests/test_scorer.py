@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelling import build_model
 
 from segmentation import InputError
-from segmentation.clustering import kmeans
-from segmentation.clustering import preprocessing as features
-from segmentation.customers import table as customers
-from segmentation.customers.card import Card
-from segmentation.segments import model as segmenter
-from segmentation.segments.scorer import STATUSES, Scorer
+from segmentation.clustering import KMeans, keep_rows
+from segmentation.customers import Card
+from segmentation.segments import Scorer, build_figures
+from segmentation.segments.scorer import STATUSES, ModelFigures, clean_levels, find_nearest_two
 
 POLICIES = {
     "plain": {},
@@ -52,14 +51,13 @@ def make_card(policy, *, weight=0.0):
 def model(request):
     card = make_card(request.param[0], weight=request.param[1])
     table = make_table()
-    pipeline = segmenter.fit(table, card, k=3)
-    limits = segmenter.measure_limits(pipeline, table, card)
-    return pipeline, segmenter.build_scorer(pipeline, card, limits), card, table
+    pipeline = build_model(table, card, 3)
+    return pipeline, Scorer(build_figures(pipeline, table, card)), card, table
 
 
 def as_arrays(scorer, table):
     values = table[scorer.columns].to_numpy(dtype=float)
-    codes = [scorer.encode(c, segmenter.clean_levels(table[c])) for c in scorer.levels]
+    codes = [scorer.encode(c, clean_levels(table[c])) for c in scorer.levels]
     return values, np.stack(codes, axis=1) if codes else None
 
 
@@ -82,7 +80,7 @@ def check_equal(model, table):
 def test_every_training_row_gets_the_answer_of_the_pipeline(model):
     _, _, card, table = model
     scores = check_equal(model, table)
-    used = table.index.isin(features.select_rows(table, card).index)
+    used = table.index.isin(keep_rows(table, card).index)
     assert ((scores.status != STATUSES.index("dropped")) == used).all()
     assert (scores.status[used] != STATUSES.index("outside")).all()
 
@@ -117,9 +115,8 @@ def test_a_row_alone_gets_what_it_gets_among_others(model):
 
 
 def test_figures_survive_json(model):
-    pipeline, scorer, card, table = model
-    limits = segmenter.measure_limits(pipeline, table, card)
-    figures = json.loads(json.dumps(segmenter._list_figures(pipeline, card, limits)))
+    _, scorer, _, table = model
+    figures = json.loads(json.dumps(scorer.figures.model_dump()))
     values, codes = as_arrays(scorer, table)
     for one, other in zip(
         scorer.score(values, codes), Scorer.from_figures(figures).score(values, codes), strict=True
@@ -143,9 +140,7 @@ def test_the_reasons_are_the_largest_shares(model):
 
 
 def test_one_segment_has_no_rival(table, card):
-    pipeline = segmenter.fit(table, card, k=1)
-    limits = segmenter.measure_limits(pipeline, table, card)
-    scorer = segmenter.build_scorer(pipeline, card, limits)
+    scorer = Scorer(build_figures(build_model(table, card, 1), table, card))
     values = table[scorer.columns].to_numpy(dtype=float)
     scores = scorer.score(values)
     assert (scores.position == 0).all()
@@ -155,23 +150,51 @@ def test_one_segment_has_no_rival(table, card):
 
 
 def test_figures_of_another_version_are_refused():
-    with pytest.raises(InputError, match="another version; run the series again"):
+    with pytest.raises(InputError, match=r"of another version .* run the series again"):
         Scorer.from_figures({"features": [{"column": "a"}]})
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("features", 0, "scale"), 0.0),
+        (("features", 0, "scale"), -1.0),
+        (("features", 0, "mean"), float("nan")),
+        (("features", 1, "fill"), 1e300),
+        (("features", 1, "range"), [9.0, 1.0]),
+        (("features", 1, "column"), "other"),
+        (("centres", 0, 0), float("inf")),
+        (("centres", 0), [0.0]),
+        (("centres",), []),
+        (("radius",), [1.0]),
+        (("radius", 0), -1.0),
+        (("names",), ["one"]),
+    ],
+    ids=str,
+)
+def test_impossible_figures_are_refused(place, value, table, card):
+    figures = build_figures(build_model(table, card, 3), table, card).model_dump()
+    part = figures
+    for step in place[:-1]:
+        part = part[step]
+    part[place[-1]] = value
+    with pytest.raises(InputError, match=r"\((features|centres|figures|radius)"):
+        ModelFigures.read(figures)
+
+
 def test_the_two_nearest_centres_are_found(mall):
-    centres = kmeans.fit(mall, 5).centres
+    centres = KMeans(5).fit(mall).cluster_centers_
     away = np.linalg.norm(mall[:, None] - centres, axis=2)
     order = np.argsort(away, axis=1)
-    first, second, d1, d2 = kmeans.nearest_two(mall, centres)
+    first, second, d1, d2 = find_nearest_two(mall, centres)
     np.testing.assert_array_equal(np.stack([first, second], axis=1), order[:, :2])
     np.testing.assert_allclose(np.stack([d1, d2], axis=1), np.sort(away, axis=1)[:, :2])
 
 
 def test_the_bundled_card_travels_with_the_model(card, table):
-    pipeline = segmenter.fit(table, card, k=4)
-    scorer = segmenter.build_scorer(pipeline, card, segmenter.measure_limits(pipeline, table, card))
+    figures = build_figures(build_model(table, card, 4), table, card)
+    scorer = Scorer.from_figures(figures.model_dump())
     assert scorer.card.features == card.features
     assert scorer.card.descriptors == card.descriptors
     assert scorer.card.id == "CustomerID"
-    assert customers.read_card("data/mall_customers.yaml").title == scorer.card.title
+    assert scorer.card.title == card.title

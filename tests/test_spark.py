@@ -15,16 +15,20 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 import pytest
+from modelling import build_model
 from random_models import check_alike, fit_shop
 
 from segmentation import InputError
 from segmentation.customers import database as warehouse
-from segmentation.customers import extracts
-from segmentation.customers import table as customers
-from segmentation.customers.card import COUNT
-from segmentation.segments import model as segmenter
-from segmentation.segments import profiles
-from segmentation.segments import queries as expressions
+from segmentation.customers import hash_table, read_customers
+from segmentation.segments import (
+    assign_customers,
+    build_figures,
+    measure_segments,
+    polish,
+    profiles,
+    queries,
+)
 from segmentation.serving import batch as scoring
 
 pytestmark = [
@@ -143,7 +147,7 @@ def test_the_cluster_scores_row_by_row_as_the_series_file_and_duckdb_do(cluster,
     target = tmp_path / "scored.parquet"
     told = scoring.score_file(model.folder / "shop.parquet", target, model)
     lying = warehouse.open_file(model.folder / "shop.parquet")
-    base = expressions.score_table(lying, model.scorer, model.segments).execute()
+    base = queries.score_table(lying, model.scorer, model.segments).execute()
     file = pd.read_parquet(target)
     assert list(there.columns) == list(file.columns)
     for table in (there, base, file):
@@ -159,60 +163,36 @@ def test_the_cluster_counts_and_measures_as_duckdb_does(cluster, shop):
         warehouse.open_table(cluster, "customers"),
         warehouse.open_file(model.folder / "shop.parquet"),
     )
-    ours, theirs = (expressions.score_table(t, model.scorer, model.segments) for t in tables)
+    ours, theirs = (queries.score_table(t, model.scorer, model.segments) for t in tables)
     keys = ["cluster", "variable"]
-    one, two = (expressions.measure_segments(s, card).sort_values(keys) for s in (ours, theirs))
+    one, two = (queries.measure_segments(s, card).sort_values(keys) for s in (ours, theirs))
     assert one[[*keys, "size", "customers"]].equals(two[[*keys, "size", "customers"]])
     for figure in ("mean", "sd", "min", "q25", "median", "q75", "max"):
         np.testing.assert_allclose(one[figure], two[figure], rtol=1e-9)
     keys.append("level")
-    one, two = (expressions.count_levels(s, card).sort_values(keys) for s in (ours, theirs))
+    one, two = (queries.count_levels(s, card).sort_values(keys) for s in (ours, theirs))
     assert one.to_dict("list").items() >= {"customers": list(two["customers"])}.items()
     assert list(one["level"]) == list(two["level"])
 
 
-def test_the_series_fits_on_the_cluster_as_on_the_whole_table(cluster, shop):
-    model, _ = shop
-    card = model.scorer.card.model_copy(update={"backend": cluster, "table": "customers"})
-    assert extracts.hash_table(card) == extracts.hash_table(card)
-    counted, quality = customers.inspect_customers(card)
-    assert counted[COUNT].sum() == ROWS
-    assert "id" not in counted
-    assert quality["finding"].iloc[-1] == "customers in the table"
-    pipeline = segmenter.fit(counted, card, k=len(model.segments))
-    np.testing.assert_allclose(
-        pipeline["kmeans"].cluster_centers_, model.scorer.centres, rtol=1e-9, atol=1e-12
-    )
-
-
-def test_a_sample_of_the_cluster_is_measured_on_all_customers(cluster, shop, monkeypatch):
+def test_a_sample_of_the_cluster_is_polished_and_measured_on_all(cluster, shop, monkeypatch):
     model, clustered = shop
-    monkeypatch.setattr(extracts, "MOST_DISTINCT", 100)
-    monkeypatch.setattr(extracts, "SAMPLED", 1000)
+    monkeypatch.setattr("segmentation.customers.table.SAMPLED", 1000)
     card = model.scorer.card.model_copy(update={"backend": cluster, "table": "customers"})
-    drawn = customers.read_customers(card)
-    assert len(drawn) == 1000
-    assert drawn[COUNT].sum() == pytest.approx(ROWS)
-    assert {*drawn[card.id]} <= {*clustered[card.id]}
-    described = customers.describe_features(drawn, card).set_index("feature")
-    for name, feature in card.features.items():
-        own = clustered[name].describe()
-        told = described.loc[feature.label, ["mean", "sd", "min", "25%", "median", "75%", "max"]]
-        np.testing.assert_allclose(
-            told.astype(float),
-            own.drop("count")[["mean", "std", "min", "25%", "50%", "75%", "max"]],
-            rtol=1e-9,
-        )
-    pipeline = segmenter.fit(drawn, card, k=3)
-    limits = segmenter.measure_limits(pipeline, drawn, card)
-    there, _ = segmenter.measure_segments(
-        pipeline, segmenter.cluster_customers(pipeline, drawn, card, limits), card, limits
-    )
-    whole = segmenter.cluster_customers(pipeline, clustered[list(drawn.columns[:-1])], card, limits)
+    assert hash_table(card) == hash_table(card)
+    drawn = read_customers(card)
+    assert (len(drawn.table), drawn.total, drawn.sampled) == (1000, ROWS, True)
+    polished, scans = polish(build_model(drawn.table, card, 3), drawn.table, card)
+    assert scans["inertia"].is_monotonic_decreasing
+    figures = build_figures(polished, drawn.table, card)
+    sample = assign_customers(figures, drawn.table, card)
+    there, _ = measure_segments(sample, card, figures=figures)
+    whole = assign_customers(figures, clustered[[*card.columns]], card)
     here = profiles.measure_features(whole, card)
     keys = ["cluster", "variable"]
     there, here = (table.sort_values(keys, ignore_index=True) for table in (there, here))
     pd.testing.assert_frame_equal(there[list(here)], here, rtol=1e-9, check_dtype=False)
+    assert not (whole["status"] == "outside").any()
 
 
 def test_problems_and_taken_names_are_refused(cluster, shop):

@@ -1,359 +1,394 @@
-"""The model: fit, order, assign with confidence, save and load."""
+"""The model: its figures, the segments of customers, the last scans over all rows, its files."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import joblib
 import numpy as np
 import pandas as pd
-import sklearn
-from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.pipeline import Pipeline
 
 from segmentation import InputError
-from segmentation.clustering import kmeans, stability
-from segmentation.clustering.kmeans import Floats
-from segmentation.clustering.preprocessing import (
-    find_chains,
-    find_drop_fences,
-    fit_preprocessor,
-    select_rows,
+from segmentation.customers import Card, database, is_large, open_customers
+from segmentation.runs import hash_file
+from segmentation.segments import queries
+from segmentation.segments.profiles import Segment, measure_features, measure_levels
+from segmentation.segments.scorer import (
+    DROPPED,
+    STATUSES,
+    Floats,
+    ModelFigures,
+    Scorer,
+    clean_levels,
 )
-from segmentation.clustering.selection import fit_best
-from segmentation.customers import database as warehouse
-from segmentation.customers import extracts, moments
-from segmentation.customers.card import Card
-from segmentation.customers.table import count_customers, draw_customers, is_sample
-from segmentation.customers.text import Notes, hash_file
-from segmentation.segments import queries as expressions
-from segmentation.segments.profiles import (
-    Segment,
-    identify_clusters,
-    measure_features,
-    measure_levels,
-)
-from segmentation.segments.scorer import BORDERLINE, STATUSES, Scorer
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 MODEL, FIGURES = "segmenter.joblib", "segmenter.json"
+SCANS, STILL = 12, 1e-6
+"""Lloyd over all rows ends after so many scans, or where one gains less of the inertia."""
+
+SCAN = ["scan", "inertia", "gain"]
+
+ORDER = ("SimpleImputer", "FunctionTransformer", "Clipper")
+"""The steps of a feature in the order in which they can be written, before any scalers."""
 
 
-class Limits(TypedDict):
-    """What the training rows spanned: each feature's range, each position's largest distance.
+class NoCentres(InputError):
+    """A fitted model that cannot be written as scaled columns and centres."""
 
-    `fence` holds, for features whose outliers are dropped, where these begin (of the logarithm
-    where there is one).
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}, so there are no centres: scoring of new customers, their confidence and the "
+            "service cannot be had; segments, profiles and the report can."
+        )
+
+
+# From the Pipeline to its figures ----------------------------------------------------------
+
+
+def build_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigures:
+    """All that it takes to score without the fitted Pipeline: the content of `segmenter.json`.
+
+    `model` is a Pipeline of a fitted ColumnTransformer and a clusterer with `cluster_centers_`,
+    whose steps a feature are imputing, a logarithm, clipping and scaling, in this order; `table`
+    (n rows) what was read, with the rows that the card drops. Ranges and radius are of all
+    customers: of a table that stays where it is, by query.
+
+    Raises
+    ------
+    NoCentres
+        The steps or the clusterer cannot be written so.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.compose import make_column_transformer
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> features = {"age": {}, "visits": {}}
+    >>> card = Card.model_validate({"title": "t", "table": "t.csv", "features": features})
+    >>> table = pd.DataFrame({"age": [20.0, 30, 60, 70], "visits": [9.0, 7, 1, 3]})
+    >>> scaled = make_column_transformer((StandardScaler(), card.distance))
+    >>> model = make_pipeline(scaled, KMeans(2, random_state=0)).fit(table[card.distance])
+    >>> figures = build_figures(model, table, card)
+    >>> sorted(figures.list_centres()["age"].round(1).tolist())
+    [25.0, 65.0]
+    >>> assign_customers(figures, table, card)["status"].tolist()
+    ['ok', 'ok', 'ok', 'ok']
     """
+    figures = _list_figures(model, table, card)
+    if not is_large(card):
+        return figures
+    radius, ranges = queries.measure_limits(open_customers(card), Scorer(figures))
+    pairs = zip(figures.features, ranges, strict=True)
+    features = [feature.model_copy(update={"range": ends}) for feature, ends in pairs]
+    return figures.model_copy(update={"radius": radius, "features": features})
 
-    low: dict[str, float]
-    high: dict[str, float]
-    radius: list[float]
-    fence: dict[str, list[float]]
+
+def find_figures(
+    model: Pipeline, table: pd.DataFrame, card: Card
+) -> tuple[ModelFigures | None, str]:
+    """The same; or None, and in a sentence why there are none and what then cannot be had."""
+    try:
+        return build_figures(model, table, card), ""
+    except NoCentres as error:
+        return None, str(error)
 
 
-def fit(table: pd.DataFrame, card: Card, *, k: int, seed: int = 0) -> Pipeline:
-    """Fit preprocessing and K-means together on the raw features of the rows used.
+def _list_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigures:
+    """The figures with the limits of the rows at hand."""
+    import sklearn
 
-    The Pipeline takes raw columns by name and predicts a position 0…k−1: the largest segment
-    first, ties by centre in the card's order. The order of the rows changes nothing; a row that
-    stands for several customers counts as often.
+    from segmentation.clustering import keep_rows
+
+    used = keep_rows(table, card)
+    blocks = _read_blocks(model, used, card)
+    features = [block for block in blocks if "levels" not in block]
+    for feature in features:
+        values = used[feature["column"]]
+        feature["fence"] = _find_fence(table, feature["column"], card)
+        feature["range"] = [values.min(), values.max()]
+    centres = _find_centres(model, used[card.distance])
+    versions = {"python": platform.python_version(), "scikit-learn": sklearn.__version__}
+    told = {
+        "codes": [block for block in blocks if "levels" in block],
+        "radius": [0.0] * len(centres),
+    }
+    told |= {"centres": centres[:, _order_columns(blocks)].tolist(), "features": features}
+    told |= {"card": card, "versions": versions | {"numpy": np.__version__}}
+    figures = ModelFigures.read(told)
+    scorer = Scorer(figures)
+    scores = scorer.score(*scorer.take(used))
+    radius = pd.Series(scores.distance).groupby(scores.position).max()
+    every = radius.reindex(range(len(centres)), fill_value=0.0)
+    return figures.model_copy(update={"radius": every.tolist()})
+
+
+def _find_centres(model: Pipeline, used: pd.DataFrame) -> Floats:
+    """The scaled centres (k, q), if each row belongs to the nearest of them."""
+    name, centres = type(model[-1]).__name__, getattr(model[-1], "cluster_centers_", None)
+    if centres is None or not hasattr(model, "predict"):
+        raise NoCentres(f"{name} does not put customers to the nearest of some centres")
+    scaled = np.asarray(model[0].transform(used), dtype=np.float64)
+    away = ((scaled[:, None] - centres) ** 2).sum(axis=2)
+    own = away[np.arange(len(away)), model.predict(used)]
+    if (own > away.min(axis=1) * (1 + 1e-9) + 1e-9).any():
+        raise NoCentres(f"{name} does not put every customer to the nearest of its centres")
+    return np.asarray(centres, dtype=np.float64)
+
+
+def _find_fence(table: pd.DataFrame, name: str, card: Card) -> list[float] | None:
+    """Where outliers begin of a feature that drops them, on the scale on which they are found."""
+    from segmentation.clustering import Clipper
+
+    feature = card.features[name]
+    if feature.outliers != "drop":
+        return None
+    values = table[[name]].dropna()
+    fitted = Clipper().fit(np.log1p(values) if feature.transform == "log" else values)
+    return [float(fitted.low_[0]), float(fitted.high_[0])]
+
+
+def _read_blocks(model: Pipeline, used: pd.DataFrame, card: Card) -> list[dict[str, Any]]:
+    """The figures of features and codes, in the order of the preprocessor's columns."""
+    preprocessor: Any = model[0]
+    blocks: list[dict[str, Any]] = []
+    if len(model) != 2 or not hasattr(preprocessor, "transformers_"):
+        names = ", ".join(type(step).__name__ for _, step in model.steps)
+        raise NoCentres(f"the model is not a ColumnTransformer and a clusterer, but {names}")
+    for name, fitted, columns in preprocessor.transformers_:
+        steps = [step for _, step in getattr(fitted, "steps", [("", fitted)])]
+        steps = [step for step in steps if step not in ("passthrough", None)]
+        if "drop" in steps:
+            continue
+        if steps and type(steps[0]).__name__ == "OneHotEncoder":
+            read = [_read_codes(steps, columns)]
+        else:
+            read = [_read_feature(steps, i, str(c), used, card) for i, c in enumerate(columns)]
+        weight = (preprocessor.transformer_weights or {}).get(name, 1.0)
+        blocks += [block | {"scale": block["scale"] / weight} for block in read]
+    return blocks
+
+
+def _order_columns(blocks: list[dict[str, Any]]) -> list[int]:
+    """The places of the scaled columns in the order of the figures: features, then codes."""
+    coded = ["levels" in block for block in blocks for _ in block.get("levels", [""])]
+    return np.argsort(coded, kind="stable").tolist()
+
+
+def _read_codes(steps: list[Any], columns: Any) -> dict[str, Any]:
+    """A one-hot encoded descriptor, scaled by BlockScaler if at all."""
+    encoder, *rest = steps
+    kinds = [type(step).__name__ for step in rest]
+    if kinds not in ([], ["BlockScaler"]) or len(columns) != 1 or encoder.drop is not None:
+        raise NoCentres(f"the codes of {', '.join(map(str, columns))} are not scaled as one block")
+    levels = clean_levels(encoder.categories_[0])
+    mean = rest[0].mean_.tolist() if rest else [0.0] * len(levels)
+    scale = float(rest[0].scale_) if rest else 1.0
+    return {"column": columns[0], "levels": levels, "mean": mean, "scale": scale}
+
+
+def _read_feature(
+    steps: list[Any], place: int, column: str, used: pd.DataFrame, card: Card
+) -> dict[str, Any]:
+    """What is done to one column: fill, transform, clip; a scaler shifts and divides behind."""
+    if column not in card.features:
+        raise NoCentres(f"{column} is no feature of the card")
+    feature, last = card.features[column], -1
+    told: dict[str, Any] = {"column": column, "label": feature.label, "unit": feature.unit}
+    told |= {"fill": float(used[column].median()), "mean": 0.0, "scale": 1.0}
+    for step in steps:
+        kind = type(step).__name__
+        rank = ORDER.index(kind) if kind in ORDER else len(ORDER)
+        if rank < last or rank == last < len(ORDER):
+            raise NoCentres(f"{kind} of {column} comes too late to be written in plain figures")
+        last, shift, by = rank, 0.0, 1.0
+        match kind:
+            case "SimpleImputer" if not step.add_indicator:
+                told["fill"] = float(step.statistics_[place])
+            case "FunctionTransformer" if step.func in (None, np.log1p):
+                told["transform"] = "log" if step.func else "none"
+            case "Clipper":
+                told["clip"] = [float(step.low_[place]), float(step.high_[place])]
+            case "StandardScaler" | "RobustScaler":
+                middle = step.mean_ if kind == "StandardScaler" else step.center_
+                shift = 0.0 if middle is None else float(middle[place])
+                by = 1.0 if step.scale_ is None else float(step.scale_[place])
+            case "MinMaxScaler" if not step.clip:
+                shift, by = -step.min_[place] / step.scale_[place], 1 / step.scale_[place]
+            case _:
+                raise NoCentres(f"{kind} as a step of {column} cannot be written in plain figures")
+        told["mean"], told["scale"] = told["mean"] + told["scale"] * shift, told["scale"] * by
+    return told
+
+
+# Who belongs where -------------------------------------------------------------------------
+
+
+def assign_customers(
+    model: Pipeline | ModelFigures, table: pd.DataFrame, card: Card
+) -> pd.DataFrame:
+    """All n rows as read, and behind them cluster, distance, second, confidence and status.
+
+    `cluster` and `second` are positions 0 … k − 1 of the model (empty where the card's policies
+    drop the customer), `distance` is scaled; see `Scorer.score`. `model` is what `build_figures`
+    gave, or a fitted Pipeline whose last step predicts or has labels of the rows used: then
+    positions are numbered by size, confidence is the model's own probability where it tells one,
+    and distance and second are empty. A label below 0 (noise) counts as dropped.
 
     Raises
     ------
     InputError
-        k is not in 1…n−1, or there are fewer distinct customers than k.
+        The clusterer cannot predict, and its labels are not those of the rows used.
     """
-    used = select_rows(table, card).sort_values(card.distance, kind="stable")
-    check_k(k, used[card.distance])
-    preprocessor, scaled = fit_preprocessor(used, card)
-    weights = count_customers(used)
-    best = fit_best(scaled, k, weights=weights, seed=seed)
-    final = KMeans(k, init=best.centres[_order(best, weights)], n_init=1, random_state=seed)
-    final.fit(scaled, sample_weight=weights)
-    return Pipeline([("preprocess", preprocessor), ("kmeans", final)])
-
-
-def check_k(k: int, used: pd.DataFrame) -> None:
-    """Refuse a K that the rows cannot fill."""
-    if not 1 <= k < len(used):
-        raise InputError(f"k must be 1…{len(used) - 1} for {len(used)} customers, got {k}.")
-    distinct = len(used.drop_duplicates())
-    if k > distinct:
-        raise InputError(f"k must be 1…{distinct} for {distinct} distinct customers, got {k}.")
-
-
-def _order(fit: kmeans.Fit, weights: Floats) -> NDArray[np.intp]:
-    """Positions by size, descending; ties by centre, lexicographic (z-scores keep raw order)."""
-    sizes = np.bincount(fit.labels, weights, minlength=len(fit.centres))
-    return np.lexsort((*fit.centres.T[::-1], -sizes))
-
-
-def find_centres(pipeline: Pipeline, card: Card) -> pd.DataFrame:
-    """The centroids (k, features) in raw units, one row a position; logs are taken back."""
-    scaled = pipeline["kmeans"].cluster_centers_
-    steps = find_chains(pipeline["preprocess"], card)
-    raw = {}
-    for i, (name, feature) in enumerate(card.features.items()):
-        values = steps[name][-1].inverse_transform(scaled[:, [i]])[:, 0]
-        raw[name] = np.expm1(values) if feature.transform == "log" else values
-    return pd.DataFrame(raw)
-
-
-def measure_limits(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Limits:
-    """What the rows used for the fit span, in raw units and in scaled distance."""
-    rows = select_rows(table, card)
-    fence = find_drop_fences(table, card)
-    distances, used = pipeline.transform(rows[card.distance]), rows[list(card.features)]
-    nearest = distances.argmin(axis=1)
-    radius = [float(distances[nearest == h, h].max()) for h in range(distances.shape[1])]
-    return {"low": dict(used.min()), "high": dict(used.max()), "radius": radius, "fence": fence}
-
-
-def resample_segments(
-    pipeline: Pipeline, table: pd.DataFrame, card: Card, *, resamples: int = 100, seed: int = 0
-) -> tuple[Floats, Floats]:
-    """Do the fitted segments come back? Jaccards (resamples, k) and SLSw (pairs, k) by position.
-
-    On a seeded sample above 2 000 rows. See `stability.jaccard_bootstrap` and `stability.slsw`.
-    """
-    scaled = scale_rows(pipeline, table, card)
-    weights = count_customers(select_rows(table, card))
-    rows = scaled[stability.resampling_rows(len(scaled), weights=weights, seed=seed)]
-    labels = kmeans.assign(rows, pipeline["kmeans"].cluster_centers_)
-    jaccards = stability.jaccard_bootstrap(rows, labels, resamples=resamples, seed=seed)
-    return jaccards, stability.slsw(rows, labels, pairs=resamples, seed=seed)
-
-
-def scale_rows(pipeline: Pipeline, table: pd.DataFrame, card: Card) -> Floats:
-    """The rows used (m, p) as the distance sees them."""
-    used = select_rows(table, card)[card.distance]
-    return pipeline["preprocess"].transform(used).to_numpy()
-
-
-def find_similarities(
-    pipeline: Pipeline, table: pd.DataFrame, card: Card, *, seed: int = 0
-) -> Floats:
-    """How similar each customer used is to each centre (m, k), 0…1: see `stability.gorge`.
-
-    Of many customers a sample is looked at: see `customers.draw_customers`.
-    """
-    used = draw_customers(select_rows(table, card), seed=seed)
-    scaled = pipeline["preprocess"].transform(used[card.distance]).to_numpy()
-    return stability.gorge(scaled, pipeline["kmeans"].cluster_centers_)
-
-
-def build_scorer(pipeline: Pipeline, card: Card, limits: Limits) -> Scorer:
-    """The fitted model as plain arrays."""
-    return Scorer.from_figures(_list_figures(pipeline, card, limits))
-
-
-def assign(scorer: Scorer, table: pd.DataFrame) -> pd.DataFrame:
-    """Put each customer (n raw rows) into a segment and say how sure that is.
-
-    Columns: position, distance (scaled), second (position of the next segment), confidence
-    and status; see `Scorer.score`. With one segment second and confidence are empty, in a row that
-    the card's policies drop all but the status.
-    """
-    scores = scorer.score(*scorer.take(table))
+    if isinstance(model, ModelFigures):
+        scorer = Scorer(model)
+        scores = scorer.score(*scorer.take(table))
+        told = scores._asdict() | {"cluster": scores.position}
+    else:
+        told = _predict(model, table, card)
     result = pd.DataFrame(index=table.index)
-    for name in ("position", "second"):
-        places = pd.Series(getattr(scores, name), index=table.index, dtype="Int64")
-        result[name] = places.mask(places < 0)
-    result["distance"], result["confidence"] = scores.distance, scores.confidence
-    result["status"] = np.array(STATUSES)[scores.status]
-    return result[["position", "distance", "second", "confidence", "status"]]
+    for name in ("cluster", "distance", "second", "confidence"):
+        kind = "Int64" if name in ("cluster", "second") else "float64"
+        own = pd.Series(told[name], index=table.index, dtype=kind)
+        result[name] = own.mask(own < 0) if kind == "Int64" else own
+    result["status"] = np.array(STATUSES)[told["status"]]
+    return pd.concat([table, result], axis=1)
 
 
-def clean_levels(levels: pd.Series) -> list[str | None]:
-    """The levels of a descriptor as a model knows them, None where there is none."""
-    return [None if pd.isna(level) else str(level) for level in levels]
+def _predict(model: Pipeline, table: pd.DataFrame, card: Card) -> dict[str, Any]:
+    """The scores that a clusterer without centres gives."""
+    from segmentation.clustering import keep_rows
 
-
-def cluster_customers(
-    pipeline: Pipeline, table: pd.DataFrame, card: Card, limits: Limits
-) -> pd.DataFrame:
-    """All n rows as read, plus cluster, distance, second, confidence and status.
-
-    Rows that the card's policies drop keep an empty cluster and the status `dropped`.
-    """
-    assigned = assign(build_scorer(pipeline, card, limits), table)
-    return pd.concat([table, assigned.rename(columns={"position": "cluster"})], axis=1)
+    used = keep_rows(table, card)
+    wanted = used[card.distance]
+    labels = model.predict(wanted) if hasattr(model, "predict") else model[-1].labels_
+    if len(labels) != len(used):
+        raise InputError(
+            f"{type(model[-1]).__name__} cannot predict and has labels of {len(labels):,} rows; "
+            f"fit it on the {len(used):,} rows used."
+        )
+    own = pd.Series(labels, index=used.index)
+    order = own[own >= 0].value_counts(sort=False).sort_index()
+    order = order.sort_values(ascending=False, kind="stable").index
+    positions = own.map({label: i for i, label in enumerate(order)})
+    cluster = positions.reindex(table.index).fillna(-1).astype("int64")
+    told: dict[str, Any] = {"distance": np.nan, "second": -1, "confidence": np.nan}
+    if len(order) > 1 and hasattr(model, "predict_proba"):
+        chances = model.predict_proba(wanted).max(axis=1)
+        told["confidence"] = pd.Series(chances, index=used.index).reindex(table.index)
+    return told | {"cluster": cluster, "status": np.where(cluster < 0, DROPPED, 0)}
 
 
 def measure_segments(
-    pipeline: Pipeline, clustered: pd.DataFrame, card: Card, limits: Limits
+    clustered: pd.DataFrame, card: Card, *, figures: ModelFigures | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Figures and levels by position: see `profiles.measure_features`, `profiles.measure_levels`.
 
-    Where `clustered` is a sample, all customers are scored and measured where their table lies.
+    Of the rows of `clustered` (as `assign_customers` gives them); with `figures`, and where the
+    table stays where it is, all customers are scored and measured there.
     """
-    if not is_sample(clustered, card):
+    if figures is None or not is_large(card):
         return measure_features(clustered, card), measure_levels(clustered, card)
-    scorer = build_scorer(pipeline, card, limits)
-    positions = [{"id": h, "name": f"{h}"} for h in range(len(scorer.centres))]
-    table = extracts.open_customers(card, Notes())
-    scored = expressions.score_table(table, scorer, positions)
-    return expressions.measure_segments(scored, card), expressions.count_levels(scored, card)
+    positions = [{"id": h, "name": f"{h}"} for h in range(len(figures.centres))]
+    scored = queries.score_table(open_customers(card), Scorer(figures), positions)
+    return queries.measure_segments(scored, card), queries.count_levels(scored, card)
 
 
-def save_customers(
-    place: Callable[[str], Path], scorer: Scorer, card: Card, segments: list[Segment]
-) -> str:
-    """Write every customer of a large Parquet file with segment and confidence; what was done.
+# Lloyd over all rows -----------------------------------------------------------------------
 
-    `place` tells where a table of a name goes. A table read whole needs no other file than
-    `clustered_data.csv`; the customers of a database stay there.
+
+def polish(model: Pipeline, table: pd.DataFrame, card: Card) -> tuple[Pipeline, pd.DataFrame]:
+    """The model with the centres of all customers of a table that stays where it is.
+
+    Lloyd's iterations go on from the model's centres, one aggregate query a scan: until a scan
+    gains less than 1e-6 of the inertia, or for twelve. The order of the positions stays.
+    Also gives one row a scan: scan, inertia (before its step), gain (the share of it that moving
+    the centres takes away). A table read whole is fitted already: the model as it is, no scans.
+
+    Raises
+    ------
+    NoCentres
+        As `build_figures`.
     """
-    if not extracts.is_large(card):
-        return "Every customer stands in clustered_data.csv."
-    if card.backend:
-        return (
-            "The customers stay in their database; segmentation score --backend URL --table "
-            f"{card.table} --into NAME writes everyone's segment beside them."
-        )
-    table = extracts.open_customers(card, Notes())
-    scored = expressions.score_table(table, scorer, cast(list[dict[str, Any]], segments))
-    warehouse.save_file(scored, place("clustered_data.parquet"))
-    return "Every customer stands in clustered_data.parquet, with segment and confidence."
+    if not is_large(card):
+        return model, pd.DataFrame(columns=SCAN)
+    blocks, start = _read_blocks(model, table, card), Scorer(_list_figures(model, table, card))
+    steps = queries.move_centres(open_customers(card), start)
+    rows, moved = list[tuple[int, float, float]](), deepcopy(model)
+    while len(rows) < SCANS and (not rows or rows[-1][2] >= STILL):
+        inertia, gain, centres = next(steps)
+        rows.append((len(rows) + 1, inertia, gain))
+    moved[-1].cluster_centers_[:, _order_columns(blocks)] = centres
+    moved[-1].inertia_ = inertia
+    return moved, pd.DataFrame(rows, columns=SCAN)
 
 
-def name_customers(clustered: pd.DataFrame, segments: list[Segment]) -> pd.DataFrame:
-    """The clustered table as people read it: ids for positions, names of `segment`, `second`."""
-    names = {position: segment["name"] for position, segment in enumerate(segments)}
-    named = identify_clusters(clustered, segments)
-    named["second"] = clustered["second"].map(names)
-    named.insert(named.columns.get_loc("cluster") + 1, "segment", clustered["cluster"].map(names))
-    return named
+# For people and programs -------------------------------------------------------------------
 
 
-def count_statuses(named: pd.DataFrame) -> pd.DataFrame:
-    """One row a segment, largest first, and how many of its customers are borderline.
+def save_customers(place: Path, figures: ModelFigures, card: Card, segments: list[Segment]) -> bool:
+    """Write every customer of a large Parquet file with segment and confidence to `place`.
 
-    Columns: cluster, segment, customers, borderline, share, and of the borderline ones the segment
-    that most are near to (`toward`) and how many these are (`nearest`).
+    Whether that was done: a table read whole needs no other file than `clustered_data.csv`, and
+    the customers of a database stay there.
     """
-    used = named[named["status"] != "dropped"]
-    counts = pd.Series(count_customers(used), index=used.index)
-    rows = []
-    for (cluster, segment), own in used.groupby(["cluster", "segment"], sort=False):
-        near = own[own["status"] == "borderline"]
-        sums = counts[near.index].groupby(near["second"], sort=False).sum()
-        most = sums.sort_values(ascending=False, kind="stable").head(1)
-        toward, nearest = (most.index[0], round(most.iloc[0])) if len(most) else ("", 0)
-        size, borders = round(counts[own.index].sum()), round(counts[near.index].sum())
-        rows.append((cluster, segment, size, borders, borders / size, toward, nearest))
-    columns = ["cluster", "segment", "customers", "borderline", "share", "toward", "nearest"]
-    counted = pd.DataFrame(rows, columns=columns)
-    return counted.sort_values("customers", ascending=False, kind="stable", ignore_index=True)
+    if not is_large(card) or card.backend:
+        return False
+    named = cast(list[dict[str, Any]], segments)
+    scored = queries.score_table(open_customers(card), Scorer(figures), named)
+    database.save_file(scored, place)
+    return True
 
 
-def summarize_assignment(clustered: pd.DataFrame) -> str:
-    """How sure the assignment is, in a sentence."""
-    used = clustered[clustered["status"] != "dropped"]
-    counts = count_customers(used)
-    total = counts.sum()
-    if used["confidence"].isna().all():
-        return f"All {total:,.0f} customers are in one segment; there is no border to be near."
-    near = counts[used["status"] == "borderline"].sum()
-    return (
-        f"{near:,.0f} of {total:,.0f} customers ({near / total:.0%}) are borderline: nearly as "
-        "close to a second segment. The median confidence is "
-        f"{moments.quantile(used['confidence'], 0.5, counts):.2f}."
-    )
-
-
-def save_segmenter(
+def save_model(
     folder: Path,
-    pipeline: Pipeline,
-    card: Card,
-    limits: Limits,
+    model: Pipeline,
+    figures: ModelFigures | None,
     segments: list[Segment],
     *,
     highest_id: int = 0,
 ) -> None:
-    """Write `segmenter.joblib`, the fitted Pipeline, and the same in plain figures beside it.
+    """Write `segmenter.joblib`, the fitted Pipeline, and beside it its figures if it has any.
 
-    `highest_id` is the highest id that was ever given, so that none is given twice.
+    `highest_id` is the highest id that an earlier run gave, so that none is given twice.
     """
+    import joblib
+
     folder.mkdir(parents=True, exist_ok=True)
-    joblib.dump(pipeline, folder / MODEL)
-    ids = [segment["id"] for segment in segments]
-    figures = _list_figures(pipeline, card, limits) | {
-        "ids": ids,
-        "names": [segment["name"] for segment in segments],
-        "highest_id": max(highest_id, *ids),
-        "sha256": {MODEL: hash_file(folder / MODEL)},
-    }
-    (folder / FIGURES).write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    joblib.dump(model, folder / MODEL)
+    (folder / FIGURES).unlink(missing_ok=True)
+    if figures is None:
+        return
+    ids, names = [s["id"] for s in segments], [s["name"] for s in segments]
+    told = figures.model_dump() | {"ids": ids, "names": names}
+    told |= {"highest_id": max(highest_id, *ids), "sha256": {MODEL: hash_file(folder / MODEL)}}
+    text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    (folder / FIGURES).write_text(text, "utf-8")
 
 
-def _list_figures(pipeline: Pipeline, card: Card, limits: Limits) -> dict[str, Any]:
-    """What `segmenter.json` says of a model: all that it takes to score without the Pipeline."""
-    steps = find_chains(pipeline["preprocess"], card)
-    features = []
-    for name, feature in card.features.items():
-        chain = dict(steps[name].steps)
-        clip, scaler = chain.get("clipper"), chain["weigher"]
-        features.append(
-            {
-                "column": name,
-                "label": feature.label,
-                "unit": feature.unit,
-                "fill": float(chain["filler"].median_[0]),
-                "transform": feature.transform,
-                "clip": [float(clip.low_[0]), float(clip.high_[0])] if clip else None,
-                "fence": limits["fence"].get(name),
-                "mean": float(scaler.mean_[0]),
-                "scale": float(scaler.scale_),
-                "range": [float(limits["low"][name]), float(limits["high"][name])],
-            }
-        )
-    codes = [
-        {
-            "column": name,
-            "levels": clean_levels(chain[0].categories_[0]),
-            "mean": chain[-1].mean_.tolist(),
-            "scale": float(chain[-1].scale_),
-        }
-        for name in card.coded
-        for chain in [steps[name]]
-    ]
-    return {
-        "features": features,
-        "codes": codes,
-        "centres": pipeline["kmeans"].cluster_centers_.tolist(),
-        "radius": limits["radius"],
-        "borderline": BORDERLINE,
-        "card": card.model_dump(
-            mode="json", exclude={"table", "backend", "path"}, exclude_defaults=True
-        ),
-        "versions": {
-            "python": platform.python_version(),
-            "scikit-learn": sklearn.__version__,
-            "numpy": np.__version__,
-        },
-    }
-
-
-def load_segmenter(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
-    """The fitted Pipeline and its plain figures, from a run's `artifacts` folder.
+def load_model(folder: Path) -> tuple[Pipeline, ModelFigures]:
+    """The fitted Pipeline and its figures, from a run's `artifacts` folder.
 
     Raises
     ------
     InputError
         A file is missing, is not what the run wrote, or comes from another scikit-learn.
     """
+    import joblib
+    import sklearn
+
     if not (folder / MODEL).is_file() or not (folder / FIGURES).is_file():
         raise InputError(f"{folder}: no segmenter here; run the series first.")
-    figures = json.loads((folder / FIGURES).read_text("utf-8"))
-    if hash_file(folder / MODEL) != figures["sha256"][MODEL]:
+    figures = ModelFigures.read(json.loads((folder / FIGURES).read_text("utf-8")))
+    if hash_file(folder / MODEL) != figures.sha256.get(MODEL):
         raise InputError(f"{MODEL} is not the file that the run wrote; run 04_modeling again.")
-    stamped = figures["versions"]["scikit-learn"]
+    stamped = figures.versions.get("scikit-learn")
     if stamped != sklearn.__version__:
         raise InputError(
             f"{MODEL} was written by scikit-learn {stamped}, this is {sklearn.__version__}; "

@@ -6,6 +6,7 @@ the same segment to the last bit; only logarithms are the database's own, within
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 from operator import add, or_
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,9 @@ import numpy as np
 import pandas as pd
 
 from segmentation import InputError
-from segmentation.customers import columns as fields
-from segmentation.customers import extracts
-from segmentation.customers.card import OURS, Card, Descriptor, suggest
-from segmentation.customers.database import write_number
-from segmentation.segments.scorer import BORDERLINE, Scorer, find_limits
+from segmentation.customers import Card, cards, columns, database
+from segmentation.segments import profiles
+from segmentation.segments.scorer import BORDERLINE, Floats, Scorer, find_limits
 
 if TYPE_CHECKING:
     import ibis
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 BEYOND = 1e300  # larger than any squared distance
 OWN = "segmentation_"
 """What the names of columns begin with that are there only on the way."""
+
+KINDS = ("missing", "below", "above")
+number = database.write_number
 
 
 def score_table(table: ibis.Table, scorer: Scorer, segments: list[dict[str, Any]]) -> ibis.Table:
@@ -40,11 +42,11 @@ def score_table(table: ibis.Table, scorer: Scorer, segments: list[dict[str, Any]
     InputError
         A column of the model is missing or not numeric, or a descriptor holds an unknown level.
     """
-    kept = [name for name in table.columns if name not in OURS]
-    if twice := [name for name in kept if name.casefold() in OURS]:
+    kept = [name for name in table.columns if name not in cards.OURS]
+    if twice := [name for name in kept if name.casefold() in cards.OURS]:
         raise InputError(f"column {twice[0]} is like one that is written; rename it in a view.")
     steps = _scale(_take(table.select(kept), scorer), scorer)
-    steps = _find_nearest(steps, scorer)
+    steps = _find_second(_find_nearest(steps, scorer), len(scorer.centres))
     steps = _judge(steps, scorer)
     return steps.select(*kept, **_name(steps, segments))
 
@@ -54,19 +56,31 @@ def score_table(table: ibis.Table, scorer: Scorer, segments: list[dict[str, Any]
 
 def find_columns(table: ibis.Table, card: Card, wanted: list[str]) -> dict[str, str]:
     """The column of the table that holds each wanted one of the card; numbers where it says so."""
-    found = fields.match_columns(table.columns, card)
+    found = columns.match_columns(table.columns, card)
+    found |= {name: name for name in card.features if name in table.columns}
     for name in wanted:
         if name not in found:
-            near = suggest(name, table.columns)
-            raise InputError(f"column {name} is missing; {near}")
-        if name in card.features and not table[found[name]].type().is_numeric():
-            kind = table[found[name]].type()
+            raise InputError(f"column {name} is missing; {cards.suggest(name, table.columns)}")
+        kind = table[found[name]].type()
+        if name not in card.descriptors and not kind.is_numeric():
             raise InputError(f"column {name} is {kind}, not a number; cast it in a view.")
     return {name: found[name] for name in wanted}
 
 
+def take_features(table: ibis.Table, card: Card, wanted: list[str]) -> dict[str, ibis.Column]:
+    """Features as float64, those by expression computed unless the table holds them already."""
+    made = {n: e for n, e in card.expressions.items() if n in wanted and n not in table.columns}
+    plain = [name for name in wanted if name not in made]
+    parts = [name for expression in made.values() for name in expression.columns]
+    found = find_columns(table, card, [*dict.fromkeys([*plain, *parts])])
+    numbers = {name: database.take_number(table[own]) for name, own in found.items()}
+    for name, expression in made.items():
+        numbers[name] = expression.compute(numbers, divide=database.divide_columns, number=number)
+    return {name: numbers[name] for name in wanted}
+
+
 def read_levels(
-    table: ibis.Table, column: str, descriptor: Descriptor
+    table: ibis.Table, column: str, descriptor: cards.Descriptor
 ) -> dict[str | None, str | None]:
     """What each distinct cell of a descriptor means to the card; None is a gap.
 
@@ -75,38 +89,34 @@ def read_levels(
     InputError
         There are too many distinct cells, or one is unknown to the card.
     """
-    counted = (
-        table.select(cell=extracts.take_text(table[column]))
-        .distinct()
-        .limit(extracts.MOST_LEVELS + 1)
-    )
-    cells = [None if pd.isna(cell) else cell for cell in counted.execute()["cell"]]
-    if len(cells) > extracts.MOST_LEVELS:
+    distinct = table.select(cell=database.take_text(table[column])).distinct()
+    found = distinct.limit(database.MOST_LEVELS + 1).execute()["cell"]
+    cells = [None if pd.isna(cell) else cell for cell in found]
+    if len(cells) > database.MOST_LEVELS:
         raise InputError(
-            f"column {column} has over {extracts.MOST_LEVELS:,} levels; group them in a view."
+            f"column {column} has over {database.MOST_LEVELS:,} levels; group them in a view."
         )
     try:
-        return {cell: fields.read_level(cell or "", descriptor) for cell in cells}
+        return {cell: columns.read_level(cell or "", descriptor) for cell in cells}
     except InputError as error:
         raise InputError(f"column {column}: every value {error}") from None
 
 
 def _take(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     """The table with raw values and codes of levels, −1 for one never seen."""
-    found = find_columns(table, scorer.card, [*scorer.columns, *scorer.levels])
-    values = {
-        _x(i): extracts.take_number(table[found[name]]) for i, name in enumerate(scorer.columns)
-    }
-    codes = {_code(i): _encode(table, name, found, scorer) for i, name in enumerate(scorer.levels)}
-    return table.mutate(**values, **codes).view()
+    found = find_columns(table, scorer.card, [*scorer.levels])
+    taken = [*take_features(table, scorer.card, scorer.columns).values()]
+    taken += [_encode(table, name, found[name], scorer) for name in scorer.levels]
+    names = _own("x", len(scorer.columns)) + _own("code", len(scorer.levels))
+    return table.mutate(**dict(zip(names, taken, strict=True))).view()
 
 
-def _encode(table: ibis.Table, name: str, found: dict[str, str], scorer: Scorer) -> ibis.Column:
+def _encode(table: ibis.Table, name: str, column: str, scorer: Scorer) -> ibis.Column:
     import ibis
 
-    levels = read_levels(table, found[name], scorer.card.descriptors[name])
+    levels = read_levels(table, column, scorer.card.descriptors[name])
     codes = dict(zip(levels, scorer.encode(name, levels.values()).tolist(), strict=True))
-    words, gap = extracts.take_text(table[found[name]]), codes.pop(None, -1)
+    words, gap = database.take_text(table[column]), codes.pop(None, -1)
     spelled = [(c, [w for w, own in codes.items() if own == c]) for c in sorted({*codes.values()})]
     branches = [(words.isin(those), code) for code, those in spelled]
     return ibis.cases((words.isnull(), gap), *branches, else_=-1).cast("int64")
@@ -115,103 +125,87 @@ def _encode(table: ibis.Table, name: str, found: dict[str, str], scorer: Scorer)
 # What is computed --------------------------------------------------------------------------
 
 
-def _x(i: int) -> str:
-    return f"{OWN}x{i}"
-
-
-def _code(i: int) -> str:
-    return f"{OWN}code{i}"
-
-
-def _z(i: int) -> str:
-    return f"{OWN}z{i}"
-
-
-def _d(i: int) -> str:
-    return f"{OWN}d{i}"
+def _own(kind: str, many: int) -> list[str]:
+    """The names of our columns of a kind, by position."""
+    return [f"{OWN}{kind}{i}" for i in range(many)]
 
 
 def _scale(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     """The table with the columns that the distance sees: z-scores, then one-hot codes."""
-    columns = [_scale_feature(table[_x(i)], scorer, i) for i in range(len(scorer.columns))]
-    for i, (mean, spread) in enumerate(scorer.codes):
+    names = _own("x", len(scorer.columns))
+    scaled = [_scale_feature(table[name], scorer, i) for i, name in enumerate(names)]
+    for name, (mean, spread) in zip(_own("code", len(scorer.codes)), scorer.codes, strict=True):
         hot, cold = (1 - mean) / spread, (0 - mean) / spread
-        code = table[_code(i)]
-        columns += [
-            (code == level).ifelse(write_number(hot[level]), write_number(cold[level]))
+        scaled += [
+            (table[name] == level).ifelse(number(hot[level]), number(cold[level]))
             for level in range(len(mean))
         ]
-    return table.mutate(**{_z(i): column for i, column in enumerate(columns)}).view()
+    return table.mutate(**dict(zip(_own("z", len(scaled)), scaled, strict=True))).view()
 
 
 def _scale_feature(values: ibis.Column, scorer: Scorer, i: int) -> ibis.Column:
     """Gaps filled, logarithm taken, clipped, scaled."""
     if scorer.logged[i]:
-        values = (values >= write_number(0)).ifelse((values + write_number(1)).ln(), None)
-    filled = values.coalesce(write_number(scorer._transform(scorer.typical)[i]))
+        values = (values >= number(0)).ifelse((values + number(1)).ln(), None)
+    filled = values.coalesce(number(scorer.filler[i]))
     low, high = scorer.clip[:, i]
     if np.isfinite([low, high]).all():
-        filled = filled.clip(lower=write_number(low), upper=write_number(high))
-    return (filled - write_number(scorer.mean[i])) / write_number(scorer.spread[i])
+        filled = filled.clip(lower=number(low), upper=number(high))
+    return (filled - number(scorer.mean[i])) / number(scorer.spread[i])
 
 
 def _find_nearest(table: ibis.Table, scorer: Scorer) -> ibis.Table:
-    """The table with position and second, near and far: the two nearest centres, their distances.
+    """The table with position and near: the nearest centre, the square of its distance.
 
     Differences are squared, not multiplied out: nothing cancels, and the sums are the scorer's.
     """
+    k, q = scorer.centres.shape
+    squares = {}
+    for name, centre in zip(_own("d", k), scorer.centres, strict=True):
+        pairs = zip(_own("z", q), centre, strict=True)
+        gaps = [table[column] - number(value) for column, value in pairs]
+        squares[name] = reduce(add, [gap * gap for gap in gaps])
+    return _find_least(table.mutate(**squares).view(), k, "near", "position")
+
+
+def _find_second(table: ibis.Table, k: int) -> ibis.Table:
+    """The table with second and far of the same, empty where there is one centre."""
     import ibis
 
-    places = range(len(scorer.centres))
-    squares = {_d(j): _square(table, centre) for j, centre in enumerate(scorer.centres)}
-    table = table.mutate(**squares).view()
-    own = [table[_d(j)] for j in places]
-    table = table.mutate(**{OWN + "near": ibis.least(*own)}).view()
-    position = _find_place([table[_d(j)] == table[OWN + "near"] for j in places])
-    table = table.mutate(**{OWN + "position": position}).view()
-    if len(places) == 1:
+    if k == 1:
         nothing = {OWN + "far": ibis.null("float64"), OWN + "second": ibis.null("int64")}
         return table.mutate(**nothing).view()
-    others = [
-        (table[OWN + "position"] == j).ifelse(write_number(BEYOND), table[_d(j)]) for j in places
-    ]
-    table = table.mutate(**{OWN + "far": ibis.least(*others)}).view()
     position = table[OWN + "position"]
-    second = _find_place([(table[_d(j)] == table[OWN + "far"]) & (position != j) for j in places])
-    return table.mutate(**{OWN + "second": second}).view()
+    pairs = enumerate(_own("d", k))
+    others = {d: (position == j).ifelse(number(BEYOND), table[d]) for j, d in pairs}
+    return _find_least(table.mutate(**others).view(), k, "far", "second")
 
 
-def _square(table: ibis.Table, centre: Any) -> ibis.Column:
-    gaps = [table[_z(f)] - write_number(value) for f, value in enumerate(centre)]
-    return reduce(add, [gap * gap for gap in gaps])
-
-
-def _find_place(holds: list[Any]) -> ibis.Column:
-    """The lowest place whose condition holds; the last one's is not asked."""
+def _find_least(table: ibis.Table, k: int, least: str, place: str) -> ibis.Table:
+    """The table with the least of k figures and the lowest position that has it."""
     import ibis
 
-    last = len(holds) - 1
-    if not last:
-        return ibis.literal(0, "int64")
-    return ibis.cases(*[(hold, j) for j, hold in enumerate(holds[:-1])], else_=last).cast("int64")
+    figures = [table[name] for name in _own("d", k)]
+    table = table.mutate(**{OWN + least: ibis.least(*figures)}).view()
+    holds = [(table[name] == table[OWN + least], j) for j, name in enumerate(_own("d", k - 1))]
+    found = ibis.cases(*holds, else_=k - 1) if holds else ibis.literal(0, "int8")
+    return table.mutate(**{OWN + place: found}).view()
 
 
 def _judge(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     """The table with distance, confidence and status; empty cells where a row is dropped."""
     import ibis
 
-    roots = {name: table[OWN + name].sqrt() for name in ("near", "far")}
-    table = table.mutate(**{OWN + name: root for name, root in roots.items()}).view()
+    table = table.mutate(**{OWN + end: table[OWN + end].sqrt() for end in ("near", "far")}).view()
     near, far = table[OWN + "near"], table[OWN + "far"]
-    shadow = write_number(2) * near / (near + far).nullif(write_number(0))
-    confidence = write_number(1) - (far.isnull() | (near + far > 0)).ifelse(shadow, write_number(1))
-    table = table.mutate(
-        **{OWN + "confidence": confidence, OWN + "used": ~_is_dropped(table, scorer)}
-    ).view()
+    shadow = number(2) * near / (near + far).nullif(number(0))
+    confidence = number(1) - (far.isnull() | (near + far > 0)).ifelse(shadow, number(1))
+    judged = {OWN + "confidence": confidence, OWN + "used": ~_is_dropped(table, scorer)}
+    table = table.mutate(**judged).view()
     status = ibis.cases(
         (~table[OWN + "used"], "dropped"),
         (_is_outside(table, scorer), "outside"),
-        (write_number(1) - table[OWN + "confidence"] > write_number(BORDERLINE), "borderline"),
+        (number(1) - table[OWN + "confidence"] > number(BORDERLINE), "borderline"),
         else_="ok",
     )
     names = [OWN + name for name in ("position", "second", "near", "confidence")]
@@ -225,14 +219,17 @@ def _is_dropped(table: ibis.Table, scorer: Scorer) -> Any:
 
     signs: list[Any] = [ibis.literal(False)]
     for i, (low, high) in enumerate(scorer.fence.T):
-        value = table[_x(i)]
+        value = table[f"{OWN}x{i}"]
         if scorer.needed[i]:
             signs.append(value.isnull())
         if np.isfinite([low, high]).all():
             ends = find_edges(low, high) if scorer.logged[i] else (low, high)
-            beyond = ~value.between(*map(write_number, ends))
-            signs.append(beyond.coalesce(False))
+            signs.append(_is_beyond(value, *ends))
     return reduce(or_, signs)
+
+
+def _is_beyond(value: Any, low: float, high: float) -> Any:
+    return (~value.between(number(low), number(high))).coalesce(False)
 
 
 def find_edges(low: float, high: float) -> tuple[float, float]:
@@ -256,12 +253,12 @@ def find_edges(low: float, high: float) -> tuple[float, float]:
 
 def _is_outside(table: ibis.Table, scorer: Scorer) -> Any:
     """Beyond what the training rows spanned: in a feature, in a level, in the distance."""
-    signs = []
-    for i, (low, high) in enumerate(scorer.bounds.T):
-        signs.append((~table[_x(i)].between(write_number(low), write_number(high))).coalesce(False))
-    signs += [table[_code(i)] < 0 for i in range(len(scorer.levels))]
+    x, codes = _own("x", len(scorer.columns)), _own("code", len(scorer.levels))
+    ends = zip(x, scorer.bounds.T, strict=True)
+    signs = [_is_beyond(table[name], low, high) for name, (low, high) in ends]
+    signs += [table[name] < 0 for name in codes]
     near, position = table[OWN + "near"], table[OWN + "position"]
-    signs += [(position == j) & (near > write_number(r)) for j, r in enumerate(scorer.radius)]
+    signs += [(position == j) & (near > number(r)) for j, r in enumerate(scorer.radius)]
     return reduce(or_, signs)
 
 
@@ -270,11 +267,8 @@ def _name(table: ibis.Table, segments: list[dict[str, Any]]) -> dict[str, ibis.C
     import ibis
 
     def look_up(place: str, key: str, kind: str) -> ibis.Column:
-        values = [ibis.literal(segment[key], kind) for segment in segments]
-        return ibis.cases(
-            *[(table[OWN + place] == j, value) for j, value in enumerate(values)],
-            else_=ibis.null(kind),
-        )
+        values = [(j, ibis.literal(segment[key], kind)) for j, segment in enumerate(segments)]
+        return table[OWN + place].cases(*values, else_=ibis.null(kind))
 
     return {
         "cluster": look_up("position", "id", "int64"),
@@ -299,6 +293,59 @@ def keep_segment(scored: ibis.Table, cluster: int) -> ibis.Table:
     return kept.drop(OWN + "drawn")
 
 
+# Centres and limits of all customers -------------------------------------------------------
+
+
+def move_centres(table: ibis.Table, scorer: Scorer) -> Iterator[tuple[float, float, Floats]]:
+    """Lloyd's steps, each one aggregate query: the inertia before, the share of it that is gained
+    by moving the centres alone, and the centres (k, q) after it.
+
+    Nearest is told by the linear form |c|² − 2 c·x; the sum of |x|² is of the first step. A centre
+    that nobody is nearest to stays.
+    """
+    scaled, centres, sum_of = _scale(_take_used(table, scorer), scorer), scorer.centres, None
+    k, q = centres.shape
+    z = _own("z", q)
+    while True:
+        forms = {}
+        for name, centre in zip(_own("d", k), centres, strict=True):
+            parts = [scaled[c] * number(-2 * value) for c, value in zip(z, centre, strict=True)]
+            forms[name] = reduce(add, parts, number(float(centre @ centre)))
+        steps = _find_least(scaled.mutate(**forms).view(), k, "near", "position")
+        sums = {name: steps[name].sum() for name in [*z, OWN + "near"]}
+        if sum_of is None:
+            sums["squares"] = reduce(add, [steps[name] * steps[name] for name in z]).sum()
+        grouped = steps.group_by(OWN + "position")
+        found = grouped.aggregate(customers=steps.count(), **sums).to_pandas()
+        sum_of = found["squares"].sum() if sum_of is None else sum_of
+        inertia, moved = float(found[OWN + "near"].sum() + sum_of), centres.copy()
+        moved[found[OWN + "position"]] = found[z].div(found["customers"], axis=0)
+        ways = ((moved - centres) ** 2).sum(axis=1)[found[OWN + "position"]]
+        yield inertia, float(ways @ found["customers"]) / inertia if inertia else 0.0, moved
+        centres = moved
+
+
+def _take_used(table: ibis.Table, scorer: Scorer) -> ibis.Table:
+    """The customers whom the card's policies do not drop, with raw values and codes."""
+    taken = _take(table, scorer)
+    return taken.filter(~_is_dropped(taken, scorer)) if scorer.fenced else taken
+
+
+def measure_limits(
+    table: ibis.Table, scorer: Scorer
+) -> tuple[list[float], list[tuple[float, float]]]:
+    """What all customers used span: the radius of each position, the range of each feature."""
+    steps = _find_nearest(_scale(_take_used(table, scorer), scorer), scorer)
+    x = _own("x", len(scorer.columns))
+    ends = {f"low {name}": steps[name].min() for name in x}
+    ends |= {f"high {name}": steps[name].max() for name in x}
+    grouped = steps.group_by(OWN + "position")
+    found = grouped.aggregate(far=steps[OWN + "near"].max(), **ends).to_pandas()
+    far = found.set_index(OWN + "position")["far"].reindex(range(len(scorer.centres)), fill_value=0)
+    spans = [(float(found[f"low {n}"].min()), float(found[f"high {n}"].max())) for n in x]
+    return np.sqrt(far).tolist(), spans
+
+
 # What is counted and measured --------------------------------------------------------------
 
 
@@ -307,21 +354,16 @@ def count_problems(table: ibis.Table, scorer: Scorer) -> pd.DataFrame:
 
     `below` and `above` count values beyond the hard limits, infinite ones among them.
     """
-    found = find_columns(table, scorer.card, [*scorer.columns, *scorer.levels])
+    find_columns(table, scorer.card, [*scorer.levels])
+    numbers = take_features(table, scorer.card, scorer.columns)
     figures: dict[str, Any] = {"rows": table.count()}
-    for i, name in enumerate(scorer.columns):
+    for i, (name, values) in enumerate(numbers.items()):
         low, high = find_limits(scorer.card.features[name])
-        values = extracts.take_number(table[found[name]])
-        figures |= {
-            f"missing{i}": values.isnull().sum(),
-            f"below{i}": (values < write_number(low)).sum(),
-            f"above{i}": (values > write_number(high)).sum(),
-        }
+        signs = values.isnull(), values < number(low), values > number(high)
+        figures |= {f"{kind}{i}": sign.sum() for kind, sign in zip(KINDS, signs, strict=True)}
     counts = table.aggregate(**figures).execute().iloc[0].fillna(0).astype(int)
-    columns = {"column": scorer.columns}
-    for kind in ("missing", "below", "above"):
-        columns[kind] = [counts[f"{kind}{i}"] for i in range(len(scorer.columns))]
-    return pd.DataFrame(columns).assign(customers=counts["rows"])
+    told = {kind: [counts[f"{kind}{i}"] for i in range(len(numbers))] for kind in KINDS}
+    return pd.DataFrame({"column": scorer.columns, **told, "customers": counts["rows"]})
 
 
 def count_statuses(scored: ibis.Table) -> pd.DataFrame:
@@ -333,11 +375,10 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     """One row per cluster and feature, and with an empty cluster per feature of everyone.
 
     Columns as of `profiles.measure_features`; dropped customers are left out. See
-    `extracts.measure_columns` for what is exact.
+    `database.measure_columns` for what is exact.
     """
-    found = find_columns(scored, card, list(card.features))
-    numbers = {name: extracts.take_number(scored[found[name]]) for name in card.features}
-    return extracts.measure_columns(scored, numbers, by="cluster")
+    numbers = take_features(scored, card, list(card.features))
+    return database.measure_columns(scored, numbers, by="cluster")
 
 
 def count_levels(scored: ibis.Table, card: Card) -> pd.DataFrame:
@@ -346,29 +387,25 @@ def count_levels(scored: ibis.Table, card: Card) -> pd.DataFrame:
     An empty cluster stands for everyone, the level `missing` for a gap; levels as the card reads
     them. Dropped customers are left out.
     """
-    columns = ["cluster", "variable", "level", "customers"]
-    parts = [_count_levels(scored, card, name)[columns] for name in card.descriptors]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    parts = {name: _count_levels(scored, card, name) for name in card.descriptors}
+    return profiles.sum_levels(parts)
 
 
 def _count_levels(scored: ibis.Table, card: Card, name: str) -> pd.DataFrame:
     column = find_columns(scored, card, [name])[name]
     levels = read_levels(scored, column, card.descriptors[name])
-    cells = scored.select("cluster", cell=extracts.take_text(scored[column]))
+    cells = scored.select("cluster", cell=database.take_text(scored[column]))
     counts = cells.group_by("cluster", "cell").aggregate(customers=cells.count()).execute()
     counts["level"] = [levels[None if pd.isna(cell) else cell] for cell in counts["cell"]]
     if not card.descriptors[name].levels:
         counts["level"] = _pool(counts)
-    used = counts[counts["cluster"].notna()].fillna({"level": "missing"})
-    everyone = used.groupby("level", as_index=False)["customers"].sum().assign(cluster=pd.NA)
-    each = used.groupby(["cluster", "level"], as_index=False)["customers"].sum()
-    return pd.concat([everyone, each]).astype({"cluster": "Int64"}).assign(variable=name)
+    return counts
 
 
 def _pool(counts: pd.DataFrame) -> pd.Series:
     """The levels, the rare ones of very many as “Other”, as `customers` reads them."""
     totals = counts.groupby("level")["customers"].sum().sort_values(ascending=False, kind="stable")
-    if len(totals) <= fields.MANY_LEVELS:
+    if len(totals) <= columns.MANY_LEVELS:
         return counts["level"]
-    kept = totals.index[: fields.MANY_LEVELS - 1]
+    kept = totals.index[: columns.MANY_LEVELS - 1]
     return counts["level"].where(counts["level"].isna() | counts["level"].isin(kept), "Other")

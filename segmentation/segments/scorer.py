@@ -1,24 +1,33 @@
-"""The fitted model as plain arrays: the same answers as its Pipeline, one row or millions.
+"""The fitted model as plain figures and arrays: the answers of its Pipeline, one row or millions.
 
-It is read from `segmenter.json`, so that nothing has to be unpickled and no table to be built.
+Both are read from `segmenter.json`, so that nothing has to be unpickled and no table to be built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from segmentation import InputError
-from segmentation.clustering import kmeans
-from segmentation.clustering.kmeans import Floats, Labels
-from segmentation.customers.card import Card, Feature
+from segmentation.customers import Card, cards
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
 
 BORDERLINE = 0.8
 """Customers with a larger shadow value are borderline (1 is half way between two centroids)."""
@@ -30,10 +39,132 @@ FEW = 0.25
 """A second reason is told if it has at least this share of d2² − d1²."""
 
 
-def find_limits(feature: Feature) -> tuple[float, float]:
+# What a model consists of ------------------------------------------------------------------
+
+
+def _check_order(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"the lower end {ends[0]:g} lies above the upper one {ends[1]:g}")
+    return ends
+
+
+Number = Annotated[float, Field(ge=-1e16, le=1e16, allow_inf_nan=False)]
+"""A card's values end at 1e15, fences some quartile distances beyond."""
+
+Scale = Annotated[float, Field(ge=1e-30, le=1e16, allow_inf_nan=False)]
+"""What divides: so large that squared distances stay finite."""
+
+Ends = Annotated[tuple[Number, Number], AfterValidator(_check_order)]
+
+
+def _read_card(card: Any) -> Any:
+    return {"table": "", **card} if isinstance(card, dict) else card
+
+
+def _write_card(card: Card) -> dict[str, Any]:
+    """What the columns mean; not where the table lies."""
+    hidden = {"table", "backend", "path"}
+    return card.model_dump(mode="json", exclude=hidden, exclude_defaults=True)
+
+
+class FeatureFigures(BaseModel):
+    """How a feature is scaled; `clip` and `fence` are of the logarithm where there is one."""
+
+    column: str
+    label: str = ""
+    unit: str = ""
+    fill: Number
+    transform: Literal["none", "log"] = "none"
+    clip: Ends | None = None
+    fence: Ends | None = None
+    mean: Number
+    scale: Scale
+    range: Ends
+
+
+class CodeFigures(BaseModel):
+    """How a descriptor in the distance is scaled: one code a level, None for a gap."""
+
+    column: str
+    levels: Annotated[list[str | None], Field(min_length=1)]
+    mean: list[Number]
+    scale: Scale
+
+
+class ModelFigures(BaseModel):
+    """The content of `segmenter.json`: all that it takes to score without the Pipeline.
+
+    `centres` (k, q) are scaled, features first, then codes; `radius` (k,) is the distance of the
+    farthest training row. NaN, numbers beyond 1e16, scales of 0, dimensions that do not fit and
+    columns that the card does not know are refused; files of earlier versions are read.
+    """
+
+    features: Annotated[list[FeatureFigures], Field(min_length=1)]
+    codes: list[CodeFigures] = []
+    centres: Annotated[list[list[Number]], Field(min_length=1)]
+    radius: list[Annotated[Number, Field(ge=0)]]
+    borderline: Number = BORDERLINE
+    card: Annotated[Card, BeforeValidator(_read_card), PlainSerializer(_write_card)]
+    versions: dict[str, str] = {}
+    ids: list[int] = []
+    names: list[str] = []
+    highest_id: int = 0
+    sha256: dict[str, str] = {}
+
+    @classmethod
+    def read(cls, figures: Any) -> Self:
+        """The figures of a file's content.
+
+        Raises
+        ------
+        InputError
+            Something is missing or cannot be; the message names the place.
+        """
+        try:
+            return cls.model_validate(figures)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "figures"
+            raise InputError(
+                f"segmenter.json is damaged or of another version ({place}: {first['msg']}); "
+                "run the series again."
+            ) from None
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        """Refuse figures that do not fit each other or the card."""
+        width = len(self.features) + sum(len(code.levels) for code in self.codes)
+        if any(len(centre) != width for centre in self.centres):
+            raise ValueError(f"every centre needs {width} numbers")
+        if any(len(code.mean) != len(code.levels) for code in self.codes):
+            raise ValueError("every level needs a mean")
+        k = len(self.centres)
+        if len(self.radius) != k or {len(self.ids), len(self.names)} - {0, k}:
+            raise ValueError(f"radius, ids and names need one entry for each of {k} centres")
+        known = [*self.card.features, *self.card.descriptors]
+        named = [f.column for f in self.features] + [c.column for c in self.codes]
+        if unknown := [column for column in named if column not in known]:
+            raise ValueError(f"the card does not know the column {unknown[0]}")
+        return self
+
+    def list_centres(self) -> DataFrame:
+        """The centres (k, p) in raw units, one row a position, a column a feature."""
+        import pandas as pd
+
+        raw = {}
+        for i, feature in enumerate(self.features):
+            values = np.array([centre[i] for centre in self.centres]) * feature.scale + feature.mean
+            raw[feature.column] = np.expm1(values) if feature.transform == "log" else values
+        return pd.DataFrame(raw)
+
+
+def find_limits(feature: cards.Feature) -> tuple[float, float]:
     """The hard limits of a feature: the card's range, from 0 on for a logarithm."""
     low, high = feature.range
     return (max(low, 0.0) if feature.transform == "log" else low), high
+
+
+# Scoring -----------------------------------------------------------------------------------
 
 
 class Scores(NamedTuple):
@@ -43,219 +174,174 @@ class Scores(NamedTuple):
     has the position −1 and NaN.
     """
 
-    position: Labels
-    second: Labels
+    position: Codes
+    second: Codes
     distance: Floats
     rival: Floats
     confidence: Floats
     status: NDArray[np.int8]
 
 
-@dataclass(frozen=True, eq=False)
 class Scorer:
-    """Scaling, centres and limits of a model: `score` is all that a customer needs.
+    """Scaling, centres and limits of a model as arrays: `score` is all that a customer needs.
 
     Attributes
     ----------
-    card : what the columns mean, their policies and hard limits.
-    columns : the p features, in the order of the arrays.
-    levels : of each of the c descriptors in the distance, the code of each level.
-    typical : (p,), the medians of the training rows, which also fill gaps.
+    figures, card : the model's figures; what its columns mean, their policies and hard limits.
+    columns, levels : the p features, in order; the codes of the levels of each of c descriptors.
+    typical, filler : (p,), the medians of the training rows; what fills gaps, after a logarithm.
     logged, needed : (p,), whose logarithm is taken; whose gaps drop a customer.
     clip, fence : (2, p), of the logarithm where there is one; infinite where there is none.
     mean, spread : (p,), what scales a feature; for a descriptor's levels they are in `codes`.
-    bounds : (2, p), beyond which a raw value is outside; `spans` with some slack.
-    groups : (q,), which column each scaled one belongs to.
+    spans, bounds : (p, 2), what the training rows spanned; (2, p), the same with some slack.
+    fenced : whether any policy drops a customer.
     centres, radius : (k, q), scaled; (k,), beyond which a customer is outside.
-    spans : (p, 2), what the training rows spanned in raw units.
     """
 
-    card: Card
-    columns: list[str]
-    levels: dict[str, dict[str | None, int]]
-    typical: Floats
-    logged: NDArray[np.bool_]
-    clip: Floats
-    fence: Floats
-    mean: Floats
-    spread: Floats
-    bounds: Floats
-    needed: NDArray[np.bool_]
-    codes: list[tuple[Floats, float]]
-    groups: Labels
-    centres: Floats
-    radius: Floats
-    spans: Floats
+    def __init__(self, figures: ModelFigures) -> None:
+        features, codes = figures.features, figures.codes
+        self.figures, self.card = figures, figures.card
+        self.columns = [f.column for f in features]
+        self.levels = {c.column: {level: i for i, level in enumerate(c.levels)} for c in codes}
+        self.codes = [(np.array(c.mean), c.scale) for c in codes]
+        self.logged = np.array([f.transform == "log" for f in features])
+        told = np.array([(f.fill, f.mean, f.scale, *f.range) for f in features])
+        self.typical, self.mean, self.spread = told.T[:3]
+        self.spans = told[:, 3:]
+        self.needed = np.array([_read_policy(self.card, name) == "drop" for name in self.columns])
+        self.clip, self.fence = _stack(f.clip for f in features), _stack(f.fence for f in features)
+        self.bounds = self.spans.T + [[-SLACK], [SLACK]] * np.abs(self.spans.T)
+        self.centres = np.array(figures.centres)
+        self.radius = np.array(figures.radius) * (1 + SLACK)
+        widths = [1] * len(features) + [len(c.levels) for c in codes]
+        self._blocks = np.cumsum([0, *widths[:-1]])
+        self.filler = self._transform(self.typical[None])[0]
+        self._clipped = bool(np.isfinite(self.clip).any())
+        self.fenced = bool(np.isfinite(self.fence).any() or self.needed.any())
 
     @classmethod
-    def from_figures(cls, figures: dict[str, Any]) -> Scorer:
+    def from_figures(cls, figures: ModelFigures | Mapping[str, Any]) -> Self:
         """Build it from the content of `segmenter.json`.
 
         Raises
         ------
         InputError
-            The figures lack something: another version wrote them.
+            The figures are damaged, or another version wrote them.
+
+        Examples
+        --------
+        >>> age = {"column": "age", "fill": 40, "mean": 40, "scale": 10, "range": [18, 70]}
+        >>> visits = {"column": "visits", "fill": 2, "mean": 3, "scale": 2, "range": [0, 9]}
+        >>> card = {"title": "t", "features": {"age": {}, "visits": {}}}
+        >>> figures = {"features": [age, visits], "centres": [[-1, 0], [1, 0]], "radius": [3, 3]}
+        >>> scorer = Scorer.from_figures(figures | {"card": card})
+        >>> scorer.score(np.array([[30.0, 3.0], [52.0, 3.0]])).position.tolist()
+        [0, 1]
         """
-        try:
-            return cls._build(figures, figures["features"])
-        except (KeyError, TypeError, ValueError):
-            raise InputError(
-                "segmenter.json was written by another version; run the series again."
-            ) from None
+        return cls(figures if isinstance(figures, ModelFigures) else ModelFigures.read(figures))
 
-    @classmethod
-    def _build(cls, figures: dict[str, Any], features: list[dict[str, Any]]) -> Scorer:
-        def take(key: str) -> Floats:
-            return np.array([f[key] for f in features], dtype=np.float64)
-
-        def bounds(key: str) -> Floats:
-            pairs = [f[key] or (-np.inf, np.inf) for f in features]
-            return np.array(pairs, dtype=np.float64).T
-
-        card = Card.model_validate({"table": "", **figures["card"]})
-        drop = [card.features[f["column"]].missing == "drop" for f in features]
-        spans, widths = bounds("range"), [len(code["mean"]) for code in figures["codes"]]
-        return cls(
-            card=card,
-            columns=[f["column"] for f in features],
-            levels={
-                c["column"]: {v: i for i, v in enumerate(c["levels"])} for c in figures["codes"]
-            },
-            typical=take("fill"),
-            logged=np.array([f["transform"] == "log" for f in features]),
-            clip=bounds("clip"),
-            fence=bounds("fence"),
-            mean=take("mean"),
-            spread=take("scale"),
-            bounds=spans + [[-SLACK], [SLACK]] * np.abs(spans),
-            needed=np.array(drop),
-            codes=[(np.array(c["mean"]), c["scale"]) for c in figures["codes"]],
-            groups=np.repeat(np.arange(len(features) + len(widths)), [1] * len(features) + widths),
-            centres=np.array(figures["centres"], dtype=np.float64),
-            radius=np.array(figures["radius"], dtype=np.float64) * (1 + SLACK),
-            spans=spans.T,
-        )
-
-    def encode(self, column: str, levels: Iterable[Any]) -> Labels:
+    def encode(self, column: str, levels: Iterable[Any]) -> Codes:
         """The codes (n,) of levels; one never seen is “Other” where that is a level, else −1."""
         known = self.levels[column]
         other = known.get("Other", -1)
         return np.array([known.get(level, other) for level in levels], dtype=np.int64)
 
-    def take(self, table: DataFrame) -> tuple[Floats, Labels | None]:
+    def take(self, table: DataFrame) -> tuple[Floats, Codes | None]:
         """What is scored of a table (n rows): raw values (n, p) and codes (n, c) of its levels."""
-        levels = [
-            [None if gap else str(level) for level, gap in zip(cells, cells.isna(), strict=True)]
-            for cells in (table[name] for name in self.levels)
-        ]
-        codes = [self.encode(name, own) for name, own in zip(self.levels, levels, strict=True)]
+        codes = [self.encode(name, clean_levels(table[name])) for name in self.levels]
         values = table[self.columns].to_numpy(dtype=np.float64)
         return values, np.stack(codes, axis=1) if codes else None
 
-    def scale(self, values: Floats, codes: Labels | None = None) -> Floats:
+    def scale(self, values: Floats, codes: Codes | None = None) -> Floats:
         """Raw values (n, p), NaN where missing, and codes (n, c) as the distance sees them."""
         return self._scale_rows(self._transform(values), codes)
 
     def _transform(self, values: Floats) -> Floats:
-        """Raw values (n, p) with logarithms taken, gaps left."""
         if not self.logged.any():
             return values
         return np.log1p(values, out=values.copy(), where=self.logged)
 
-    def _scale_rows(self, rows: Floats, codes: Labels | None) -> Floats:
-        filled = np.where(np.isnan(rows), self._transform(self.typical), rows)
-        parts = [(np.clip(filled, *self.clip) - self.mean) / self.spread]
+    def _scale_rows(self, rows: Floats, codes: Codes | None) -> Floats:
+        filled = np.where(np.isnan(rows), self.filler, rows)
+        if self._clipped:
+            filled = np.minimum(np.maximum(filled, self.clip[0]), self.clip[1])
+        parts = [(filled - self.mean) / self.spread]
         for i, (mean, spread) in enumerate(self.codes):
             hot = np.asarray(codes)[:, [i]] == np.arange(len(mean))
             parts.append((hot - mean) / spread)
         return np.hstack(parts) if self.codes else parts[0]
 
-    def score(self, values: Floats, codes: Labels | None = None) -> Scores:
+    def score(self, values: Floats, codes: Codes | None = None) -> Scores:
         """Put customers into segments: raw values (n, p), NaN where missing, and codes (n, c).
 
-        Source of confidence, 1 − 2·d1/(d1 + d2): the shadow value of Leisch (2010).
+        A customer is outside beyond what the training rows spanned: in a feature, in a level, in
+        the distance. Source of confidence, 1 − 2·d1/(d1 + d2): the shadow value of Leisch (2010).
         """
-        rows, unseen = self._transform(values), NONE if codes is None else codes
-        scaled, size = self._scale_rows(rows, codes), len(values)
-        places, away = np.empty((2, size), np.int64), np.empty((2, size))
-        confidence, status = np.empty(size), np.empty(size, np.int8)
-        kmeans.find_nearest_two(scaled, self.centres, places, away)
-        bounds = (self.bounds, self.fence, self.needed, self.radius)
-        _judge(values, rows, unseen, *bounds, places, away, confidence, status)
-        return Scores(places[0], places[1], away[0], away[1], confidence, status)
+        rows = self._transform(values)
+        position, second, near, far = find_nearest_two(self._scale_rows(rows, codes), self.centres)
+        sums = near + far
+        confidence = 1 - 2 * near / np.where(sums > 0, sums, 1.0)
+        confidence[sums == 0] = 0.0
+        status = (1 - confidence > BORDERLINE).astype(np.int8)
+        outside = near > self.radius[position]
+        outside |= ((values < self.bounds[0]) | (values > self.bounds[1])).any(axis=1)
+        if self.codes:
+            outside |= (np.asarray(codes) < 0).any(axis=1)
+        status[outside] = OUTSIDE
+        confidence[second < 0] = np.nan
+        if self.fenced:
+            gone = (self.needed & np.isnan(values)).any(axis=1)
+            gone |= ((rows < self.fence[0]) | (rows > self.fence[1])).any(axis=1)
+            position[gone] = second[gone] = -1
+            near[gone] = far[gone] = confidence[gone] = np.nan
+            status[gone] = DROPPED
+        return Scores(position, second, near, far, confidence, status)
 
-    def explain(self, values: Floats, codes: Labels | None, scores: Scores) -> Labels:
+    def explain(self, values: Floats, codes: Codes | None, scores: Scores) -> Codes:
         """The one or two columns that speak most against the second segment: (n, 2), −1 for none.
 
         They have the largest shares of d2² − d1²; a number beyond the features is a descriptor.
         """
-        reasons = np.full((len(values), 2), -1, dtype=np.int64)
-        shares = np.empty(len(self.columns) + len(self.codes))
         scaled = self.scale(values, codes)
-        places = (scores.position, scores.second)
-        _explain(scaled, self.centres, self.groups, *places, shares, reasons)
-        return reasons
+        gaps = (scaled - self.centres[scores.second]) ** 2
+        gaps -= (scaled - self.centres[scores.position]) ** 2
+        shares = np.add.reduceat(gaps, self._blocks, axis=1) if self.codes else gaps
+        order = np.argsort(-shares, axis=1, kind="stable")[:, :2]
+        largest = np.take_along_axis(shares, order, axis=1)
+        known = (largest > 0) & (scores.second >= 0)[:, None]
+        known[:, 1] &= largest[:, 1] >= FEW * shares.sum(axis=1)
+        return np.where(known, order, -1)
 
 
-NONE = np.empty((0, 0), np.int64)
+def _read_policy(card: Card, name: str) -> str:
+    return (card.features.get(name) or cards.Feature()).missing
 
 
-@kmeans.compiled
-def _judge(
-    values: Floats,
-    rows: Floats,
-    codes: Labels,
-    span: Floats,
-    fence: Floats,
-    needed: NDArray[np.bool_],
-    reach: Floats,
-    places: Labels,
-    away: Floats,
-    confidence: Floats,
-    status: NDArray[np.int8],
-) -> None:
-    """Write confidence and status (n,), distances for their squares; empty the dropped rows."""
-    for i in range(len(values)):
-        near, far = np.sqrt(away[0, i]), np.sqrt(away[1, i])
-        shadow = 2 * near / (near + far) if near + far > 0 else 1.0
-        state = NEAR if 1 - (1 - shadow) > BORDERLINE else OK
-        if near > reach[places[0, i]] or (codes.size > 0 and codes[i].min() < 0):
-            state = OUTSIDE
-        for j in range(values.shape[1]):
-            if values[i, j] < span[0, j] or values[i, j] > span[1, j]:
-                state = OUTSIDE
-        for j in range(values.shape[1]):
-            gap = needed[j] and np.isnan(values[i, j])
-            if gap or rows[i, j] < fence[0, j] or rows[i, j] > fence[1, j]:
-                state = DROPPED
-        away[0, i], away[1, i], status[i] = near, far, state
-        confidence[i] = np.nan if np.isinf(far) else 1 - shadow
-        if state == DROPPED:
-            places[:, i], away[:, i], confidence[i] = -1, np.nan, np.nan
+def _stack(pairs: Iterable[tuple[float, float] | None]) -> Floats:
+    return np.array([pair or (-np.inf, np.inf) for pair in pairs]).T
 
 
-@kmeans.compiled
-def _explain(
-    scaled: Floats,
-    centres: Floats,
-    groups: Labels,
-    position: Labels,
-    second: Labels,
-    shares: Floats,
-    reasons: Labels,
-) -> None:
-    """Write the reasons (n, 2); `groups` (q,) tells which column each scaled one belongs to."""
-    for i in range(len(scaled)):
-        if second[i] < 0:
-            continue
-        shares[:] = 0
-        for f in range(len(groups)):
-            own, other = centres[position[i], f], centres[second[i], f]
-            shares[groups[f]] += (scaled[i, f] - other) ** 2 - (scaled[i, f] - own) ** 2
-        total, first = shares.sum(), shares.argmax()
-        if shares[first] <= 0:
-            continue
-        reasons[i, 0], shares[first] = first, -np.inf
-        next_ = shares.argmax()
-        if shares[next_] > 0 and shares[next_] >= FEW * total:
-            reasons[i, 1] = next_
+def find_nearest_two(rows: Floats, centres: Floats) -> tuple[Codes, Codes, Floats, Floats]:
+    """The nearest and the second of k centres for n rows, and both distances: each (n,).
+
+    A tie goes to the lower position; with one centre the second is −1 at an infinite distance.
+    Squares are added column by column, so that a row's answer is the same to the last bit beside
+    any others, and in a database.
+    """
+    away, each = np.zeros((len(rows), len(centres))), np.arange(len(rows))
+    for column, own in zip(rows.T, centres.T, strict=True):
+        gaps = column[:, None] - own
+        away += gaps * gaps
+    position = away.argmin(axis=1)
+    near = np.sqrt(away[each, position])
+    away[each, position] = np.inf
+    second = away.argmin(axis=1)
+    far = np.sqrt(away[each, second])
+    return position, np.where(np.isinf(far), -1, second), near, far
+
+
+def clean_levels(levels: Iterable[Any]) -> list[str | None]:
+    """The levels of a descriptor as a model knows them, None where there is none."""
+    import pandas as pd
+
+    return [None if pd.isna(level) else str(level) for level in levels]

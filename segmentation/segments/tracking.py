@@ -5,25 +5,23 @@ Vocabulary of the transitions: MONIC (Spiliopoulou et al. 2006).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal, NotRequired, TypedDict
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
-from scipy.special import chdtri
-from sklearn.metrics import adjusted_rand_score
+from numpy.typing import NDArray
 
-from segmentation import words
-from segmentation.clustering.kmeans import Floats
-from segmentation.customers import moments
-from segmentation.customers.card import COUNT, ROW, Card
-from segmentation.customers.table import count_customers, draw_customers
+from segmentation import ROOT, InputError, words
+from segmentation.customers import Card, cards, hash_table
 from segmentation.palette import PALETTE
+from segmentation.runs import Archive, Manifest, Run, check_file, read_manifest
 from segmentation.segments.profiles import Segment, list_segments
-from segmentation.segments.scorer import OUTSIDE, Scorer, Scores
+from segmentation.segments.scorer import OUTSIDE, Floats, Scorer
 
 RECURRING = 0.5
 """Segments are matched by their people where at least this share of the customers recurs."""
@@ -34,22 +32,19 @@ HALF, PART, WHOLE = 0.5, 0.25, 0.75
 FLOOR, SHIFTED, DRIFTED = 1e-4, 0.1, 0.2
 """Least share of a bin in the PSI, and the PSIs from which a variable has shifted or drifted."""
 
-NOTHING = "There is no earlier run to compare with."
-ALL = "The one segment survived.", "Every segment survived."
+COMPARED = ("tables/clustered_data.csv", "segments.json", "artifacts/segmenter.json")
+"""What of a previous run another is compared with."""
 
-CHANGES = [
-    *("transition", "previous_cluster", "previous_segment", "cluster", "segment"),
-    *("previous_size", "size", "previous_share", "share", "points"),
-    *("customers", "share_of_previous", "share_of_segment"),
-]
-MIGRATION = [
-    *("previous_cluster", "previous_segment", "cluster", "segment"),
-    *("customers", "share_of_previous", "share_of_segment"),
-]
-DRIFT = [
-    *("variable", "kind", "previous_mean", "mean", "unit", "psi", "chance", "reading"),
-    *("test", "statistic", "p_value"),
-]
+MEND = "compare with another run by `against`, or with none."
+
+CLUSTERS = ["previous_cluster", "cluster"]
+SHARES = ["customers", "share_of_previous", "share_of_segment"]
+MIGRATION = ["previous_cluster", "previous_segment", "cluster", "segment", *SHARES]
+CHANGES = ["transition", *MIGRATION[:4], "previous_size", "size", "previous_share", "share"]
+CHANGES += ["points", *SHARES]
+DRIFT = ["variable", "kind", "previous_mean", "mean", "unit", "psi", "chance", "reading"]
+DRIFT += ["test", "statistic", "p_value"]
+FIT = ["customers_of", "customers", "distance", "shadow", "outside"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +56,7 @@ class Snapshot:
     customers : those with a segment, by id: cluster, features and descriptors as read, distance,
         confidence and status.
     segments : the content of its `segments.json`, in the order of the model's positions.
-    scorer : its model.
+    scorer : its model; None where it has no centres.
     highest_id : the highest id that this run or one before it ever gave.
     day : the date of its data, else of the run, as ISO text.
     """
@@ -69,26 +64,17 @@ class Snapshot:
     run_id: str
     customers: pd.DataFrame
     segments: list[Segment]
-    scorer: Scorer
+    scorer: Scorer | None
     highest_id: int
     day: str = ""
 
-    @property
-    def size(self) -> int:
-        """How many customers have a segment."""
-        return round(count_customers(self.customers).sum())
 
+class Matching(NamedTuple):
+    """Which previous segment each one continues, and how that was told: by people or centres.
 
-@dataclass(frozen=True, eq=False)
-class Matching:
-    """Which previous segment each one continues, and how that was told.
-
-    Attributes
-    ----------
-    by : people where enough of them recur, else centres.
-    recurring : the share of the previous customers who are there again.
-    pairs : the cluster before, by the cluster now that survives it.
-    counts : customers in both runs, clusters before by clusters now.
+    `recurring` is the share of the previous customers who are there again, `pairs` the cluster
+    before by the cluster now that survives it, `counts` the customers in both runs, clusters
+    before by clusters now.
     """
 
     by: Literal["people", "centres"]
@@ -97,35 +83,15 @@ class Matching:
     counts: pd.DataFrame
 
 
-class Summary(TypedDict):
-    """The content of `changes.json`; without a previous run all but `previous` is missing."""
-
-    previous: str | None
-    previous_day: NotRequired[str]
-    matched_by: NotRequired[str]
-    recurring: NotRequired[float]
-    previous_customers: NotRequired[int]
-    customers: NotRequired[int]
-    previous_k: NotRequired[int]
-    k: NotRequired[int]
-    more: NotRequired[int]
-    changed: NotRequired[int]
-    drifted: NotRequired[int]
-    variable: NotRequired[str]
-    psi: NotRequired[float]
-    agreement: NotRequired[float]
-    advice: NotRequired[str]
-    reason: NotRequired[str]
-
-
 def index_customers(clustered: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """The customers with a segment by their id; by nothing where there are no ids or not all.
+    """The customers with a segment by their id; by nothing where there are no ids.
 
-    Rows that stand for several customers tell of none of them whether he is there again.
+    Rows of an earlier version that stand for several customers, in a column `customers`, tell of
+    none of them whether he is there again.
     """
     used = clustered[clustered["cluster"].notna()].astype({"cluster": int})
-    whole = card.id in used and card.id != ROW and COUNT not in used
-    return used.set_index(card.id) if whole else used
+    known = card.id in used and card.id != cards.ROW and "customers" not in used
+    return used.set_index(card.id) if known else used
 
 
 # Matching ----------------------------------------------------------------------------------
@@ -135,7 +101,7 @@ def match_segments(customers: pd.DataFrame, before: Snapshot) -> Matching:
     """Match the clusters of `customers` (by id, as of `index_customers`) to a previous run.
 
     On the people where at least half of the previous customers recur, else on the centres in the
-    previous model's scale. One segment that holds everyone continues only such a one.
+    previous model's scale, where it has one. One segment that holds everyone continues only such.
     """
     counts = count_shared(before.customers["cluster"], customers["cluster"])
     recurring = float(counts.to_numpy().sum() / len(before.customers))
@@ -147,10 +113,10 @@ def match_segments(customers: pd.DataFrame, before: Snapshot) -> Matching:
 
 
 def _match_to_centres(customers: pd.DataFrame, before: Snapshot) -> dict[int, int]:
+    if before.scorer is None:
+        return {}
     scaled = pd.DataFrame(before.scorer.scale(*before.scorer.take(customers)))
-    clusters, counts = customers["cluster"].to_numpy(), count_customers(customers)
-    sums = scaled.mul(counts, axis=0).groupby(clusters).sum()
-    centres = sums.div(pd.Series(counts).groupby(clusters).sum(), axis=0)
+    centres = scaled.groupby(customers["cluster"].to_numpy()).mean()
     pairs = match_centres(before.scorer.centres, centres.to_numpy())
     return {int(centres.index[j]): before.segments[i]["id"] for j, i in pairs.items()}
 
@@ -170,10 +136,9 @@ def match_people(counts: pd.DataFrame) -> dict[int, int]:
     At least half of the previous one's people are in it, and half of its own come from there;
     where halves tie, the Hungarian method finds the pairs that keep most people together.
     """
-    half = _divide(counts, axis=1).ge(HALF) & _divide(counts, axis=0).ge(HALF)
-    rows, columns = linear_sum_assignment(counts.where(half, 0), maximize=True)
-    pairs = zip(rows, columns, strict=True)
-    return {int(counts.columns[j]): int(counts.index[i]) for i, j in pairs if half.iloc[i, j]}
+    half = (_divide(counts, axis=1) >= HALF) & (_divide(counts, axis=0) >= HALF)
+    pairs = _assign(-counts.where(half, 0).to_numpy(float), half.to_numpy())
+    return {int(counts.columns[j]): int(counts.index[i]) for j, i in pairs.items()}
 
 
 def match_centres(before: Floats, now: Floats) -> dict[int, int]:
@@ -182,16 +147,20 @@ def match_centres(before: Floats, now: Floats) -> dict[int, int]:
     Accepted are distances up to half that from the previous centroid to its nearest neighbour
     then; the Hungarian method makes most pairs, and of these the nearest ones.
     """
-    gaps = _measure_gaps(before, now)
-    apart = _measure_gaps(before, before) + np.diag(np.full(len(before), np.inf))
+    from scipy.spatial.distance import cdist
+
+    gaps, apart = cdist(before, now), cdist(before, before)
+    np.fill_diagonal(apart, np.inf)
     near = gaps <= apart.min(axis=1, keepdims=True) / 2
-    cost = np.where(near, gaps, 1 + gaps.sum())
+    return _assign(np.where(near, gaps, 1 + gaps.sum()), near)
+
+
+def _assign(cost: Floats, accepted: NDArray[np.bool_]) -> dict[int, int]:
+    """The accepted ones of the cheapest pairs: the row by the column."""
+    from scipy.optimize import linear_sum_assignment
+
     pairs = zip(*linear_sum_assignment(cost), strict=True)
-    return {int(j): int(i) for i, j in pairs if near[i, j]}
-
-
-def _measure_gaps(one: Floats, two: Floats) -> Floats:
-    return np.linalg.norm(one[:, None, :] - two[None, :, :], axis=2)
+    return {int(j): int(i) for i, j in pairs if accepted[i, j]}
 
 
 def _divide(counts: pd.DataFrame, *, axis: int) -> pd.DataFrame:
@@ -206,55 +175,46 @@ def _divide(counts: pd.DataFrame, *, axis: int) -> pd.DataFrame:
 def identify_segments(
     clustered: pd.DataFrame,
     profile: pd.DataFrame,
-    centres: pd.DataFrame,
     card: Card,
-    before: Snapshot | None,
+    *,
+    before: Snapshot | None = None,
+    centres: pd.DataFrame | None = None,
 ) -> list[Segment]:
     """The core of `segments.json` with the identities of a previous run: see `list_segments`.
 
-    `clustered` and its `profile` have positions as `cluster`. What survives keeps id, name and
-    colour; without a previous run the ids are the positions.
+    `clustered` and its `profile` have positions as `cluster`; `centres` (k, p) are in raw units,
+    else the segments' means. What survives keeps id, name and colour; without a previous run the
+    ids are the positions.
     """
-    kept = find_kept(index_customers(clustered, card), before)
-    former = before.segments if before else []
-    segments = list_segments(profile, centres, card, kept=kept, former=former)
-    return keep_identities(segments, kept, before)
-
-
-def find_kept(customers: pd.DataFrame, before: Snapshot | None) -> dict[int, Segment]:
-    """The previous segment that each position survives, of customers by id with positions."""
+    if centres is None:
+        centres = clustered.groupby("cluster")[list(card.features)].mean()
     if before is None:
-        return {}
-    segments = {segment["id"]: segment for segment in before.segments}
-    return {p: segments[i] for p, i in match_segments(customers, before).pairs.items()}
+        return list_segments(profile, centres, card)
+    pairs = match_segments(index_customers(clustered, card), before).pairs
+    former = {segment["id"]: segment for segment in before.segments}
+    kept = {position: former[number] for position, number in pairs.items()}
+    listed = list_segments(profile, centres, card, kept=kept, former=before.segments)
+    return _keep_identities(listed, kept, before)
 
 
-def keep_identities(
-    segments: list[Segment], kept: Mapping[int, Segment], before: Snapshot | None
+def _keep_identities(
+    segments: list[Segment], kept: Mapping[int, Segment], before: Snapshot
 ) -> list[Segment]:
     """The segments, by position, with the ids and colours that they are known by.
 
     A survivor has those of the segment that it survives. A new one gets an id that was never
     given and a colour that no living segment has, if possible none of the previous run's.
     """
-    if before is None:
-        return segments
     ids, former = count(before.highest_id + 1), [s["colour"] for s in before.segments]
     living = [segment["colour"] for segment in kept.values()]
-    identified: list[Segment] = []
     for position, segment in enumerate(segments):
         if known := kept.get(position):
-            identified.append({**segment, "id": known["id"], "colour": known["colour"]})
+            segment.update({"id": known["id"], "colour": known["colour"]})
         else:
             colour = min(PALETTE, key=lambda c: (living.count(c), former.count(c)))
             living.append(colour)
-            identified.append({**segment, "id": next(ids), "colour": colour})
-    return identified
-
-
-def find_highest_id(segments: list[Segment], before: Snapshot | None) -> int:
-    """The highest id that this run or one before it ever gave."""
-    return max([s["id"] for s in segments] + ([before.highest_id] if before else []))
+            segment.update({"id": next(ids), "colour": colour})
+    return segments
 
 
 # Who became what ---------------------------------------------------------------------------
@@ -270,42 +230,34 @@ def find_transitions(matching: Matching) -> pd.DataFrame:
     that keeps the identity. By centres no split and no merger can be told.
     """
     counts = matching.counts * (matching.by == "people")
-    heirs = {old: new for new, old in matching.pairs.items()}
-    split = _find_parts(_divide(counts, axis=1), matching.pairs)
-    merged = [(old, new) for new, old in _find_parts(_divide(counts, axis=0).T, heirs)]
-    told = dict.fromkeys(heirs.items(), "survived")
-    told |= dict.fromkeys(merged, "merged") | dict.fromkeys(split, "split")
-    olds, news = ({pair[side] for pair in told} for side in (0, 1))
-    rows = [(word, *pair) for pair, word in sorted(told.items())]
-    rows += [("disappeared", old, pd.NA) for old in counts.index if old not in olds]
-    rows += [("emerged", pd.NA, new) for new in counts.columns if new not in news]
-    table = pd.DataFrame(rows, columns=["transition", "previous_cluster", "cluster"])
-    table = table.astype({"previous_cluster": "Int64", "cluster": "Int64"})
-    return table.join(_count_pairs(table, matching))
+    figures = counts, _divide(counts, axis=1), _divide(counts, axis=0)
+    ways = pd.concat([figure.stack() for figure in figures], axis=1, keys=SHARES)
+    ways = ways.rename_axis(CLUSTERS).reset_index()
+    olds, news = (ways[name] for name in CLUSTERS)
+    ancestor = news.map(matching.pairs)
+    heir = olds.map({old: new for new, old in matching.pairs.items()})
+    split = _are_parts(ways["share_of_previous"].where(ancestor.isna() | (ancestor == olds)), olds)
+    merged = _are_parts(ways["share_of_segment"].where(heir.isna() | (heir == news)), news)
+    tests = [split, merged, ancestor == olds]
+    ways.insert(0, "transition", np.select(tests, ["split", "merged", "survived"], ""))
+    told = ways[ways["transition"] != ""]
+    if matching.by == "centres":
+        told = told.assign(**dict.fromkeys(SHARES, np.nan))
+    gone, come = (
+        {*known} - {*told[side]} for known, side in zip(counts.axes, CLUSTERS, strict=True)
+    )
+    ends = [("disappeared", old, pd.NA) for old in sorted(gone)]
+    ends += [("emerged", pd.NA, new) for new in sorted(come)]
+    table = pd.concat([told, pd.DataFrame(ends, columns=["transition", *CLUSTERS])])
+    whole = dict.fromkeys([*CLUSTERS, SHARES[0]], "Int64")
+    return table.reset_index(drop=True).astype(whole | dict.fromkeys(SHARES[1:], "float64"))
 
 
-def _find_parts(shares: pd.DataFrame, taken: Mapping[int, int]) -> list[tuple[int, int]]:
-    """Pairs of a whole (row) and its parts (columns), those taken by another whole left out."""
-    pairs = []
-    for whole, row in shares.iterrows():
-        own = row[[part for part in row.index if taken.get(part, whole) == whole]]
-        parts = own[own >= PART]
-        if len(parts) > 1 and parts.sum() >= WHOLE:
-            pairs += [(whole, part) for part in parts.index]
-    return pairs
-
-
-def _count_pairs(table: pd.DataFrame, matching: Matching) -> pd.DataFrame:
-    """How many customers went each pair's way; empty for what has no pair or no people."""
-    names = ["customers", "share_of_previous", "share_of_segment"]
-    counts = matching.counts
-    tables = [counts, _divide(counts, axis=1), _divide(counts, axis=0)]
-    known = table["cluster"].notna() & table["previous_cluster"].notna()
-    rows = [
-        [frame.at[old, new] if ok and matching.by == "people" else np.nan for frame in tables]
-        for old, new, ok in zip(table["previous_cluster"], table["cluster"], known, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=names, index=table.index).astype({"customers": "Int64"})
+def _are_parts(shares: pd.Series, whole: pd.Series) -> pd.Series:
+    """Which ways make, with others of the same whole, nearly all of it."""
+    parts = shares.where(shares >= PART)
+    each = parts.groupby(whole)
+    return parts.notna() & (each.transform("count") > 1) & (each.transform("sum") >= WHOLE)
 
 
 def list_changes(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
@@ -341,27 +293,13 @@ def list_migration(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
         {"previous_cluster": before.customers["cluster"], "cluster": now.customers["cluster"]}
     ).astype("Int64")
     table = ways.value_counts(dropna=False).rename("customers").reset_index()
-    table = table.sort_values(["previous_cluster", "cluster"], ignore_index=True)
-    table = table.assign(
-        previous_segment=table["previous_cluster"].map(_name(before)),
-        segment=table["cluster"].map(_name(now)),
-        share_of_previous=_share(table, "previous_cluster"),
-        share_of_segment=_share(table, "cluster"),
-    )
+    table = table.sort_values(CLUSTERS, ignore_index=True)
+    for side, run, share in zip(CLUSTERS, (before, now), SHARES[1:], strict=True):
+        names = {segment["id"]: segment["name"] for segment in run.segments}
+        table[side.replace("cluster", "segment")] = table[side].map(names)
+        totals = table.groupby(side)["customers"].transform("sum")
+        table[share] = table["customers"] / totals
     return table[MIGRATION]
-
-
-def _name(run: Snapshot) -> dict[int, str]:
-    return {segment["id"]: segment["name"] for segment in run.segments}
-
-
-def _share(table: pd.DataFrame, side: str) -> pd.Series:
-    return table["customers"] / table.groupby(side)["customers"].transform("sum")
-
-
-def find_colours(before: Snapshot | None, now: Snapshot) -> dict[int, str]:
-    """The colour of each segment of both runs, by id."""
-    return {s["id"]: s["colour"] for run in (before, now) if run for s in run.segments}
 
 
 # Drift and fit -----------------------------------------------------------------------------
@@ -377,50 +315,44 @@ def measure_drift(before: Snapshot | None, now: Snapshot, card: Card) -> pd.Data
     """
     if before is None:
         return pd.DataFrame(columns=DRIFT)
-    rows: list[dict[str, Any]] = []
-    for name in [*card.features, *card.descriptors]:
-        if name in before.customers and name in now.customers:
-            measure = _compare_values if name in card.features else _compare_levels
-            unit = card.features[name].unit if name in card.features else ""
-            figures = measure(before.customers, now.customers, name)
-            rows.append({"variable": card.label(name), "unit": unit, **figures})
+    rows = [
+        {"variable": card.labels[name], **_compare(before.customers, now.customers, name, card)}
+        for name in [*card.features, *card.descriptors]
+        if name in before.customers and name in now.customers
+    ]
     return pd.DataFrame(rows, columns=DRIFT)
 
 
-def _compare_values(before: pd.DataFrame, now: pd.DataFrame, name: str) -> dict[str, Any]:
-    from scipy.stats import ks_2samp  # half a second, and used here alone
+def _compare(before: pd.DataFrame, now: pd.DataFrame, name: str, card: Card) -> dict[str, Any]:
+    from scipy.special import chdtri
+    from scipy.stats import chi2_contingency, ks_2samp  # half a second, and used here alone
 
-    test = ks_2samp(*(draw_customers(table)[name].dropna() for table in (before, now)))
-    means = [moments.mean(table[name], count_customers(table)) for table in (before, now)]
-    told = {"kind": "feature", "previous_mean": means[0], "mean": means[1]}
-    drift = _read_psi(count_bins(before, now, name))
-    return {**told, **drift, "test": "KS", "statistic": test.statistic, "p_value": test.pvalue}
-
-
-def _compare_levels(before: pd.DataFrame, now: pd.DataFrame, name: str) -> dict[str, Any]:
-    from scipy.stats import chi2_contingency
-
-    levels = [
-        pd.Series(count_customers(table)).groupby(table[name].fillna("missing").to_numpy()).sum()
-        for table in (before, now)
-    ]
-    counts = pd.concat(levels, axis=1).fillna(0).to_numpy(dtype=float)
-    test = chi2_contingency(counts.T)
-    drift = _read_psi(counts)
-    facts = {"test": "χ²", "statistic": test.statistic, "p_value": test.pvalue}
-    return {"kind": "descriptor", **drift, **facts}
+    if name in card.features:
+        told: dict[str, Any] = {"kind": "feature", "unit": card.features[name].unit, "test": "KS"}
+        told |= {"previous_mean": before[name].mean(), "mean": now[name].mean()}
+        counts = count_bins(before, now, name)
+        test = ks_2samp(before[name].dropna(), now[name].dropna())
+    else:
+        told = {"kind": "descriptor", "unit": "", "test": "χ²"}
+        levels = [table[name].fillna("missing").value_counts() for table in (before, now)]
+        counts = pd.concat(levels, axis=1).sort_index().fillna(0).to_numpy(dtype=float)
+        test = chi2_contingency(counts.T)
+    psi = measure_psi(counts)
+    told |= {"psi": psi, "statistic": test.statistic, "p_value": test.pvalue}
+    told["reading"] = "drifted" if psi >= DRIFTED else "shifted" if psi >= SHIFTED else "stable"
+    # the PSI's 95 % quantile without drift (Yurdakul 2018)
+    chance = chdtri(max(1, len(counts) - 1), 0.05) * (1 / counts.sum(axis=0)).sum()
+    return told | {"chance": float(chance)}
 
 
 def count_bins(before: pd.DataFrame, now: pd.DataFrame, name: str) -> Floats:
     """Customers (bins, 2) of two tables between the first one's deciles; the missing ones last."""
-    tenths = moments.quantile(before[name], np.linspace(0.1, 0.9, 9), count_customers(before))
-    edges = np.unique(tenths)
+    edges = np.unique(before[name].dropna().quantile(np.linspace(0.1, 0.9, 9)).dropna())
     columns = []
     for table in (before, now):
-        known, counts = table[name].notna().to_numpy(), count_customers(table)
-        bins = np.searchsorted(edges, table.loc[known, name], side="left")
-        inside = np.bincount(bins, counts[known], minlength=len(edges) + 1)
-        columns.append([*inside, counts[~known].sum()])
+        values = table[name].dropna()
+        bins = np.searchsorted(edges, values, side="left")
+        columns.append([*np.bincount(bins, minlength=len(edges) + 1), len(table) - len(values)])
     counted = np.array(columns, dtype=float).T
     return counted[counted.sum(axis=1) > 0]
 
@@ -431,52 +363,45 @@ def measure_psi(counts: Floats) -> float:
     return float(((now - before) * np.log(now / before)).sum())
 
 
-def _read_psi(counts: Floats) -> dict[str, Any]:
-    """The PSI, its 95 % quantile without drift (Yurdakul 2018), and the usual word for it."""
-    psi = measure_psi(counts)
-    chance = float(chdtri(max(1, len(counts) - 1), 0.05) * (1 / counts.sum(axis=0)).sum())
-    reading = "drifted" if psi >= DRIFTED else "shifted" if psi >= SHIFTED else "stable"
-    return {"psi": psi, "chance": chance, "reading": reading}
-
-
-def score_customers(customers: pd.DataFrame, scorer: Scorer) -> Scores:
-    """Where the model of a run puts customers (n rows, its columns among them)."""
-    return scorer.score(*scorer.take(customers))
-
-
 def measure_fit(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
     """How well the previous model fits: a row for its own customers, one for the new ones.
 
     Columns: customers_of (then or now), customers, distance (mean, to the nearest centre), shadow
-    (mean shadow value, empty with one segment) and outside (share beyond what the model knew).
+    (mean shadow value, empty with one segment) and outside (share beyond what the model knew). No
+    rows without a previous run, or where its model has no centres.
     """
-    columns = ["customers_of", "customers", "distance", "shadow", "outside"]
-    if before is None:
-        return pd.DataFrame(columns=columns)
-    rows: list[tuple[Any, ...]] = []
+    if before is None or before.scorer is None:
+        return pd.DataFrame(columns=FIT)
+    rows = []
     for when, run in (("then", before), ("now", now)):
-        scores = score_customers(run.customers, before.scorer)
-        measures = scores.distance, 1 - scores.confidence, scores.status == OUTSIDE
-        counts = count_customers(run.customers)
-        means = [moments.mean(values, counts) for values in measures]
-        rows.append((when, round(counts.sum()), *means))
-    return pd.DataFrame(rows, columns=columns)
-
-
-def measure_agreement(before: Snapshot, now: Snapshot) -> float:
-    """ARI of the previous model's assignment of the new rows and the new one's own."""
-    drawn = draw_customers(now.customers)
-    positions = score_customers(drawn, before.scorer).position
-    return float(adjusted_rand_score(positions, drawn["cluster"]))
+        scores = before.scorer.score(*before.scorer.take(run.customers))
+        shadow, outside = 1 - pd.Series(scores.confidence), scores.status == OUTSIDE
+        means = np.nanmean(scores.distance), shadow.mean(), np.mean(outside)
+        rows.append((when, len(run.customers), *means))
+    return pd.DataFrame(rows, columns=FIT)
 
 
 # Advice ------------------------------------------------------------------------------------
 
 
+def _measure_agreement(before: Snapshot, now: Snapshot) -> float:
+    """ARI of the segments now and those by the previous model, or else of the previous run."""
+    from sklearn.metrics import adjusted_rand_score
+
+    if before.scorer is not None:
+        told = before.scorer.score(*before.scorer.take(now.customers)).position
+        return float(adjusted_rand_score(told, now.customers["cluster"]))
+    both = before.customers.index.intersection(now.customers.index)
+    own = (run.customers["cluster"][both] for run in (before, now))
+    return float(adjusted_rand_score(*own))
+
+
 def summarize_changes(
     before: Snapshot | None, now: Snapshot, changes: pd.DataFrame, drift: pd.DataFrame
-) -> Summary:
+) -> dict[str, Any]:
     """The content of `changes.json`: what was compared, what is advised, and the reason.
+
+    Without a previous run it is `{"previous": None}`.
 
     Advised is *keep* where no feature has drifted, the previous model agrees with the new one and
     nothing else has changed; *re-segment* where the number of segments or one of them has changed;
@@ -487,13 +412,13 @@ def summarize_changes(
     matching = match_segments(now.customers, before)
     features = drift[drift["kind"] == "feature"]
     most = features.loc[features["psi"].idxmax()]
-    facts: Summary = {
+    facts = {
         "previous": before.run_id,
         "previous_day": before.day,
         "matched_by": matching.by,
         "recurring": matching.recurring,
-        "previous_customers": before.size,
-        "customers": now.size,
+        "previous_customers": len(before.customers),
+        "customers": len(now.customers),
         "previous_k": len(before.segments),
         "k": len(now.segments),
         "more": len(now.segments) - len(before.segments),
@@ -501,193 +426,132 @@ def summarize_changes(
         "drifted": int((features["psi"] >= DRIFTED).sum()),
         "variable": words.lower_first(str(most["variable"])),
         "psi": float(most["psi"]),
-        "agreement": measure_agreement(before, now),
+        "agreement": _measure_agreement(before, now),
     }
     entry = words.pick(words.read_words()["advice"], facts)
     return {**facts, "advice": entry["advice"], "reason": words.write(entry["say"], facts)}
 
 
-# For people --------------------------------------------------------------------------------
-
-
-def summarize_previous(before: Snapshot | None, now: Snapshot) -> str:
-    """What is compared with what, and how many customers are in both, in a sentence or two."""
-    if before is None:
-        return NOTHING
-    matching = match_segments(now.customers, before)
-    told = f"Compared with the run {before.run_id} of {before.size:,} customers"
-    if COUNT in before.customers or COUNT in now.customers:
-        why = "Its customers are" if COUNT in before.customers else "Those of this one are"
-        return (
-            f"{told}. {why} counted or sampled, not known one by one, so the segments are matched "
-            "by their centres."
-        )
-    if matching.by == "centres":
-        return (
-            f"{told}, of whom {matching.recurring:.0%} are in this one: too few to follow, so the "
-            "segments are matched by their centres."
-        )
-    stayed = int(matching.counts.to_numpy().sum())
-    left, came = len(before.customers) - stayed, len(now.customers) - stayed
-    return f"{told}: {stayed:,} of them are in this one, {left:,} left and {came:,} came."
-
-
-def tabulate_changes(changes: pd.DataFrame) -> pd.DataFrame:
-    """For people: one row a transition, the sizes and shares of both runs."""
-    return pd.DataFrame(
-        {
-            "Before": changes["previous_segment"],
-            "What happened": changes["transition"],
-            "Now": changes["segment"],
-            "Customers before": changes["previous_size"],
-            "Customers now": changes["size"],
-            "Share before": changes["previous_share"].map("{:.1%}".format, na_action="ignore"),
-            "Share now": changes["share"].map("{:.1%}".format, na_action="ignore"),
-            "Change": changes["points"].map(words.write_points, na_action="ignore"),
-        }
-    )
+# What happened, in words -------------------------------------------------------------------
 
 
 def describe_transitions(changes: pd.DataFrame) -> list[str]:
-    """A sentence on each previous segment that does not simply continue, and on each new one."""
-    return [words.say(kind, facts) for kind, facts in list_events(changes)]
+    """A sentence on each previous segment that does not simply continue, and on each new one.
 
-
-def list_events(changes: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
-    """What happened but survival: (transition, figures), a split or a merger once.
-
-    The figures are those of the row, and the names on the other side as `parts` or `sources`;
-    `kept` is 1 where one of these is the old segment itself, which is then not among them.
+    A split or a merger is told once, with the names on its other side, without one that keeps the
+    old segment's identity.
     """
-    events = []
-    for kind, side in (("split", "previous_cluster"), ("merged", "cluster")):
+    told = []
+    for kind, side, other, names in (
+        ("split", "previous_cluster", "segment", "parts"),
+        ("merged", "cluster", "previous_segment", "sources"),
+    ):
         for _, rows in changes[changes["transition"] == kind].groupby(side, sort=False):
-            events.append((kind, _gather(rows, kind)))
+            heir = rows["cluster"].eq(rows["previous_cluster"])
+            listed = words.join(f"“{name}”" for name in rows.loc[~heir, other])
+            facts = {**rows.iloc[0], names: listed, "kept": int(heir.any())}
+            told.append(words.say(kind, facts))
     for kind in ("emerged", "disappeared"):
-        rows = changes[changes["transition"] == kind].to_dict("records")
-        events += [(kind, {str(name): value for name, value in row.items()}) for row in rows]
-    return events
-
-
-def _gather(rows: pd.DataFrame, kind: str) -> dict[str, Any]:
-    many, names = ("segment", "parts") if kind == "split" else ("previous_segment", "sources")
-    heir = rows["cluster"].eq(rows["previous_cluster"])
-    facts = {str(name): value for name, value in rows.iloc[0].items()}
-    listed = words.join(f"“{name}”" for name in rows.loc[~heir, many])
-    return facts | {names: listed, "kept": int(heir.any())}
-
-
-def summarize_transitions(changes: pd.DataFrame) -> str:
-    """How many segments continue, and what became of the others, in a sentence each."""
-    if changes.empty:
-        return NOTHING
-    survived = int((changes["transition"] == "survived").sum())
-    total = changes["previous_cluster"].nunique()
-    told = f"{survived} of {total} segments survived." if survived < total else ALL[total > 1]
-    return " ".join([told, *describe_transitions(changes)])
-
-
-def summarize_shares(changes: pd.DataFrame) -> str:
-    """Which continuing segment grew and which shrank most, in a sentence."""
-    points = changes.dropna(subset="points").set_index("segment")["points"]
-    if points.empty:
-        return NOTHING if changes.empty else "No segment continues."
-    if points.abs().max() < 0.05:
-        return "The segments that continue have the shares that they had."
-    told = [f"“{name}” ({words.write_points(points[name])})" for name in _find_ends(points)]
-    return f"The shares changed most for {words.join(told)}."
-
-
-def _find_ends(values: pd.Series) -> list[Any]:
-    """The labels of the largest rise and of the largest fall, where there is one."""
-    ends = {values.idxmax(): values.max() > 0, values.idxmin(): values.min() < 0}
-    return [label for label, there in ends.items() if there]
-
-
-def tabulate_segments(before: Snapshot | None, now: Snapshot, card: Card) -> pd.DataFrame:
-    """For people: one row a segment, its stability and its means then → now, in raw units."""
-    former = {segment["id"]: segment for segment in before.segments} if before else {}
-    rows = []
-    for segment in now.segments if before else []:
-        old = former.get(segment["id"])
-        jaccards = [f"{s['stability']['jaccard']:.2f}" if s else "–" for s in (old, segment)]
-        row = {"Segment": segment["name"], "Mean Jaccard": " → ".join(jaccards)}
-        rows.append(row | _compare_means(old, segment, now, card))
-    return pd.DataFrame(rows, columns=None if rows else ["Segment", "Mean Jaccard"])
-
-
-def _compare_means(
-    old: Segment | None, segment: Segment, now: Snapshot, card: Card
-) -> dict[str, str]:
-    """A segment's mean of each feature then → now, by the feature's title."""
-    told = {}
-    for name, feature in card.features.items():
-        figures = [s["profile"].get(feature.label) if s else None for s in (old, segment)]
-        spread = moments.sd(now.customers[name], count_customers(now.customers))
-        shown = [words.write_measure(f["mean"], spread) if f else "–" for f in figures]
-        told[feature.title] = " → ".join(shown)
+        rows = changes[changes["transition"] == kind]
+        told += [words.say(kind, {**row}) for _, row in rows.iterrows()]
     return told
 
 
-def tabulate_migration(migration: pd.DataFrame) -> pd.DataFrame:
-    """For people: one row a previous segment, how many of its customers are where now."""
-    if migration.empty:
-        return pd.DataFrame(columns=["From"])
-    named = migration.fillna({"previous_segment": "(came)", "segment": "(left)"})
-    shown = [
-        f"{row.customers:,}" + ("" if pd.isna(row.previous_cluster) else f" ({row.share:.0%})")
-        for row in named.assign(share=named["share_of_previous"].fillna(0)).itertuples()
-    ]
-    wide = named.assign(shown=shown).pivot(
-        index="previous_segment", columns="segment", values="shown"
-    )
-    wide = wide.loc[named["previous_segment"].unique(), named["segment"].unique()].fillna("0")
-    return wide.rename_axis("From", axis=0).rename_axis(None, axis=1).reset_index()
+# The previous run --------------------------------------------------------------------------
 
 
-def summarize_migration(migration: pd.DataFrame) -> str:
-    """How many of the customers in both runs are in the same segment, in a sentence."""
-    both = migration.dropna(subset=["previous_cluster", "cluster"])
-    if both.empty:
-        return "There are no customers to follow from one run to the other."
-    same = both[both["cluster"] == both["previous_cluster"]]["customers"].sum()
-    moved = both[both["cluster"] != both["previous_cluster"]]
-    told = f"{same:,} of {both['customers'].sum():,} customers are in the segment they were in."
-    if moved.empty:
-        return told
-    most = moved.loc[moved["customers"].idxmax()]
-    way = f"“{most['previous_segment']}” to “{most['segment']}”"
-    return f"{told} The commonest move is from {way} ({most['customers']:,})."
+class AnotherVersion(InputError):
+    """A run whose figures this version cannot read."""
 
 
-def summarize_drift(drift: pd.DataFrame) -> str:
-    """Which columns have drifted and which have shifted, in a sentence."""
-    if drift.empty:
-        return NOTHING
-    told = []
-    for reading in ("drifted", "shifted"):
-        rows = drift[drift["reading"] == reading]
-        listed = words.join(f"{r.variable} (PSI {r.psi:.2f})" for r in rows.itertuples())
-        told += [f"{listed} {'has' if len(rows) == 1 else 'have'} {reading}."] if listed else []
-    few = ((drift["psi"] >= SHIFTED) & (drift["psi"] <= drift["chance"])).any()
-    told += ["With so few customers a PSI like that may be chance."] if few else []
-    return " ".join(told) or "No column has shifted: every PSI is below 0.1."
+def find_previous(folder: Path, card: Card, *, against: str = "previous") -> Snapshot | None:
+    """The published run that the one in a folder is compared with; None where there is none.
+
+    Parameters
+    ----------
+    folder : of the run at hand; the others lie in the same output folder.
+    against : an id in that folder, or a path; `none`; or `previous`: the newest published run
+        with the card's title and the same columns in the distance, of another table (by its
+        SHA-256) and of no later date.
+
+    Raises
+    ------
+    InputError
+        There is no such run, it was not published, a file of it was changed, or the card lacks a
+        column that it was cut by.
+    """
+    if against == "none":
+        return None
+    place = folder.parent
+    place = place.parent if place.name in ("running", "failed", "partial") else place
+    if against != "previous":
+        return read_snapshot(_find_named(place, against), card)
+    digest = hash_table(card)
+    published = (run.folder for run in Archive(place).list_published())
+    found = next((folder for folder in published if _is_previous(folder, card, digest)), None)
+    return read_snapshot(found, card) if found else None
 
 
-def summarize_fit(fit: pd.DataFrame) -> str:
-    """Whether customers now lie as close to the previous centres as those then, in a sentence."""
-    if fit.empty:
-        return NOTHING
-    then, now = fit.to_dict("records")
-    return (
-        f"Under the previous model customers lie {now['distance']:.2f} from their centre on "
-        f"average, then {then['distance']:.2f}; {now['outside']:.1%} lie outside what it knew."
+def _find_named(place: Path, against: str) -> Path:
+    """The published run of an id or a path, verified."""
+    for folder in ((place / against).resolve(), (ROOT / against).resolve()):
+        manifest = read_manifest(folder)
+        if manifest and manifest.status == "published":
+            _verify(folder, manifest)
+            return folder
+    raise InputError(
+        f"against: {against} is no published run; give an id in the output folder, a path or none."
     )
 
 
-def summarize_advice(changes: pd.DataFrame, summary: Summary) -> str:
-    """What became of the segments and what to do, in a few sentences."""
-    if summary["previous"] is None:
-        return NOTHING
-    advice = f"Advice: {summary['advice']}. {summary['reason']}"
-    return f"{summarize_transitions(changes)} {advice}"
+def _is_previous(folder: Path, card: Card, digest: str) -> bool:
+    manifest = read_manifest(folder)
+    if not manifest or manifest.title != card.title or manifest.input.get("sha256") == digest:
+        return False
+    later = card.as_of and manifest.as_of and manifest.as_of > card.as_of.isoformat()
+    if later or not {*COMPARED[:2]} <= {entry.path for entry in manifest.files}:
+        return False
+    _verify(folder, manifest)
+    try:
+        scorer = _read_scorer(folder)
+    except AnotherVersion:
+        return False
+    return scorer is None or {*scorer.columns, *scorer.levels} == {*card.distance}
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """Refuse a run of which a file that is compared is not what it wrote."""
+    listed = {entry.path for entry in manifest.files} | {*COMPARED[:2]}
+    for name in COMPARED:
+        if name in listed or (folder / name).exists():
+            check_file(folder, manifest, name, mend=MEND)
+
+
+def read_snapshot(folder: Path, card: Card) -> Snapshot:
+    """What the run in a folder left behind, as far as another is compared with it.
+
+    Raises
+    ------
+    InputError
+        A file is missing or of another version, or the card lacks a column that was cut by.
+    """
+    scorer, run = _read_scorer(folder), Run(folder)
+    cut_by = [*scorer.columns, *scorer.levels] if scorer else []
+    if gone := [name for name in cut_by if name not in card.labels]:
+        raise InputError(f"{folder.name} was cut by {gone[0]}, unknown to the card; {MEND}")
+    texts = (card.id, *card.descriptors, "segment", "second", "status")
+    customers = index_customers(run.read_table("clustered_data.csv", text=texts), card)
+    segments = run.read_json("segments.json")
+    given = scorer.figures.highest_id if scorer else 0
+    highest = max(given, *(segment["id"] for segment in segments))
+    day = (run.manifest.as_of or run.manifest.started)[:10]
+    return Snapshot(folder.name, customers, segments, scorer, highest, day)
+
+
+def _read_scorer(folder: Path) -> Scorer | None:
+    """The model of a run; None where it left none, for it has no centres."""
+    path = folder / COMPARED[2]
+    try:
+        return Scorer.from_figures(json.loads(path.read_text("utf-8"))) if path.is_file() else None
+    except ValueError:
+        raise AnotherVersion(f"{folder.name} was written by another version; {MEND}") from None

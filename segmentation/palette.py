@@ -22,6 +22,9 @@ PALETTE: tuple[str, ...] = (
 
 MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P", "X", "<", "p", "*")
 
+LOOKS: dict[str, str] = dict(zip(PALETTE, MARKERS, strict=True))
+"""The marker that goes with each colour."""
+
 OUTLINES: tuple[str, ...] = (
     "M-6 0a6 6 0 1 1 12 0 6 6 0 1 1-12 0z",
     "M-5.5-5.5h11v11h-11z",

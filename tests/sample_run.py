@@ -9,7 +9,7 @@ import papermill
 from nbformat import v4
 
 from segmentation.palette import MARKERS, PALETTE
-from segmentation.reports import pages as reports
+from segmentation.reports import pages
 
 CELLS: list[tuple[str, list[str], str]] = [
     (
@@ -43,7 +43,7 @@ CELLS: list[tuple[str, list[str], str]] = [
         "    'Silhouette': np.r_[np.nan, np.linspace(.335, .428, 9)], 'Best of starts': .35,\n"
         "    'Calinski-Harabasz': np.linspace(90, 135, 10), 'Davies-Bouldin': 1.1,\n"
         "    'Smallest share': .19, 'Note': 'as expected'}).set_index('K')\n"
-        "reports.show_table(table, digits={'Inertia': 1, 'Silhouette': 3})",
+        "reports.show(table)",
     ),
     (
         "markdown",
@@ -58,7 +58,7 @@ CELLS: list[tuple[str, list[str], str]] = [
         "table['Inertia'], marker='o'); axes.set(xlabel='Segments', ylabel='Inertia'); "
         "plt.close(figure)\nFigure(figure, 'Inertia by K: a curve that bends at four segments.')",
     ),
-    ("code", [], "reports.say('The curve bends at K = 4; the silhouette peaks at K = 6.')"),
+    ("code", [], "reports.show('The curve bends at K = 4; the silhouette peaks at K = 6.')"),
     ("markdown", [], "## Does the table itself look sane?\n\nThe first rows, without the id."),
     (
         "code",
@@ -160,9 +160,9 @@ def make_run(run: Path) -> Path:
     )
     short = [("markdown", [], "# 2 · What does the distance see?\n\n<!-- answer -->")]
     nbformat.write(make_notebook(short), run / "notebooks/02_preprocessing.ipynb")
-    for name in reports.PICTURES:
+    for name in pages.PICTURES:
         draw_segments(run / "figures" / name)
     for name in ("tables/k_selection.csv", "summary.txt", "artifacts/segmenter.json"):
         (run / name).write_text("k\n1\n")
-    reports.write_pages(run, make_manifest())
+    pages.write_pages(run, make_manifest())
     return run

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from browsing import CONTRASTS, find_violations, watch
 from bs4 import BeautifulSoup
 from PIL import Image, ImageColor, PngImagePlugin
@@ -19,8 +20,8 @@ from playwright.sync_api import Browser, Page
 from sample_run import make_manifest
 
 from segmentation.palette import PALETTE
-from segmentation.reports.explorer import write_explorer
-from segmentation.runs.folder import Run
+from segmentation.reports import describe_points, write_explorer
+from segmentation.runs import Run
 
 NAMES = (
     "</script><script>alert(1)</script>",
@@ -163,6 +164,22 @@ def test_it_starts_where_the_segments_differ_most(hostile: Path, large: Path) ->
     assert find_start(hostile) == ["0", "2", "1"]
     assert find_start(large) == ["0", "1", "2"]
     assert read_data(read(large))["axes"][2] == {"label": "Confidence", "unit": ""}
+
+
+def test_without_centres_the_features_are_the_cards(tmp_path: Path) -> None:
+    customers = make_customers((30, 20), features=2).assign(confidence=np.nan)
+    run = make_run(tmp_path, customers)
+    with_centres = describe_points(run)
+    (run / "artifacts/segmenter.json").unlink()
+    features = {LABELS[0]: {"unit": UNITS[0]}, LABELS[1]: None}
+    (run / "card.yaml").write_text(yaml.safe_dump({"features": features}), "utf-8")
+    points = describe_points(run)
+    assert points["axes"] == [
+        {"label": LABELS[0], "unit": UNITS[0]},
+        {"label": LABELS[1], "unit": ""},
+    ]
+    assert points["start"] == {"Horizontal": 0, "Vertical": 1}
+    assert points["segments"] == with_centres["segments"]
 
 
 # What it does in a browser -----------------------------------------------------------------

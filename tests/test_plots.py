@@ -1,171 +1,176 @@
 """Figures: a table in, Axes or a Figure out; nothing of the caller's is changed."""
 
-import inspect
 from itertools import combinations
 
 import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from segmentation import palette
-from segmentation.clustering import preprocessing as features
-from segmentation.clustering import selection, stability
-from segmentation.reports import figures as plots
-from segmentation.segments import model as segmenter
-from segmentation.segments import profiles
+from segmentation.clustering import stability
+from segmentation.palette import PALETTE
+from segmentation.reports import figures
+
+HOSTILE = r"$\frac{ <b>&" + "x" * 40
+NAMES = ["Older", HOSTILE, "Younger, low annual income", "High annual income, high spending"]
 
 
 @pytest.fixture(autouse=True)
-def _close():
+def _style():
     matplotlib.use("agg")
+    figures.apply_style()
     yield
     plt.close("all")
 
 
-def hostile(card):
-    """The bundled card with labels that matplotlib could take for mathematics."""
-    label = r"$\frac{ <b>&" + "x" * 40
-    columns = {n: f.model_copy(update={"label": label + n}) for n, f in card.features.items()}
-    return card.model_copy(update={"features": columns})
+@pytest.fixture(scope="module")
+def customers():
+    """Two hundred customers in four groups of two features: x, y, cluster."""
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(range(4), 50)
+    values = rng.normal(0, 0.3, (200, 2)) + np.column_stack([cluster % 2, cluster // 2])
+    return pd.DataFrame(values, columns=["x", "y"]).assign(cluster=cluster)
 
 
-@pytest.fixture(params=["plain", "hostile"])
-def drawn(request, table, card, examined):
-    """Every argument that a plot may ask for."""
-    card = hostile(card) if request.param == "hostile" else card
-    pipeline = segmenter.fit(table, card, k=4)
-    limits = segmenter.measure_limits(pipeline, table, card)
-    clustered = segmenter.cluster_customers(pipeline, table, card, limits)
-    profile = profiles.profile_features(profiles.measure_features(clustered, card), card)
-    segments = profiles.list_segments(profile, segmenter.find_centres(pipeline, card), card)
-    return examined | {
-        "card": card,
-        "segments": segments,
-        "clustered": segmenter.name_customers(clustered, segments),
-        "profile": profiles.name_clusters(profile, segments),
-        "levels": profiles.name_clusters(
-            profiles.profile_levels(profiles.measure_levels(clustered, card), card), segments
-        ),
-        **make_comparison(segments[0]["name"]),
-    }
+@pytest.fixture(scope="module")
+def segments(customers):
+    centres = customers.groupby("cluster").mean()
+    return [
+        {
+            "id": i,
+            "name": NAMES[i],
+            "colour": PALETTE[i],
+            "size": 50,
+            "centre": dict(centres.loc[i]),
+        }
+        for i in centres.index
+    ]
 
 
-def make_comparison(name):
-    """A segment that shrank, one that has gone, one that is new; who moved, came and left."""
-    changes = pd.DataFrame(
+@pytest.fixture(scope="module")
+def sweep():
+    null = {"null_silhouette": 0.3, "null_silhouette_q95": 0.35}
+    return pd.DataFrame({"k": range(1, 7), "silhouette": [np.nan, 0.4, 0.5, 0.6, 0.5, 0.4], **null})
+
+
+@pytest.fixture(scope="module")
+def levels():
+    rows = [(name, "Plan", level, 0.1, 0.1) for name in NAMES for level in [HOSTILE, *"abcdefghi"]]
+    return pd.DataFrame(
+        rows, columns=["segment", "variable", "level", "level_share", "overall_share"]
+    )
+
+
+@pytest.fixture(scope="module")
+def changes():
+    """A segment that shrank, one that has gone, one that is new."""
+    return pd.DataFrame(
         {
             "transition": ["survived", "disappeared", "emerged"],
             "previous_cluster": pd.array([0, 1, None], dtype="Int64"),
-            "previous_segment": [name, "Gone", None],
+            "previous_segment": [HOSTILE, "Gone", None],
             "cluster": pd.array([0, None, 2], dtype="Int64"),
-            "segment": [name, None, f"New {name}"],
+            "segment": [HOSTILE, None, "New"],
             "previous_share": [0.6, 0.4, None],
             "share": [0.5, None, 0.5],
         }
     )
-    pairs = {"previous_cluster": [0, 0, 1, None], "cluster": [0, None, 2, 2]}
-    names = {"previous_segment": [name, name, "Gone", None], "segment": [name, None, "New", "New"]}
-    ways = pd.DataFrame({**pairs, **names, "customers": [50, 10, 40, 10]})
-    ways = ways.astype(dict.fromkeys(pairs, "Int64"))
-    colours = dict(enumerate(palette.PALETTE[:3]))
-    return {"changes": changes, "ways": ways, "colours": colours}
 
 
 @pytest.fixture(scope="module")
-def examined(table, card):
-    """What notebooks 03 and 04 resample, in small."""
-    scaled = features.scale(table, card)
-    fits = selection.fit_all(scaled, k_max=4)
-    sweep = selection.measure(scaled, fits)
-    sweep = sweep.merge(selection.measure_gap(scaled, k_max=4, resamples=9), on="k")
-    resampled = selection.resample(scaled, fits, resamples=9)
-    null = selection.draw_null(scaled, fits, draws=19, halvings=4, pairs=2)
-    return {
-        "scaled": scaled,
-        "sweep": selection.add_null(selection.add_resamples(sweep, resampled), null),
-        "aris": resampled.aris,
-        "silhouettes": selection.measure_silhouettes(scaled, fits[4]),
-        "jaccards": resampled.jaccards,
-        "series": stability.slsa(scaled, {k: fits[k].labels for k in (2, 3, 4)}),
-        "similarities": stability.gorge(scaled, fits[4].centres),
-    }
+def ways():
+    """Who stayed, moved, came and left."""
+    pairs = {"previous_cluster": [0, 0, 1, None], "cluster": [0, None, 2, 2]}
+    names = {"previous_segment": [HOSTILE, HOSTILE, "Gone", None]}
+    names["segment"] = [HOSTILE, None, "New", "New"]
+    table = pd.DataFrame({**pairs, **names, "customers": [50, 10, 40, 10]})
+    return table.astype(dict.fromkeys(pairs, "Int64"))
 
 
-SPECIAL = {
-    "aris": {"samples": "aris"},
-    "silhouette_profile": {"samples": "silhouettes"},
-    "jaccards": {"resampled": "jaccards"},
+@pytest.fixture(scope="module")
+def series(customers):
+    solutions = {k: customers["cluster"].to_numpy() % k for k in (2, 3, 4)}
+    track = getattr(stability, "track_cuts", None) or stability.slsa
+    return track(customers[["x", "y"]].to_numpy(), solutions)
+
+
+COLOURS = dict(enumerate(PALETTE[:3]))
+SAMPLES = pd.DataFrame(
+    {"position": np.repeat(range(4), 50), "silhouette": np.linspace(-0.1, 1, 200)}
+)
+ANSWERS = pd.DataFrame({"rule": ["elbow", HOSTILE, "gap"], "k": [4, 12, None]})
+
+
+def map_customers(customers, segments):
+    ax = sns.scatterplot(customers, x="x", y="y", hue="cluster", palette=list(PALETTE[:4]))
+    return figures.label_centres(ax, segments, "x", "y")
+
+
+def draw_curve(sweep, changes):  # noqa: ARG001
+    ax = sns.lineplot(sweep, x="k", y="silhouette")
+    return figures.mark_choice(figures.draw_null_band(ax, sweep, "silhouette"), 4)
+
+
+DRAWN = {
+    "rules": lambda get: figures.rules_by_k(ANSWERS, 10, 4),  # noqa: ARG005
+    "profile": lambda get: figures.silhouette_profile(SAMPLES, get("sweep")),
+    "flow": lambda get: figures.flow(get("series")),
+    "clustergram": lambda get: figures.clustergram(get("series")),
+    "shares": lambda get: figures.share_changes(get("changes"), COLOURS),
+    "migration": lambda get: figures.migration(get("ways"), COLOURS),
+    "map": lambda get: map_customers(get("customers"), get("segments")),
+    "curve": lambda get: draw_curve(get("sweep"), None),
 }
 
 
-PLOTS = sorted(
-    name
-    for name, draw in inspect.getmembers(plots, inspect.isfunction)
-    if hasattr(draw, "__wrapped__")
-)
+@pytest.mark.parametrize("name", DRAWN)
+def test_draws_and_changes_nothing(name, request):
+    asked = {}
 
+    def get(fixture):
+        asked[fixture] = request.getfixturevalue(fixture)
+        return asked[fixture]
 
-@pytest.mark.parametrize("name", PLOTS)
-def test_draws_and_changes_nothing(name, drawn, table):
-    draw = getattr(plots, name)
-    wanted = inspect.signature(draw).parameters
-    tables = drawn | {"table": drawn["sweep"] if "card" not in wanted else table}
-    tables |= {key: drawn[name_] for key, name_ in SPECIAL.get(name, {}).items()}
-    tables.setdefault("resampled", drawn["jaccards"][4])
-    arguments = {key: tables[key] for key in wanted}
-    frames = {k: v.copy() for k, v in arguments.items() if isinstance(v, pd.DataFrame)}
     settings = dict(matplotlib.rcParams)
-    result = draw(**arguments)
-    assert isinstance(result, Axes | Figure)
-    figure = result.get_figure(root=True) if isinstance(result, Axes) else result
-    figure.canvas.draw()
+    frames = ("sweep", "levels", "changes", "ways", "customers")
+    before = {each: request.getfixturevalue(each).copy() for each in frames}
+    DRAWN[name](get).figure.canvas.draw()
     assert dict(matplotlib.rcParams) == settings
-    for key, frame in frames.items():
-        pd.testing.assert_frame_equal(arguments[key], frame)
+    for each, frame in before.items():
+        pd.testing.assert_frame_equal(request.getfixturevalue(each), frame)
 
 
-@pytest.mark.parametrize("name", ["share_changes", "migration"])
-def test_without_a_previous_run_a_figure_says_so(name):
-    empty = pd.DataFrame(columns=["previous_cluster", "cluster"])
-    assert "earlier run" in getattr(plots, name)(empty, {}).get_title(loc="left")
+def test_the_map_takes_the_features_that_part_the_segments_most(customers, card):
+    assert figures.choose_map(pd.DataFrame(), card) == list(card.map)
+    features = dict.fromkeys(["noise", "x", "y"], next(iter(card.features.values())))
+    without = card.model_copy(update={"map": None, "features": features})
+    spread = customers.assign(noise=np.tile(range(50), 4))
+    assert figures.choose_map(spread, without) == ["x", "y"]
 
 
-def test_the_map_shows_income_against_spending(drawn):
-    axes = plots.choose_map(drawn["clustered"], drawn["card"])
-    assert axes == ["Annual Income (k$)", "Spending Score (1-100)"]
-    without = drawn["card"].model_copy(update={"map": None})
-    shares = profiles.explain_variance(
-        profiles.measure_features(drawn["clustered"], without), without
+def test_a_dollar_is_a_dollar():
+    assert figures.wrap("Annual income (k$)") == "Annual income (k$)"
+
+
+def test_labels_overlap_neither_each_other_nor_the_frame(customers, segments):
+    near = [s | {"centre": {"x": 0.5, "y": 0.5 + s["id"] / 100}} for s in segments]
+    ax = figures.label_centres(
+        sns.scatterplot(customers, x="x", y="y", legend=False), near, "x", "y"
     )
-    best = set(shares.nlargest(2).index)
-    chosen = plots.choose_map(drawn["clustered"], without)
-    assert {without.label(name) for name in chosen} == best
-
-
-def test_a_dollar_is_a_dollar(table, card):
-    figure = plots.histograms(table, card)
-    figure.canvas.draw()
-    assert figure.axes[1].get_xlabel() == r"Annual income (k\$)"
-
-
-def test_each_segment_has_one_colour(drawn):
-    colours = [segment["colour"] for segment in drawn["segments"]]
-    assert colours == list(palette.PALETTE[:4])
-    axis = plots.map_2d(drawn["clustered"], drawn["segments"], drawn["card"])
-    dots = [matplotlib.colors.to_hex(points.get_facecolor()[0]) for points in axis.collections]
-    edges = [
-        matplotlib.colors.to_hex(label.get_bbox_patch().get_edgecolor()) for label in axis.texts
-    ]
-    assert dots == edges == colours
-
-
-def test_labels_of_the_map_overlap_neither_each_other_nor_the_frame(drawn):
-    axis = plots.map_2d(drawn["clustered"], drawn["segments"], drawn["card"])
-    boxes = [label.get_bbox_patch().get_window_extent() for label in axis.texts]
+    ax.figure.canvas.draw()
+    boxes = [label.get_bbox_patch().get_window_extent() for label in ax.texts]
     assert not [1 for a, b in combinations(boxes, 2) if a.overlaps(b)]
-    frame = axis.bbox.padded(1)
+    frame = ax.bbox.padded(1)
     assert all(frame.x0 <= b.x0 and b.x1 <= frame.x1 for b in boxes)
     assert all(frame.y0 <= b.y0 and b.y1 <= frame.y1 for b in boxes)
+    edges = [matplotlib.colors.to_hex(t.get_bbox_patch().get_edgecolor()) for t in ax.texts]
+    assert edges == list(PALETTE[:4])
+
+
+def test_every_rule_has_its_place():
+    ax = figures.rules_by_k(ANSWERS, 10, 4)
+    assert isinstance(ax, Axes)
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[4, 0]], [[12, 1]]]

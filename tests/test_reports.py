@@ -1,18 +1,23 @@
 """What people read: sentences and tables in a notebook, the analysts' pages, and their index."""
 
+import base64
 import re
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from bs4 import BeautifulSoup
 from nbformat import v4
 from sample_run import make_manifest, make_notebook
 
 from segmentation.palette import MARKERS, PALETTE
-from segmentation.reports import pages as reports
+from segmentation.reports import display, pages, summarize_stale, tell_run, write_runs
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -85,7 +90,7 @@ def test_each_segment_has_its_own_visible_colour_and_marker() -> None:
 
 
 def test_the_stylesheet_has_the_palette_and_loads_nothing() -> None:
-    style = reports.stylesheet()
+    style = pages.stylesheet()
     assert all(f"--segment-{i}:{colour};" in style for i, colour in enumerate(PALETTE))
     assert not re.search(r"url\(|@import|https?:|</", style)
 
@@ -93,12 +98,15 @@ def test_the_stylesheet_has_the_palette_and_loads_nothing() -> None:
 # What a notebook shows ---------------------------------------------------------------------
 
 
+def parse(shown: display.Shown) -> BeautifulSoup:
+    return BeautifulSoup(shown.data["text/html"], "html.parser")
+
+
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_sentence_shows_its_characters_and_nothing_else(text: str) -> None:
-    shown = reports.say(text)
-    paragraph = BeautifulSoup(shown._repr_html_(), "html.parser")
-    assert paragraph.get_text() == " ".join(text.split())
-    assert {tag.name for tag in paragraph.find_all(True)} <= {"p", "span"}
+def test_a_finding_shows_its_characters_and_nothing_else(text: str) -> None:
+    (shown,) = display.render(text)
+    assert parse(shown).get_text() == " ".join(text.split())
+    assert {tag.name for tag in parse(shown).find_all(True)} <= {"blockquote", "p", "span"}
     assert repr(shown) == text
 
 
@@ -106,7 +114,8 @@ def test_a_table_formats_numbers_and_leaves_missing_ones_blank() -> None:
     frame = pd.DataFrame(
         {"name": ["a", None], "n": [1234, 5], "x": [1234.5, None], "y": [-0.001, 2]}
     )
-    rows = BeautifulSoup(reports.show_table(frame).markup, "html.parser").find_all("tr")
+    shown, finding = display.render(frame, "Two rows.")
+    rows = parse(shown).find_all("tr")
     cells = [[cell.get_text().strip() for cell in row.find_all(["th", "td"])] for row in rows]
     assert cells == [
         ["name", "n", "x", "y"],
@@ -114,52 +123,81 @@ def test_a_table_formats_numbers_and_leaves_missing_ones_blank() -> None:
         ["", "5", "", "2.00"],
     ]
     assert [cell["style"] for cell in rows[1].find_all("td")[1:]] == ["text-align: right;"] * 3
+    assert finding.text == "Two rows."
 
 
-def test_a_table_takes_decimals_a_column_and_shows_a_named_index() -> None:
+def test_a_table_shows_a_named_index() -> None:
     frame = pd.DataFrame({"a": [0.12345], "b": [2.5]}, index=pd.Index(["first"], name="K"))
-    text = reports.show_table(frame, digits={"a": 3})
-    assert repr(text).split() == ["K", "a", "b", "-----", "-----", "----", "first", "0.123", "2.50"]
+    (shown,) = display.render(frame)
+    assert shown.text.split() == ["K", "a", "b", "-----", "----", "----", "first", "0.12", "2.50"]
 
 
-def test_a_table_with_two_levels_or_no_rows_is_shown() -> None:
-    grouped = (
-        pd.DataFrame({"g": [1, 1, 2], "x": [1.0, 2, 3]}).groupby("g").agg({"x": ["mean", "std"]})
-    )
-    assert "x · mean" in repr(reports.show_table(grouped))
-    assert "<th>a" in reports.show_table(pd.DataFrame({"a": []})).markup
-
-
-def test_true_and_false_read_as_yes_and_no() -> None:
-    frame = pd.DataFrame({"elbow": [True, False]})
-    assert repr(reports.show_table(frame)).split()[-2:] == ["yes", "no"]
-
-
-def test_text_that_looks_like_a_number_stays_as_it_is() -> None:
-    assert "1e5" in reports.show_table(pd.DataFrame({"id": ["1e5", "007"]})).markup
+@pytest.mark.parametrize(
+    ("frame", "word"),
+    [
+        (pd.DataFrame({("x", "mean"): [1.5], ("x", "std"): [2.5]}), "x · mean"),
+        (pd.DataFrame({"a": []}), "a"),
+        (pd.DataFrame({"elbow": [True, False]}), "yes"),
+        (pd.DataFrame({"id": ["1e5", "007"]}), "1e5"),
+    ],
+)
+def test_a_table_of_any_kind_is_shown(frame: pd.DataFrame, word: str) -> None:
+    assert word in display.render(frame)[0].text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_table_escapes_headers_and_cells(text: str) -> None:
-    soup = BeautifulSoup(reports.show_table(pd.DataFrame({text: [text]})).markup, "html.parser")
+    soup = parse(display.render(pd.DataFrame({text: [text]}))[0])
     assert not soup.find_all(["script", "img", "svg", "iframe"])
+
+
+def test_a_figure_carries_its_finding(tmp_path: Path) -> None:
+    ax = sns.histplot(x=[1, 2, 2, 3])
+    picture, finding = display.render(ax, "Two is the mode.", path=tmp_path / "a.png")
+    data, metadata = picture._repr_mimebundle_()
+    assert pages.read_finding(tmp_path / "a.png") == finding.text == "Two is the mode."
+    assert base64.b64decode(data["image/png"]) == (tmp_path / "a.png").read_bytes()
+    assert metadata["image/png"]["alt"] == "Two is the mode."
+    assert not plt.get_fignums()
+
+
+def test_a_grid_of_seaborn_is_a_figure() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grid = sns.pairplot(pd.DataFrame({"a": [1.0, 2, 3], "b": [3.0, 1, 2]}))
+        assert "image/png" in display.render(grid)[0].data
+
+
+@pytest.mark.parametrize(("inches", "pixels"), [((40, 40), 1_500), ((9, 800), 10)])
+def test_a_large_picture_is_made_coarser(inches: tuple[int, int], pixels: int) -> None:
+    figure = plt.figure(figsize=inches)
+    figure.figimage(np.random.default_rng(0).random((pixels, pixels)), resize=False)
+    ax = figure.add_subplot()
+    ax.imshow(np.random.default_rng(0).random((pixels, pixels)))
+    (picture,) = display.render(figure)
+    assert len(picture.data["image/png"]) < 5_000_000
+
+
+def test_what_cannot_be_shown_is_named() -> None:
+    with pytest.raises(TypeError, match="got <class 'int'>"):
+        display.render(3)
 
 
 # The answer --------------------------------------------------------------------------------
 
 
 def test_an_answer_takes_its_place_and_leaves_the_notebook_alone() -> None:
-    nb = make_notebook([("markdown", [], f"# 3 · Q?\n\n{reports.ANSWER}\nReads a · Writes b")])
+    nb = make_notebook([("markdown", [], f"# 3 · Q?\n\n{pages.ANSWER}\nReads a · Writes b")])
     before = nb.cells[0].source
-    source = reports.insert_answer(nb, "Four.").cells[0].source
+    source = pages.insert_answer(nb, "Four.").cells[0].source
     assert '<p class="answer">Four.</p>\n\n' in source
-    assert reports.ANSWER not in source
+    assert pages.ANSWER not in source
     assert nb.cells[0].source == before
 
 
 def test_without_an_answer_the_place_stays_empty() -> None:
-    nb = make_notebook([("markdown", [], f"# Q\n\n{reports.ANSWER}")])
-    assert reports.insert_answer(nb, "").cells[0].source.strip() == "# Q"
+    nb = make_notebook([("markdown", [], f"# Q\n\n{pages.ANSWER}")])
+    assert pages.insert_answer(nb, "").cells[0].source.strip() == "# Q"
 
 
 # Pages -------------------------------------------------------------------------------------
@@ -230,7 +268,7 @@ def test_messages_are_shown_without_places_on_the_machine(page: BeautifulSoup) -
     assert "two rows have no income" in page.select_one(".stderr").get_text()  # type: ignore[union-attr]
     assert "ipykernel" not in str(page)
     said = "/home/Jörg B/lib/seaborn/grid.py:123: UserWarning: layout\n  tight()\nD:\\a.py:7: kept"
-    assert reports._without_places(said) == "UserWarning: layout\n  tight()\nD:\\a.py:7: kept"
+    assert pages._without_places(said) == "UserWarning: layout\n  tight()\nD:\\a.py:7: kept"
 
 
 def test_every_link_leads_to_a_file_of_the_run(pages: list[Path]) -> None:
@@ -256,7 +294,7 @@ def test_the_index_has_every_step_rule_and_download(index: BeautifulSoup) -> Non
 
 def test_a_number_that_was_asked_for_is_called_so(run_dir: Path) -> None:
     manifest = make_manifest() | {"asked": True, "k": 1}
-    soup = BeautifulSoup(reports.render_index(run_dir, [], manifest), "html.parser")
+    soup = BeautifulSoup(pages.render_index(run_dir, [], manifest), "html.parser")
     assert "1 segment among 198 customers" in soup.get_text()
     assert "1, as asked" in soup.get_text()
     assert not soup.select("tr.chosen")
@@ -270,7 +308,7 @@ def test_a_run_that_failed_says_so_on_every_page(tmp_path: Path) -> None:
     nbformat.write(nb, tmp_path / "notebooks/01_eda.ipynb")
     entry = {"name": "01_eda", "status": "failed", "seconds": None}
     manifest = {"run_id": "r", "title": "T", "status": "failed", "notebooks": [entry]}
-    path = reports.write_pages(tmp_path, manifest)
+    path = pages.write_pages(tmp_path, manifest)
     for page_path in path.parent.glob("*.html"):
         assert "Not published." in read(page_path).get_text()
     errors = read(path.parent / "01_eda.html").select_one(".error")
@@ -293,7 +331,7 @@ def test_hostile_outputs_of_any_kind_are_inert(tmp_path: Path) -> None:
     nb.cells.append(v4.new_markdown_cell(MARKUP))
     nbformat.write(nb, tmp_path / "notebooks/01_eda.ipynb")
     manifest = make_manifest() | {"title": HOSTILE[6], "warnings": list(HOSTILE)}
-    path = reports.write_pages(tmp_path, manifest)
+    path = pages.write_pages(tmp_path, manifest)
     for page_path in path.parent.glob("*.html"):
         assert find_faults(page_path.read_text(encoding="utf-8")) == []
     text = read(path.parent / "01_eda.html").get_text()
@@ -306,7 +344,7 @@ def test_a_very_long_output_is_cut(tmp_path: Path) -> None:
     nb = make_notebook([("markdown", [], "# Q"), ("code", [], "print()")])
     nb.cells[1].outputs = [v4.new_output("stream", text="line\n" * 200_000)]
     nbformat.write(nb, tmp_path / "notebooks/07_mine.ipynb")
-    reports.write_pages(tmp_path, make_manifest())
+    pages.write_pages(tmp_path, make_manifest())
     page_path = tmp_path / "reports/07_mine.html"
     assert page_path.stat().st_size < 60_000
     assert "… cut here" in page_path.read_text(encoding="utf-8")
@@ -318,7 +356,29 @@ def test_markup_that_needs_its_own_style_is_shown_as_text(tmp_path: Path) -> Non
     data = {"text/html": "<style>#sk{}</style><div>boxes</div>", "text/plain": "Pipeline(steps)"}
     nb.cells[1].outputs = [v4.new_output("display_data", data=data)]
     nbformat.write(nb, tmp_path / "notebooks/04_modeling.ipynb")
-    reports.write_pages(tmp_path, make_manifest())
+    pages.write_pages(tmp_path, make_manifest())
     text = read(tmp_path / "reports/04_modeling.html").main.get_text()  # type: ignore[union-attr]
     assert "Pipeline(steps)" in text
     assert "boxes" not in text
+
+
+# The runs ----------------------------------------------------------------------------------
+
+
+def test_a_run_that_cannot_be_read_is_listed_as_such(tmp_path: Path) -> None:
+    odd = {"run_id": "odd", "status": "unreadable", "folder": "odd"}
+    failure = {"notebook": "03_k_selection", "cell": 4, "cause": "ValueError: x <b>"}
+    failed = {"run_id": "f", "title": "T", "status": "failed", "folder": "failed/f"}
+    failed |= {"started": "2026-11-22T10:00:00+00:00", "failure": failure}
+    good = make_manifest() | {"folder": "good"}
+    listed = [failed, good, odd]
+    soup = read(write_runs(tmp_path, good, listed))
+    assert find_faults(str(soup)) == []
+    rows = [row.get_text(" ", strip=True) for row in soup.select("tbody tr")]
+    assert [("f" in rows[0], "198" in rows[1], "cannot be read" in rows[2])] == [(True,) * 3]
+    assert "None" not in soup.get_text()
+    assert "cell [4]: ValueError: x <b>" in summarize_stale(good, listed)
+    assert [tell_run(run, good)["status"] for run in listed] == [
+        "failed", "published, latest", "unreadable"
+    ]  # fmt: skip
+    assert read(write_runs(tmp_path, None, [odd])).h1 is not None

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from markupsafe import Markup
 
-from segmentation.customers.table import draw_customers
 from segmentation.palette import OUTLINES, find_look
-from segmentation.reports import pages as reports
-from segmentation.reports.pages import Step
-from segmentation.runs.folder import Run
+from segmentation.reports import pages
+from segmentation.reports.pages import Facts, Step
+from segmentation.runs import Run
 from segmentation.words import FEWEST
 
 MOST, SEED = 5_000, 0
@@ -31,24 +31,22 @@ CSP = (
 HERE = Step("Explore", "Explore", page="explore.html")
 SIDES = ("Horizontal", "Vertical", "Depth")
 CONFIDENCE = {"column": "confidence", "label": "Confidence", "unit": ""}
-SYMBOLS = (
-    *("circle", "square", "triangle-up", "diamond", "triangle-down"),
-    *("cross", "x", "triangle-left", "pentagon", "star"),
-)
+SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down"]
+SYMBOLS += ["cross", "x", "triangle-left", "pentagon", "star"]
 """The markers of the palette as Plotly calls them, in its order."""
 
 GLYPHS = "●■▲◆▼✚✖◄⬟★"
 """The same as characters: in three dimensions Plotly has no triangle and no star."""
 
 
-def write_explorer(run_dir: Path, manifest: dict[str, Any]) -> Path:
+def write_explorer(run_dir: Path, manifest: Facts) -> Path:
     """Write `run_dir/reports/explore.html`, one self-contained file; its path.
 
     `manifest` is the content of `run.json`; the figures come from the tables of the run.
     """
     path = run_dir / "reports" / "explore.html"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(render_explorer(run_dir, manifest), encoding="utf-8")
+    path.write_text(render_explorer(run_dir, pages.read_facts(manifest)), encoding="utf-8")
     return path
 
 
@@ -56,38 +54,45 @@ def render_explorer(run_dir: Path, manifest: dict[str, Any]) -> str:
     """The page: scripts, data, and the picture that stands in where scripts are off."""
     from plotly.offline import get_plotlyjs
 
-    code = (reports.TEMPLATES / "explore.js").read_text(encoding="utf-8")
+    code = (pages.TEMPLATES / "explore.js").read_text(encoding="utf-8")
     scripts = [code, get_plotlyjs()]
     picture = run_dir / "figures" / "segments_map.png"
-    page = reports.environment().get_template("explore.html.j2")
+    page = pages.environment().get_template("explore.html.j2")
     return page.render(
         title=f"Explore – {manifest['title']}",
         csp=CSP.format(" ".join(map(_hash, scripts))),
-        style=reports.stylesheet(),
+        style=pages.stylesheet(),
         run=manifest,
-        facts=reports.list_facts(manifest),
+        facts=pages.list_facts(manifest),
         steps=[HERE],
         here=HERE.name,
         note="A page to explore; it shows single customers, without ids.",
-        picture={"src": reports.data_uri(picture), "alt": reports.read_finding(picture)},
+        picture={"src": pages.data_uri(picture), "alt": pages.read_finding(picture)},
         scripts=[Markup(script) for script in scripts],
         **describe_points(run_dir),
     )
 
 
 def describe_points(run_dir: Path) -> dict[str, Any]:
-    """What the page shows of a run: its axes, its segments with their customers, how many."""
-    figures = json.loads((run_dir / "artifacts/segmenter.json").read_text(encoding="utf-8"))
-    features = figures["features"]
-    axes = features if len(features) > 2 else [*features, CONFIDENCE]
-    points = _read_points(Run(run_dir), [axis["column"] for axis in axes])
-    segments = Run(run_dir).read_json("segments.json")
+    """What the page shows of a run: its axes, its segments with their customers, how many.
+
+    The axes are the features in the distance; with two of them, confidence is the third where
+    the segments have centres and so a confidence.
+    """
+    run = Run(run_dir)
+    points = run.read_table("clustered_data.csv").dropna(subset="cluster")
+    axes = _list_features(run_dir)
+    if len(axes) < 3 and (points["confidence"].notna().any() or points["cluster"].nunique() == 1):
+        axes.append(CONFIDENCE)
+        points = points.fillna({"confidence": 1.0})
+    points = points[[*(axis["column"] for axis in axes), "cluster"]]
+    segments = run.read_json("segments.json")
     told = [segment for segment in segments if segment["size"] >= FEWEST]
     shown = points[points["cluster"].isin([segment["id"] for segment in told])]
     drawn = shown.sample(min(len(shown), MOST), random_state=SEED)
     return {
         "axes": [{"label": axis["label"], "unit": axis["unit"]} for axis in axes],
-        "start": dict(zip(SIDES, _choose_axes(points), strict=True)),
+        "start": dict(zip(SIDES, _choose_axes(points), strict=False)),
         "segments": [_describe_segment(segment, drawn) for segment in told],
         "amount": _describe_amount(
             len(drawn), sum(s["size"] for s in told), sum(s["size"] for s in segments)
@@ -97,10 +102,16 @@ def describe_points(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _read_points(run: Run, columns: list[str]) -> pd.DataFrame:
-    """The customers with a segment (n rows): the columns of the axes and `cluster`, no others."""
-    table = draw_customers(run.read_table("clustered_data.csv").dropna(subset="cluster"), seed=SEED)
-    return table[[*columns, "cluster"]].fillna({CONFIDENCE["column"]: 1.0})
+def _list_features(run_dir: Path) -> list[dict[str, str]]:
+    """The features in the distance: those of the model's figures, else those of the card."""
+    figures = run_dir / "artifacts" / "segmenter.json"
+    if figures.is_file():
+        return list(json.loads(figures.read_text(encoding="utf-8"))["features"])
+    card = yaml.safe_load((run_dir / "card.yaml").read_text(encoding="utf-8"))
+    return [
+        {"column": name, "label": name, "unit": ""} | (feature or {})
+        for name, feature in card["features"].items()
+    ]
 
 
 def _choose_axes(points: pd.DataFrame) -> list[int]:
@@ -108,8 +119,9 @@ def _choose_axes(points: pd.DataFrame) -> list[int]:
     values = points.drop(columns=["cluster", CONFIDENCE["column"]], errors="ignore")
     means = values.groupby(points["cluster"]).transform("mean")
     between = (means.var(ddof=0) / values.var(ddof=0)).fillna(0.0).to_numpy()
-    first, second, third = [*(-between).argsort(kind="stable").tolist(), 2][:3]
-    return [*sorted([first, second]), third]
+    first, second, *rest = (-between).argsort(kind="stable").tolist()
+    third = [*rest, *range(2, points.shape[1] - 1)][:1]
+    return [*sorted([first, second]), *third]
 
 
 def _describe_segment(segment: dict[str, Any], drawn: pd.DataFrame) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from markupsafe import Markup
 
 from segmentation import words
 from segmentation.palette import OUTLINES, find_look
-from segmentation.reports import pages as reports
-from segmentation.runs.folder import Run
-from segmentation.segments import profiles
-from segmentation.segments import tracking as changes
+from segmentation.reports import pages
+from segmentation.reports.pages import Facts
+from segmentation.runs import Run
 
 TELLING = 3
 """Figures on a segment's card: those that set it most apart."""
@@ -29,7 +28,6 @@ REACH = 2.5
 
 LEVELS = 6
 """Levels of a descriptor that the report shows, the commonest ones."""
-
 
 TEXTS = ("segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition")
 
@@ -42,13 +40,13 @@ class Tables:
         self.frames = {
             "run.json": pd.json_normalize(manifest),
             "segments.json": pd.json_normalize(run.read_json("segments.json")),
-            "run.json/quality": pd.DataFrame(manifest.get("quality", [])).rename_axis("number"),
+            "run.json/quality": pd.DataFrame(manifest.get("quality") or []).rename_axis("number"),
         }
         profile = run.read_table("segment_profiles.csv", text=TEXTS).fillna({"unit": ""})
         descriptors = profile.dropna(subset="level")["variable"].unique()
         texts = (*TEXTS, *descriptors)
         self.frames["segment_profiles.csv"] = profile
-        names = ("segment_rules.csv", "segment_prototypes.csv", "borderline.csv", "changes.csv")
+        names = ["segment_rules.csv", "segment_prototypes.csv", "borderline.csv", "changes.csv"]
         for name in names:
             self.frames[name] = run.read_table(name, text=texts)
         choices = run.read_table("k_selection.csv")
@@ -80,29 +78,31 @@ class Tables:
         return Markup(markup).format(row[column], place, text)
 
 
-def write_report(run_dir: Path, manifest: dict[str, Any]) -> Path:
+def write_report(run_dir: Path, manifest: Facts) -> Path:
     """Write `run_dir/reports/report.html`, one self-contained file; its path.
 
     `manifest` is the content of `run.json`; the figures come from the tables of the run.
     """
     path = run_dir / "reports" / "report.html"
-    path.write_text(render_report(run_dir, manifest), encoding="utf-8")
+    path.write_text(render_report(run_dir, pages.read_facts(manifest)), encoding="utf-8")
     return path
 
 
 def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
     """The report's page."""
+    from segmentation.segments import profiles
+
     tables = Tables(run_dir, manifest)
     run = Run(run_dir)
     listed = run.read_json("segments.json")
     segments = sorted(listed, key=lambda segment: -segment["size"])
     picture = run_dir / "figures" / "segments_map.png"
     choice = tables.rows("k_selection.csv")[0]
-    page = reports.environment().get_template("report.html.j2")
-    return page.render(
+    template = pages.environment().get_template("report.html.j2")
+    return template.render(
         title=f"{manifest['title']} – customer segments",
-        csp=reports.CSP,
-        style=reports.stylesheet(),
+        csp=pages.CSP,
+        style=pages.stylesheet(),
         run=manifest,
         cell=tables.cell,
         rows=tables.rows,
@@ -110,8 +110,9 @@ def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
         verdict=words.find_verdict(manifest["verdict"], choice),
         rivals=_find_rivals(manifest),
         selection=run.read_json("selection.json"),
-        map={"src": reports.data_uri(picture), "alt": reports.read_finding(picture)},
+        map={"src": pages.data_uri(picture), "alt": pages.read_finding(picture)},
         descriptors=_list_levels(tables),
+        centred=(run_dir / "artifacts" / "segmenter.json").is_file(),
         since=_describe_changes(tables, run.read_json("changes.json")),
         glossary=words.read_words()["glossary"],
         fewest=words.FEWEST,
@@ -131,8 +132,10 @@ def _find_rivals(manifest: dict[str, Any]) -> dict[int, list[str]]:
     return dict(sorted(rivals.items()))
 
 
-def _describe_changes(tables: Tables, summary: changes.Summary) -> dict[str, Any]:
+def _describe_changes(tables: Tables, summary: dict[str, Any]) -> dict[str, Any]:
     """What the page says of the previous run: who continues, what happened, the advice."""
+    from segmentation.segments import tracking
+
     if summary["previous"] is None:
         return {}
     table = tables.frames["changes.csv"]
@@ -143,7 +146,7 @@ def _describe_changes(tables: Tables, summary: changes.Summary) -> dict[str, Any
         "day": _write_date(summary["previous_day"]),
         "kept": [int(cluster) for cluster in kept["cluster"]],
         "told": [int(cluster) for cluster in told["cluster"]],
-        "events": changes.describe_transitions(table),
+        "events": tracking.describe_transitions(table),
         "word": words.read_words()["advised"][summary["advice"]],
         "reason": summary["reason"],
     }

@@ -158,7 +158,7 @@
     }
     space = three;
     views.forEach((button, i) => button.setAttribute("aria-pressed", String(space === Boolean(i))));
-    choices[2].closest("label").hidden = !space;
+    if (choices[2]) choices[2].closest("label").hidden = !space;
     return draw();
   }
 
@@ -184,6 +184,7 @@
   async function start() {
     if (!segments.length) return;
     explorer.hidden = false;
+    views[1].hidden = axes.length < 3;
     try {
       await view(false);
       listen();

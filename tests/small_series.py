@@ -22,15 +22,23 @@ for name in ("tables", "figures", "artifacts"):
 for name in ("segments.json", "summary.txt"):
     shutil.copy(Path({folder!r}) / name, run_dir)
 """
-FINISH = "from segmentation import runs\nruns.open_run(run_dir).finish({name!r}, 'Done.')"
+FINISH = """
+from pathlib import Path
+
+from segmentation.runs import Run
+
+Run(Path(run_dir)).save_json({"answer": "Done.", "warnings": []}, "proof.json")
+"""
 SMALL = ("--quiet", "--resamples", "20")
 
 
-def write_notebook(path, *sources):
+def write_notebook(path, *sources, declares=""):
     """A notebook with a parameters' cell and these code cells."""
     cells = [
         nbformat.v4.new_markdown_cell("# 1 · Does it hold?"),
-        nbformat.v4.new_code_cell("run_dir: str = ''", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            f"run_dir: str = ''\n{declares}", metadata={"tags": ["parameters"]}
+        ),
         *map(nbformat.v4.new_code_cell, sources),
     ]
     nb = nbformat.v4.new_notebook(cells=cells)
@@ -42,7 +50,7 @@ def write_notebook(path, *sources):
 def write_series(folder, recorded, *sources, name="01_copy"):
     """One notebook that copies a recorded run, then does what `sources` say, then finishes."""
     copy = COPY.format(folder=str(recorded))
-    write_notebook(folder / f"{name}.ipynb", copy, *sources, FINISH.format(name=name))
+    write_notebook(folder / f"{name}.ipynb", copy, *sources, FINISH)
     return folder
 
 

@@ -1,137 +1,106 @@
-"""Kernels are forked, and yet as separate as processes that start by themselves."""
+"""A kernel of its own for each notebook, started ahead, changed by nothing that lies around."""
 
 import os
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import NOTEBOOKS, ROOT
 from small_series import wait_for, write_notebook
 
-from segmentation.series import execution, kernels, notebooks, pipeline
+from segmentation.series import execution
+from segmentation.series.notebooks import Notebook, SeriesFailed
 
 TELL = "import os\nfrom pathlib import Path\nPath(run_dir, 'pid').write_text(str(os.getpid()))\n"
-PLANT = """
-import os, sys
-import matplotlib as mpl, numpy as np, pandas as pd
-from segmentation.reports import figures as planted
-mpl.rcParams["axes.grid"] = not mpl.rcParams["axes.grid"]
-pd.set_option("display.max_rows", 7)
-pd.read_csv = planted.elbow = None
-sys.path.insert(0, "/planted")
-os.environ["PLANTED"] = "1"
-os.chdir("/")
-np.random.seed(0)
-"""
-LOOK = """
-import os, sys
-import matplotlib as mpl, numpy as np, pandas as pd
-from segmentation.reports import figures as plots
-assert "planted" not in globals()
-assert mpl.rcParams["axes.grid"] == mpl.rcParamsDefault["axes.grid"]
-assert pd.get_option("display.max_rows") == 60
-assert pd.read_csv and plots.elbow
-assert "/planted" not in sys.path
-assert "PLANTED" not in os.environ
-assert os.getcwd() != "/"
-assert np.random.random() != np.random.RandomState(0).random()
-"""
 
 
-def execute(template, folder, *sources, limit=60):
-    """Execute a notebook of these cells; its executed copy."""
-    write_notebook(folder / "01_small.ipynb", *sources)
-    run_here(template, folder / "01_small.ipynb", folder, limit=limit)
-    return nbformat.read(folder / "done.ipynb", 4)
-
-
-def run_here(template, notebook, folder, *, limit=600):
-    values = pipeline.Parameters().model_dump() | {"run_dir": str(folder)}
-    execution.execute_notebook(
-        notebook, folder / "done.ipynb", values, template=template, cell_timeout=limit
-    )
-
-
-@pytest.fixture(scope="module")
-def template():
-    with kernels.Template({"segmentation.reports.figures"}) as opened:
+@pytest.fixture
+def kernels(tmp_path):
+    with execution.Kernels(tmp_path / "running/.kernels") as opened:
         yield opened
+    assert not (tmp_path / "running").exists()
 
 
-@pytest.fixture(scope="module")
-def plain():
-    """What there is where no fork is safe."""
-    return kernels.Template(())
+def make(folder, *sources, declares=""):
+    write_notebook(folder / "01_small.ipynb", *sources, declares=declares)
+    path = folder / "01_small.ipynb"
+    return Notebook(path, path.read_text("utf-8"))
 
 
-def test_nothing_of_one_notebook_reaches_the_next(template, tmp_path):
-    execute(template, tmp_path, TELL, PLANT)
-    first = (tmp_path / "pid").read_text()
-    execute(template, tmp_path, LOOK, TELL)
-    assert (tmp_path / "pid").read_text() != first
-    assert not Path(f"/proc/{first}").exists()
+def execute(kernels, notebook, folder):
+    """Execute a notebook; what its code cells printed."""
+    target = folder / "done.ipynb"
+    kernel, values = kernels.take(notebook), {"run_dir": str(folder)}
+    execution.execute_notebook(notebook, target, values, kernel=kernel, cell_timeout=600)
+    cells = nbformat.read(target, 4).cells
+    return "".join(out.text for cell in cells for out in cell.get("outputs", []) if "text" in out)
 
 
-def test_nothing_of_one_notebook_reaches_another_beside_it(template, tmp_path):
-    planted, go = tmp_path / "one/planted", tmp_path / "one/go"
-    wait = f"Path({str(planted)!r}).touch()\nimport time\nwhile not Path({str(go)!r}).exists():\n"
-    cells = (TELL, PLANT, wait + "    time.sleep(0.05)")
-    one = threading.Thread(target=execute, args=(template, tmp_path / "one", *cells))
-    one.start()
-    wait_for(planted.exists)
-    execute(template, tmp_path / "two", LOOK)
-    go.touch()
-    one.join()
+def is_gone(folder):
+    return not Path(f"/proc/{(folder / 'pid').read_text()}").exists()
 
 
-def test_a_forked_kernel_shows_what_one_by_itself_shows(template, plain, tmp_path):
-    shown = []
-    for name, origin in (("forked", template), ("plain", plain)):
-        (tmp_path / name).mkdir()
-        run_here(origin, NOTEBOOKS[0], tmp_path / name)
-        cells = nbformat.read(tmp_path / name / "done.ipynb", 4).cells
-        code = [cell for cell in cells if cell.cell_type == "code"]
-        shown.append([(cell.execution_count, cell.outputs) for cell in code])
-        shown[-1].append([path.read_bytes() for path in (tmp_path / name / "figures").glob("*")])
-    assert len(shown[0]) > 10
-    assert shown[0] == shown[1]
+def test_a_kernel_started_ahead_has_the_imports_and_no_name_of_them(kernels, tmp_path):
+    look = "import sys\nprint('colorsys' in sys.modules, 'colorsys' in globals(), 'x' in globals())"
+    notebook = make(tmp_path, look, "import colorsys\nfrom json import tool as x, nothing")
+    assert notebook.imports[0] == "exec('import sys', {})"
+    kernels.prepare(notebook)
+    with pytest.raises(SeriesFailed, match="cannot import name 'nothing'"):
+        execute(kernels, notebook, tmp_path)
+    assert "True False False" in (tmp_path / "done.ipynb").read_text("utf-8")
 
 
-def test_a_kernel_comes_of_the_template_or_of_the_runner(template, plain, tmp_path):
-    parent = "\nPath(run_dir, 'parent').write_text(str(os.getppid()))"
-    execute(template, tmp_path, TELL + parent)
-    assert int((tmp_path / "parent").read_text()) == template.process.pid
-    execute(plain, tmp_path, TELL + parent)
-    assert int((tmp_path / "parent").read_text()) == os.getpid()
+def test_a_kernel_ends_with_its_notebook_and_leaves_no_file(tmp_path):
+    with execution.Kernels(tmp_path / "running/.kernels") as kernels:
+        execute(kernels, make(tmp_path, TELL), tmp_path)
+        wait_for(lambda: kernels.started[0].provisioner.process.poll() is not None)
+    assert not (tmp_path / "running").exists()
 
 
-def test_a_template_that_is_left_takes_its_kernels_along(tmp_path):
-    failures = []
-
-    def run(template):
-        with pytest.raises(notebooks.NotebookError) as error:
-            execute(template, tmp_path, TELL, "import time\ntime.sleep(120)")
-        failures.append(error.value.record["cause"])
-
-    with kernels.Template(()) as template:
-        thread = threading.Thread(target=run, args=(template,))
-        thread.start()
-        wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
-    wait_for(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists())
-    assert template.process.poll() is not None
-    thread.join()
-    assert failures == ["its kernel died (out of memory?)"]
-    with pytest.raises(notebooks.NotebookError):
-        execute(template, tmp_path, TELL)
+def test_kernels_that_are_left_end_with_what_they_started(tmp_path):
+    child = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
+    child += "Path(run_dir, 'pid').write_text(str(child.pid))"
+    with execution.Kernels(tmp_path / "running/.kernels") as kernels:
+        kernels.prepare(make(tmp_path / "other", TELL))
+        execute(kernels, make(tmp_path, TELL, child), tmp_path)
+    wait_for(lambda: is_gone(tmp_path))
+    ahead = kernels.started[0].provisioner.process
+    assert ahead.poll() is not None
+    assert not (tmp_path / "running").exists()
 
 
-def test_the_package_s_modules_are_read_off_a_notebook_s_code(tmp_path):
-    write_notebook(
-        tmp_path / "a.ipynb", "import os\nfrom segmentation import runs, features as f\n"
+def test_files_of_the_current_folder_and_the_user_have_no_effect(tmp_path):
+    home, here = tmp_path / "home", tmp_path / "here"
+    startup = home / ".ipython/profile_default/startup"
+    specs = home / "share/kernels/python3"
+    for folder in (here, startup, specs, home / ".config/matplotlib", tmp_path / "notebooks"):
+        folder.mkdir(parents=True)
+    (here / "seaborn.py").write_text("planted = True")
+    (startup / "00.py").write_text("planted = True")
+    (home / "start.py").write_text("planted = True")
+    (specs / "kernel.json").write_text('{"argv": ["false"], "display_name": "x", "language": "x"}')
+    for folder in (here, home / ".config/matplotlib", tmp_path / "notebooks"):
+        (folder / "matplotlibrc").write_text("font.size: 99\n")
+    look = "import matplotlib as mpl, seaborn\n"
+    look += "print(hasattr(seaborn, 'planted'), 'planted' in globals(), mpl.rcParams['font.size'])"
+    make(tmp_path / "notebooks", look)
+    code = "import sys\nsys.path[:0] = [sys.argv[2]]\nimport test_kernels as t"
+    code += "\nfrom pathlib import Path"
+    code += (
+        "\nfrom segmentation.series import execution\nfrom segmentation.series.notebooks import *"
     )
-    assert notebooks.find_modules(tmp_path / "a.ipynb") == {
-        "segmentation.runs.folder",
-        "segmentation.clustering.preprocessing",
-    }
-    assert "segmentation.reports.figures" in notebooks.find_modules(ROOT / "notebooks/01_eda.ipynb")
+    code += "\nf = Path(sys.argv[1])\nn = read_notebooks(f / 'notebooks')[0]"
+    code += "\nwith execution.Kernels(f / 'k/.kernels') as k: print(t.execute(k, n, f))"
+    places = {"HOME": home, "JUPYTER_DATA_DIR": home / "share", "PYTHONSTARTUP": home / "start.py"}
+    environment = os.environ | {name: str(path) for name, path in places.items()}
+    command = [sys.executable, "-P", "-c", code, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(
+        command, cwd=here, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "False False 10.0", done.stderr
+
+
+def test_parameters_are_read_off_their_cell(tmp_path):
+    notebook = make(tmp_path, "other = 1", declares="k: int = None  # help = x\nrule = 'a'")
+    assert notebook.parameters == {"run_dir", "k", "rule"}

@@ -8,22 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import joblib
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import small_series
 from conftest import ROOT, run_command
+from small_series import FINISH, wait_for
 
 from segmentation.__main__ import main, run_main_job
 from segmentation.customers import table as customers
-from segmentation.customers import text as tables
-from segmentation.runs import folder as runs
+from segmentation.runs import Archive, hash_file
 from segmentation.segments import model as segmenter
 from segmentation.segments import profiles
-from segmentation.series import pipeline
+from segmentation.series import Job, Parameters, SeriesFailed, list_notebooks, run_series
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),
@@ -43,12 +42,12 @@ def read_json(path):
 
 def test_a_run_holds_every_file_and_tells_the_truth_about_them(published):
     manifest = read_json(published / "run.json")
-    names = [path.stem for path in pipeline.list_notebooks()]
+    names = [path.stem for path in list_notebooks()]
     pages = [f"{kind}/{name}.{end}" for name in names for kind, end in PAGES]
     listed = {entry["path"]: entry for entry in manifest["files"]}
     assert {*FILES, *pages} - {"run.json"} <= set(listed)
     for path, entry in listed.items():
-        assert tables.hash_file(published / path) == entry["sha256"]
+        assert hash_file(published / path) == entry["sha256"]
         assert (published / path).stat().st_size == entry["bytes"]
     on_disk = {p.relative_to(published).as_posix() for p in published.rglob("*") if p.is_file()}
     assert on_disk == {*listed, "run.json", "run.log"}
@@ -90,7 +89,10 @@ def test_recorded_figures_of_the_bundled_table(published, k, inertia, silhouette
 
 def test_every_rule_s_answer_and_the_verdict_are_handed_over(published):
     selection = read_json(published / "tables/selection.json")
-    assert set(selection) == {"k", "asked", "rule", "rules", "reason", "verdict", "certainty"}
+    assert set(selection) == {"k", "asked", "rule", "rules", "reason", "verdict"} | {
+        "certainty",
+        "answer",
+    }
     assert selection["rule"] == "calibrated"
     assert selection["rules"]["calibrated"] == selection["rules"]["elbow"] == 4
     assert selection["rules"]["silhouette"] == 6
@@ -177,12 +179,12 @@ def test_the_model_on_the_raw_table_gives_the_published_segments(published, card
 
 
 def test_plain_figures_give_the_same_segments_as_the_model(published, table):
-    pipeline_, figures = segmenter.load_segmenter(published / "artifacts")
-    columns = [feature["column"] for feature in figures["features"]]
-    scaled = (table[columns] - [f["mean"] for f in figures["features"]]) / [
-        f["scale"] for f in figures["features"]
+    pipeline_, figures = segmenter.load_model(published / "artifacts")
+    columns = [feature.column for feature in figures.features]
+    scaled = (table[columns] - [f.mean for f in figures.features]) / [
+        f.scale for f in figures.features
     ]
-    gaps = scaled.to_numpy()[:, None, :] - np.array(figures["centres"])
+    gaps = scaled.to_numpy()[:, None, :] - np.array(figures.centres)
     assert ((gaps**2).sum(axis=2).argmin(axis=1) == pipeline_.predict(table)).all()
 
 
@@ -190,10 +192,12 @@ def test_plain_figures_give_the_same_segments_as_the_model(published, table):
     ("options", "message"),
     [
         (["--k", "500"], "k must be 1…199 for 200 customers, got 500."),
-        (["--k", "0"], "k must be auto or a whole number from 1, got '0'."),
+        (["--k", "0"], "k: Input should be greater than or equal to 1."),
         (["--resamples", "5"], "resamples: Input should be greater than or equal to 20."),
         (["--k-max", "1"], "k_max: Input should be greater than or equal to 2."),
         (["--kk", "4"], "run_all.py: unknown option --kk; did you mean --k?"),
+        ([""], "run_all.py: an empty value; is a variable unset?"),
+        (["--features="], "run_all.py: an empty value for --features; is a variable unset?"),
         (["--rule", "elbw"], "rule: Input should be"),
         (["--features", "Age,Incme"], "features: Incme is not known; did you mean"),
         (["--against", "june"], "against: june is no published run; give an id in the output"),
@@ -228,12 +232,7 @@ def test_a_card_with_an_unknown_key_is_refused_with_the_nearest(write_card, tmp_
 
 
 def write_notebook(folder, *sources):
-    cells = [nbformat.v4.new_markdown_cell("# 1 · Does it fail?")]
-    cells += [nbformat.v4.new_code_cell(source) for source in sources]
-    nb = nbformat.v4.new_notebook(cells=cells)
-    nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    folder.mkdir(exist_ok=True)
-    nbformat.write(nb, folder / "01_failing.ipynb")
+    small_series.write_notebook(folder / "01_failing.ipynb", *sources)
 
 
 @pytest.mark.parametrize(
@@ -242,18 +241,19 @@ def write_notebook(folder, *sources):
         ("1 / 0", "01_failing failed in cell [3]: ZeroDivisionError: division by zero"),
         ("raise SystemExit(0)", "01_failing failed"),
         ("import os; os.kill(os.getpid(), 9)", "01_failing failed in cell [3]: its kernel died"),
-        ("1 + 1", "01_failing failed: it ended without `run.finish(…)`, its last cell"),
+        ("1 + 1", "01_failing failed: it ended without `study.finish(…)`, its last cell"),
     ],
 )
 def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path):
-    write_notebook(tmp_path / "notebooks", "run_dir = ''", source)
-    job = pipeline.Job(
+    write_notebook(tmp_path / "notebooks", source)
+    job = Job(
         output_dir=tmp_path / "out", run_id="one", notebooks=tmp_path / "notebooks", quiet=True
     )
     (tmp_path / "out/older").mkdir(parents=True)
+    (tmp_path / "out/.segmentation").touch()
     (tmp_path / "out/latest").symlink_to("older")
-    with pytest.raises(pipeline.SeriesFailed) as error:
-        pipeline.run_series(pipeline.Parameters(), job)
+    with pytest.raises(SeriesFailed) as error:
+        run_series(Parameters(), job)
     first, second = str(error.value).splitlines()
     assert first.startswith(cause)
     copy = tmp_path / "out/failed/one/notebooks/01_failing.ipynb"
@@ -264,28 +264,22 @@ def test_a_failing_notebook_publishes_nothing(source, cause, tmp_path):
     assert manifest["failure"]["notebook"] == "01_failing"
     assert (tmp_path / "out/latest").readlink().name == "older"
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert names == [".lock", "failed", "index.html", "latest", "older"]
+    assert names == [".lock", ".segmentation", "failed", "index.html", "latest", "older"]
 
 
 def test_a_table_that_changes_on_the_way_is_not_published(tmp_path):
     shutil.copytree(ROOT / "data", tmp_path / "data")
     table = tmp_path / "data/raw/Mall_Customers.csv"
     change = f"open({str(table)!r}, 'a').write('201,Male,30,40,50\\n')\n"
-    done = (
-        f"from segmentation import runs\n{change}runs.open_run(run_dir).finish('01_failing', 'x')"
-    )
-    write_notebook(tmp_path / "notebooks", "run_dir = ''", done)
-    first = nbformat.read(tmp_path / "notebooks/01_failing.ipynb", 4)
-    first.cells[1].metadata.tags = ["parameters"]
-    nbformat.write(first, tmp_path / "notebooks/01_failing.ipynb")
-    job = pipeline.Job(
+    write_notebook(tmp_path / "notebooks", change, FINISH)
+    job = Job(
         output_dir=tmp_path / "out", run_id="one", notebooks=tmp_path / "notebooks", quiet=True
     )
-    asked = pipeline.Parameters(card=str(tmp_path / "data/mall_customers.yaml"))
-    with pytest.raises(pipeline.SeriesFailed, match="changed while the series ran"):
-        pipeline.run_series(asked, job)
+    asked = Parameters(card=str(tmp_path / "data/mall_customers.yaml"))
+    with pytest.raises(SeriesFailed, match="changed while the series ran"):
+        run_series(asked, job)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == [".lock", "failed", "index.html"]
+    assert names == [".lock", ".segmentation", "failed", "index.html"]
 
 
 def test_a_bare_table_is_run_with_a_drafted_card(run_once, shared_folder):
@@ -304,7 +298,7 @@ def test_a_bare_table_is_run_with_a_drafted_card(run_once, shared_folder):
     assert list(card.features) == ["Visits", "Spend (€)"]
     assert card.features["Spend (€)"].unit == "€"
     again = customers.read_customers(card)
-    assert len(again) == 80
+    assert again.total == 80
     assert "V0001" not in (folder / "reports/report.html").read_text("utf-8")
 
 
@@ -318,7 +312,7 @@ def test_the_card_command_writes_a_card_and_never_over_one(tmp_path, capfd):
     card = customers.read_card(tmp_path / "mall.yaml")
     assert list(card.features) == ["Age", "Annual Income (k$)", "Spending Score (1-100)"]
     assert list(card.descriptors) == ["Gender"]
-    assert len(customers.read_customers(card)) == 200
+    assert customers.read_customers(card).total == 200
     assert main(["card", str(source)]) == 2
     assert "is there already; name another by -o." in capfd.readouterr().err
 
@@ -330,7 +324,7 @@ def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
     shutil.copytree(ROOT / "data", tmp_path / "data")
     source = "import os, pathlib, time\n"
     source += f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
-    write_notebook(tmp_path / "notebooks", "run_dir = ''", source + "time.sleep(120)")
+    write_notebook(tmp_path / "notebooks", source + "time.sleep(120)")
     command = [sys.executable, ROOT / "run_all.py", "--run-id", "one"]
     environment = os.environ | {"SEGMENTATION_ROOT": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
@@ -341,29 +335,22 @@ def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
     assert told == "stopped; the last published run stays as it was.\n"
     assert read_json(tmp_path / "outputs/failed/one/run.json")["status"] == "aborted"
     names = sorted(path.name for path in (tmp_path / "outputs").iterdir())
-    assert names == [".lock", "failed", "index.html"]
+    assert names == [".lock", ".segmentation", "failed", "index.html"]
     pid = int((tmp_path / "pid").read_text())
     wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists())
 
 
-def wait_for(condition, *, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
 def test_the_command_prints_the_report_last_and_a_line_a_notebook(published, shared_folder):
     *lines, last = (shared_folder / "default.txt").read_text("utf-8").splitlines()
-    assert [line.split()[0] for line in lines] == [p.stem for p in pipeline.list_notebooks()]
+    assert [line.split()[0] for line in lines] == [p.stem for p in list_notebooks()]
     assert last == str(published / "reports" / "report.html")
 
 
 def test_a_run_without_an_id_is_named_by_the_time(tmp_path):
-    assert re.fullmatch(r"\d{8}T\d{9}Z", runs.check_run_id(tmp_path, ""))
+    assert re.fullmatch(r"\d{8}T\d{9}Z", Archive(tmp_path).check_run_id(""))
 
 
 def test_a_taken_run_id_is_refused(tmp_path):
     (tmp_path / "june").mkdir()
     with pytest.raises(ValueError, match="run-id june is taken"):
-        runs.check_run_id(tmp_path, "june")
+        Archive(tmp_path).check_run_id("june")

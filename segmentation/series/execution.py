@@ -1,123 +1,204 @@
-"""A notebook executed by papermill: its limits, what is kept of its output, how it fails."""
+"""A notebook executed by papermill in a kernel of its own, which was started ahead."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
+from uuid import uuid4
 
+import nbformat
 import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop, run_sync
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import strip_color
-from traitlets.config import Config
 
-from segmentation.series.kernels import Template
-from segmentation.series.notebooks import DIED, TIMED_OUT, NotebookError, find_last_cell
+from segmentation.series.notebooks import (
+    DIED,
+    TIMED_OUT,
+    Notebook,
+    SeriesFailed,
+    find_last_cell,
+)
 
-MOST = 5_000_000
-"""Characters kept of what one cell shows; a note stands for the rest."""
+MOST, LINE = 5_000_000, 300
+"""Characters kept of what one cell shows (a note stands for the rest), and of a cause."""
 
-LINE = 300
-"""Characters of a cause that are told in a line."""
+PATIENCE, FAREWELL = 600, 3
+"""Seconds that a kernel may take to start, and to end by itself."""
+
+COMMAND = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+COMMAND += ["--IPKernelApp.log_level=50", "--HistoryManager.enabled=False"]
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel by our own command: no file of the user's or of the current folder changes it."""
+
+    sender: Any = None
+    """The client that has it import, and asks it to end."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """What starts it, whatever specs are installed."""
+        curve = {"supported_encryption": ["curve"]}
+        return KernelSpec(argv=COMMAND, display_name="Python 3", language="python", metadata=curve)
+
+    def end(self, *, wait: float) -> None:
+        """Wait for it, which was asked to end, then end what is left of its group."""
+        if process := getattr(self.provisioner, "process", None):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(wait)
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        with suppress(Exception):  # it may have been stopped before it was made
+            self.sender.stop_channels()
+        self.cleanup_connection_file()
+
+
+class Kernels:
+    """The kernels of a series, each of one notebook; the next is started ahead.
+
+    Leaving the block ends all of them, and what they started, and removes their files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ahead: dict[Notebook, Kernel] = {}
+        self.started: list[Kernel] = []
+
+    def __enter__(self) -> Kernels:
+        rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        (self.folder / "matplotlibrc").touch()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for kernel in self.started:
+            kernel.end(wait=0 if kind else FAREWELL)
+        loop = ensure_event_loop()  # where a stop may have left something half-way
+        if not loop.is_running() and (tasks := asyncio.all_tasks(loop)):
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+        rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # the run is still there
+            self.folder.parent.rmdir()
+
+    def prepare(self, notebook: Notebook) -> None:
+        """Start a notebook's kernel and let it import what the notebook will."""
+        file = self.folder / f"{uuid4()}.json"
+        kernel = Kernel(connection_file=str(file), transport_encryption="auto")
+        self.ahead[notebook] = kernel
+        self.started.append(kernel)
+        own = {"IPYTHONDIR": self.folder / "ipython", "MATPLOTLIBRC": self.folder / "matplotlibrc"}
+        environment = os.environ | {name: str(path) for name, path in own.items()}
+        environment.pop("PYTHONSTARTUP", None)
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        run_sync(kernel.start_kernel)(cwd=str(self.folder), env=environment, **silent)
+        client = kernel.sender = kernel.blocking_client()
+        client.start_channels(iopub=False, stdin=False, hb=False)
+        there = f"__import__('os').chdir({str(notebook.path.parent)!r})"
+        for line in ["__import__('matplotlib')", *notebook.imports, there]:
+            client.execute(line, silent=True, store_history=False, stop_on_error=False)
+
+    def take(self, notebook: Notebook) -> Kernel:
+        """A notebook's kernel, started now if it was not before."""
+        if notebook not in self.ahead:
+            self.prepare(notebook)
+        return self.ahead.pop(notebook)
 
 
 def execute_notebook(
-    notebook: Path,
+    notebook: Notebook,
     target: Path,
     values: dict[str, Any],
     *,
-    template: Template,
+    kernel: Kernel,
     cell_timeout: int,
     bar: bool = False,
 ) -> None:
     """Execute a notebook with these parameters; the executed copy goes to `target`.
 
-    Its kernel is its own, comes of `template`, and ends with it.
-
     Raises
     ------
-    NotebookError
+    SeriesFailed
         A cell raised, ran longer than `cell_timeout` seconds or took its kernel with it, or the
         copy could not be written.
     """
     for talker in ("papermill", "asyncio", "tornado", "traitlets"):  # what is raised tells it
         logging.getLogger(talker).setLevel(logging.CRITICAL)
-    name = notebook.stem
+    cell, code, details = None, DIED, ""
     try:
         papermill.execute_notebook(
-            _as_template(notebook),
-            _as_template(target),
+            nbformat.reads(notebook.text, as_version=4),
+            str(target).replace("{", "{{").replace("}", "}}"),  # papermill fills templates in paths
             values,
             engine_name=Bounded.__name__,
             kernel_name="python3",
-            progress_bar={"desc": name, "leave": False} if bar else False,
+            progress_bar={"desc": notebook.name, "leave": False} if bar else False,
             cell_timeout=cell_timeout,
-            template=template,
+            kernel=kernel,
         )
+        return
     except papermill.PapermillExecutionError as error:
         cause = f"{error.ename}: {error.evalue}".splitlines()[0][:LINE]
-        details = strip_color("\n".join(error.traceback))
-        raise NotebookError(name, error.exec_count, cause, details=details) from None
+        cell, code, details = error.exec_count, 1, strip_color("\n".join(error.traceback))
     except CellTimeoutError:
         cause = f"it took longer than {cell_timeout} s; allow more by --cell-timeout"
-        raise NotebookError(name, find_last_cell(target), cause, code=TIMED_OUT) from None
+        cell, code = find_last_cell(target), TIMED_OUT
     except DeadKernelError:
-        cause = "its kernel died (out of memory?)"
-        raise NotebookError(name, find_last_cell(target), cause, code=DIED) from None
+        cell, cause = find_last_cell(target), "its kernel died (out of memory?)"
     except RuntimeError as error:
         cause = f"its kernel did not start: {error}"[:LINE]
-        raise NotebookError(name, None, cause, code=DIED) from None
-
-
-def _as_template(path: Path) -> str:
-    """A path that papermill, which fills templates in paths, leaves as it is."""
-    return str(path).replace("{", "{{").replace("}", "}}")
+    raise SeriesFailed(notebook.name, cell, cause, code=code, details=details)
 
 
 class Client(PapermillNotebookClient):
-    """Runs the cells, keeps no more of their output than `MOST`, leaves no kernel behind."""
+    """Runs the cells in a kernel that is there, and keeps no more of their text than `MOST`."""
 
     kept = 0
-    template: Template
-
-    def create_kernel_manager(self) -> Any:
-        """A manager whose kernel comes of the template."""
-        manager = super().create_kernel_manager()
-        manager.provisioner = self.template.provide(manager)
-        return manager
 
     def execute(self, **options: Any) -> Any:
-        """Run every cell; end the kernel however that ends, also while it starts."""
+        """Run every cell and ask the kernel to end; whoever started it sees to that."""
         try:
-            return super().execute(**options)
+            done = super().execute(**options)
+            self.km.sender.shutdown()
+            return done
         finally:
-            if self.km is not None and self.km.has_kernel:
-                self._cleanup_kernel()
+            if self.kc is not None:
+                self.kc.stop_channels()
 
     def output(self, outs: list[Any], msg: Any, display_id: Any, cell_index: int) -> Any:
-        """Keep one output, or what fits of it; an error always fits."""
-        self.kept = self.kept if outs else 0
-        content = msg["content"]
-        room = max(0, MOST - self.kept)
-        self.kept += len(content.get("text", "")) + len(str(content.get("data", "")))
-        if self.kept > MOST and msg["msg_type"] != "error":
-            if not room:
-                return None
-            cut = f"{content.get('text', '')[:room]}\n… cut here, after {MOST:,} characters\n"
-            msg = msg | {"msg_type": "stream", "content": {"name": "stdout", "text": cut}}
-        return _join(outs, super().output(outs, msg, display_id, cell_index))
-
-
-def _join(outs: list[Any], new: Any) -> Any:
-    """Put text printed in several messages together, for a page shows so much of each."""
-    if len(outs) > 1 and all(out.output_type == "stream" for out in outs[-2:]):
-        before, after = outs[-2:]
-        if before.name == after.name:
-            before.text += outs.pop().text
-            return before
-    return new
+        """Keep one output, or what fits of its text; an error and a picture always fit."""
+        content, data = msg["content"], msg["content"].get("data", {})
+        if msg["msg_type"] != "error" and not any(kind.startswith("image/") for kind in data):
+            self.kept = self.kept if outs else 0
+            room = max(0, MOST - self.kept)
+            self.kept += len(content.get("text", "")) + len(str(data or ""))
+            if self.kept > MOST:
+                if not room:
+                    return None
+                cut = f"{content.get('text', '')[:room]}\n… cut here, after {MOST:,} characters\n"
+                msg = msg | {"header": msg["header"] | {"msg_type": "stream"}}
+                msg |= {"msg_type": "stream", "content": {"name": "stdout", "text": cut}}
+        new = super().output(outs, msg, display_id, cell_index)
+        kinds = [(each.output_type, each.get("name")) for each in outs[-2:]]
+        if len(kinds) == 2 and kinds[0] == kinds[1] and kinds[0][0] == "stream":  # one for a page
+            outs[-2].text += outs.pop().text
+            return outs[-1]
+        return new
 
 
 class Bounded(Engine):
@@ -125,20 +206,12 @@ class Bounded(Engine):
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, template: Template, cell_timeout: int = 0, **_: Any
+        cls, nb_man: Any, kernel_name: str, *, kernel: Kernel, cell_timeout: int = 0, **_: Any
     ) -> None:
         """Run the notebook that papermill manages."""
-        client = Client(
-            nb_man,
-            kernel_name=kernel_name,
-            timeout=cell_timeout,
-            iopub_timeout=60,
-            log=logging.getLogger("papermill"),
-            extra_arguments=["--IPKernelApp.log_level=50"],
-            config=Config(KernelManager={"transport_encryption": "auto"}),
-        )
-        client.template = template
-        client.execute()
+        log = logging.getLogger("papermill")
+        waits = {"timeout": cell_timeout, "iopub_timeout": 60, "startup_timeout": PATIENCE}
+        Client(nb_man, km=kernel, kernel_name=kernel_name, log=log, **waits).execute()
 
 
 papermill_engines.register(Bounded.__name__, Bounded)

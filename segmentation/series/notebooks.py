@@ -1,98 +1,134 @@
-"""A notebook as a file: its code, what it promises to read and write, how it failed."""
+"""A notebook as a file: its code, the parameters that it declares, what it imports."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
-import re
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from segmentation import InputError, RunError
+from segmentation import ROOT, InputError, RunError
 
 FAILED, TIMED_OUT, DIED = 1, 124, 138
-IMPORT = re.compile(r"^from (segmentation[\w.]*) import ([\w, ]+)$", re.MULTILINE)
-PROMISE = re.compile(r"^Reads (?P<reads>.+) · Writes (?P<writes>.+)$", re.MULTILINE)
+RUN, TAKE, LEAVE = "run", "take over", "leave out"
+NOTEBOOKS = ROOT / "notebooks"
 
 
-class NotebookError(RunError):
-    """A notebook did not reach its end: which, in which cell (its `In [n]`), and why."""
+class SeriesFailed(RunError):
+    """The series stopped: in which notebook, in which cell (its `In [n]`), why, the exit code."""
+
+    run_id = ""
 
     def __init__(
         self, notebook: str, cell: int | None, cause: str, *, code: int = FAILED, details: str = ""
     ) -> None:
         where = f" in cell [{cell}]" if cell is not None else ""
-        super().__init__(f"{notebook} failed{where}: {cause}")
-        self.record = {"notebook": notebook, "cell": cell, "cause": cause}
-        self.code = code
-        self.details = details
+        super().__init__(f"{notebook or 'the run'} failed{where}: {cause}")
+        self.notebook, self.cell, self.cause = notebook, cell, cause
+        self.code, self.details = code, details
 
 
-def list_notebooks(folder: Path) -> list[Path]:
-    """The numbered notebooks in order, a user's own among them."""
+@dataclass(frozen=True, eq=False)
+class Notebook:
+    """A notebook as it was when the run was planned; what happens to the file later is nothing."""
+
+    path: Path
+    text: str
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @cached_property
+    def cells(self) -> list[tuple[str, bool]]:
+        """The code of each code cell, and whether it is the parameters' cell."""
+        return [
+            ("".join(cell["source"]), "parameters" in cell["metadata"].get("tags", []))
+            for cell in json.loads(self.text)["cells"]
+            if cell["cell_type"] == "code"
+        ]
+
+    @cached_property
+    def code_sha256(self) -> str:
+        """SHA-256 of the code but the parameters' cell."""
+        code = "\n\n".join(source for source, declares in self.cells if not declares)
+        return hashlib.sha256(code.encode()).hexdigest()
+
+    @cached_property
+    def parameters(self) -> set[str]:
+        """The names that the parameters' cell gives a value."""
+        cells = [source for source, declares in self.cells if declares]
+        named = [n for n in _list_nodes(cells) if isinstance(n, ast.Name)]
+        return {name.id for name in named if isinstance(name.ctx, ast.Store)}
+
+    @cached_property
+    def imports(self) -> list[str]:
+        """What does the notebook's imports ahead, a statement each, without leaving a name."""
+        nodes = _list_nodes([source for source, _ in self.cells])
+        found = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+        return [f"exec({line!r}, {{}})" for line in found]
+
+
+def _list_nodes(cells: list[str]) -> list[ast.AST]:
+    """The syntax of some cells, but of those with more than Python in them (a magic, say)."""
+    nodes: list[ast.AST] = []
+    for source in cells:
+        try:
+            nodes += ast.walk(ast.parse(source))
+        except SyntaxError:
+            continue
+    return nodes
+
+
+def list_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The numbered notebooks in order, a user's own among them; an InputError if there are none."""
     listed = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not listed:
         raise InputError(f"{folder} holds no notebooks called like 01_name.ipynb; name another.")
     return listed
 
 
-def read_cells(notebook: Path) -> list[dict[str, Any]]:
-    """The cells of a notebook, the source of each as one text."""
-    cells: list[dict[str, Any]] = json.loads(notebook.read_text("utf-8"))["cells"]
-    return [cell | {"source": "".join(cell["source"])} for cell in cells]
+def read_notebooks(folder: Path) -> list[Notebook]:
+    """The notebooks in order, as they are now."""
+    return [Notebook(path, path.read_text("utf-8")) for path in list_notebooks(folder)]
 
 
-def read_code(notebook: Path) -> str:
-    """The code of a notebook but its parameters' cell."""
-    return "\n\n".join(
-        cell["source"]
-        for cell in read_cells(notebook)
-        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
-    )
+def choose_steps(listed: list[Notebook], *, start: str = "", only: str = "") -> dict[Notebook, str]:
+    """What happens to each notebook: all are run, those from `start` on, or `only` some.
+
+    Notebooks before the last one that runs are taken over, those after it left out.
+    """
+    if start and only:
+        raise InputError("--from and --only exclude each other; give one.")
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    chosen = [_find(word, listed, "--only") for word in words] or listed
+    if start:
+        chosen = listed[listed.index(_find(start, listed, "--from")) :]
+    last = max(map(listed.index, chosen))
+    return {
+        notebook: RUN if notebook in chosen else TAKE if place < last else LEAVE
+        for place, notebook in enumerate(listed)
+    }
 
 
-def hash_code(notebook: Path) -> str:
-    """SHA-256 of a notebook's code, in hexadecimal."""
-    return hashlib.sha256(read_code(notebook).encode()).hexdigest()
+def _find(word: str, listed: list[Notebook], option: str) -> Notebook:
+    """The notebook with this number or name."""
+    from segmentation.customers import cards
 
-
-def find_names(notebook: Path) -> set[str]:
-    """Every word of a notebook's code, the parameters that it uses among them."""
-    return set(re.findall(r"\w+", read_code(notebook)))
+    for notebook in listed:
+        if word in (notebook.name, notebook.name[:2]):
+            return notebook
+    mend = cards.suggest(word, [notebook.name for notebook in listed])
+    raise InputError(f"{option}: {word} is no notebook; {mend}")
 
 
 def find_last_cell(executed: Path) -> int | None:
     """The `In [n]` of the last cell that was started, where the executed copy can be read."""
     try:
-        cells = read_cells(executed)
+        cells = json.loads(executed.read_text("utf-8"))["cells"]
+        code = [cell["metadata"] for cell in cells if cell["cell_type"] == "code"]
+        return len([each for each in code if each.get("papermill", {}).get("start_time")]) or None
     except (OSError, ValueError, KeyError):
         return None
-    code = [cell["metadata"] for cell in cells if cell["cell_type"] == "code"]
-    started = [told for told in code if told.get("papermill", {}).get("start_time")]
-    return len(started) or None
-
-
-def find_modules(notebook: Path) -> set[str]:
-    """The modules of this package that a notebook's code imports by `from segmentation import`."""
-    listed = IMPORT.findall(read_code(notebook))
-    return {
-        f"{package}.{name}"
-        for package, names in listed
-        for name in re.findall(r"(\w+)(?: as \w+)?", names)
-    }
-
-
-class Promise(NamedTuple):
-    """The files that a notebook says it reads and writes, by their paths in the run."""
-
-    reads: frozenset[str]
-    writes: frozenset[str]
-
-
-def read_promise(notebook: Path) -> Promise | None:
-    """What a notebook's first cell says in its line *Reads … · Writes …*; None without one."""
-    cells = read_cells(notebook)
-    told = PROMISE.search(cells[0]["source"]) if cells else None
-    if told is None:
-        return None
-    return Promise(*(frozenset(re.findall(r"`([^`]+)`", text)) for text in told.groups()))

@@ -4,84 +4,115 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Collection, Set
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
+from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+from subprocess import DEVNULL, STDOUT
+from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-import joblib
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tabulate import tabulate
 
-from segmentation import ROOT, InputError, RunError
-from segmentation.clustering import preprocessing as features
-from segmentation.clustering import selection
-from segmentation.customers import card as cards
-from segmentation.customers import draft as drafts
-from segmentation.customers import extracts
-from segmentation.customers import table as customers
-from segmentation.reports import pages as reports
-from segmentation.runs import archive
-from segmentation.runs import folder as runs
-from segmentation.segments import model as segmenter
-from segmentation.series import notebooks, plans, schedule, signals
-from segmentation.series.kernels import Template
-from segmentation.series.notebooks import NotebookError
+from segmentation import ROOT, InputError
+from segmentation.runs import (
+    Archive,
+    Manifest,
+    Run,
+    Step,
+    compare_runs,
+    describe_environment,
+    has_secret,
+    hash_file,
+)
+from segmentation.series import notebooks, signals
+from segmentation.series.notebooks import LEAVE, NOTEBOOKS, TAKE, Notebook, SeriesFailed
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from segmentation.customers import Card
+    from segmentation.series.execution import Kernel, Kernels
+
+SPARE = 1_000_000
+"""Bytes that the manifest of a failed run and the page of the runs need."""
+
+HOOK_SECONDS = 600
 Rule = Literal["calibrated", "silhouette", "elbow", "gap", "prediction-strength", "stability"]
-NOTEBOOKS = ROOT / "notebooks"
 
 
-class Parameters(BaseModel):
+class Options(BaseModel):
+    """What is given on the command line; the help tells what stands under each field."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class Parameters(Options):
     """What a run is asked for; the notebooks' parameters carry the same names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     card: str = "data/mall_customers.yaml"
-    k: Annotated[int, Field(ge=0)] = 0
+    """dataset card, or a table without one"""
+    k: int | None = Field(default=None, ge=1)
+    """number of segments (default: auto, the rule decides)"""
     rule: Rule = "calibrated"
-    k_max: Annotated[int, Field(ge=2, le=50)] = 10
+    """calibrated, silhouette, elbow, gap, prediction-strength or stability"""
+    k_max: int = Field(default=10, ge=2, le=50)
+    """largest K tried"""
     features: str = ""
-    resamples: Annotated[int, Field(ge=20, le=10_000)] = 100
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """columns or labels to use, separated by commas"""
+    resamples: int = Field(default=100, ge=20, le=10_000)
+    """scale of every resampling"""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """seed of every random draw"""
     as_of: str = ""
-    against: Annotated[str, Field(min_length=1)] = "previous"
+    """date of the data"""
+    against: str = Field(default="previous", min_length=1)
+    """run to compare with: previous, none, an id or a path"""
 
 
-class Job(BaseModel):
+class Job(Options):
     """How the series is run: where, which notebooks, how long, whom to tell; no figure's matter."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     output_dir: Path = ROOT / "outputs"
+    """where runs go"""
     run_id: str = ""
+    """name of the run (default: the time, UTC)"""
     notebooks: Path = NOTEBOOKS
-    start: str = ""
+    """folder of the series"""
+    start: str = Field(default="", alias="from")
+    """number or name of the first to run; those before are taken over from the latest run"""
     only: str = ""
-    keep: Annotated[int, Field(ge=1)] | None = None
-    wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    cell_timeout: Annotated[int, Field(ge=1)] = 3600
-    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """run only these, separated by commas; the run is not published"""
+    keep: int | None = Field(default=None, ge=1)
+    """keep only so many of the newest runs"""
+    wait: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """seconds to wait for another run to end"""
+    cell_timeout: int = Field(default=3600, ge=1)
+    """seconds that one cell may take"""
+    deadline: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """seconds that the whole run may take"""
     on_publish: str = ""
+    """shell command after publishing"""
     on_failure: str = ""
+    """shell command after anything else"""
     quiet: bool = False
+    """print only the path of the report"""
+    dry_run: bool = False
+    """check everything, say what would be done"""
 
-
-class SeriesFailed(RunError):
-    """The series stopped: the cause, where it is kept, the exit code."""
-
-    def __init__(self, message: str, *, code: int = 1, run_id: str = "") -> None:
-        super().__init__(message)
-        self.code, self.run_id = code, run_id
+    @property
+    def archive(self) -> Archive:
+        return Archive(self.output_dir)
 
 
 @dataclass(frozen=True)
@@ -90,20 +121,21 @@ class Plan:
 
     parameters: Parameters
     job: Job
-    card: cards.Card
-    reasons: pd.DataFrame | None
-    manifest: dict[str, Any]
-    steps: dict[Path, str]
-    base: dict[str, Any] | None
-
-    @property
-    def run_id(self) -> str:
-        return str(self.manifest["run_id"])
+    card: Card
+    reasons: pd.DataFrame | None  # why a card was drafted as it is; None for a card of the user's
+    manifest: Manifest
+    steps: dict[Notebook, str]
+    base: Run
 
     @property
     def whole(self) -> bool:
         """Whether every notebook has its place in the run, so that it can be published."""
-        return plans.LEAVE not in self.steps.values()
+        return LEAVE not in self.steps.values()
+
+    @property
+    def place(self) -> Path:
+        """Where the run goes once it is done."""
+        return self.job.output_dir / ("" if self.whole else "partial") / self.manifest.run_id
 
 
 def run_series(parameters: Parameters, job: Job) -> Path:
@@ -113,327 +145,214 @@ def run_series(parameters: Parameters, job: Job) -> Path:
 
     Raises
     ------
-    InputError
-        The card, the table, a parameter or an option is refused; nothing was started.
-    archive.Busy
-        Another run holds the output folder.
-    SeriesFailed
-        A notebook failed or took too long; the run is kept under `failed`, `latest` has not moved.
-    signals.Stopped
-        A signal came; the same holds.
+    InputError, runs.Busy
+        Something is refused, or another run holds the folder; nothing was started.
+    SeriesFailed, Stopped
+        It failed, or a signal came; the run is kept under `failed`, `latest` has not moved.
     """
     try:
         plan = plan_series(parameters, job)
-        with archive.lock(job.output_dir, wait=job.wait):
+        with job.archive.lock(wait=job.wait):
             if job.wait:  # the table may have changed meanwhile
                 plan = plan_series(parameters, job)
             report = _run_plan(plan)
     except (InputError, SeriesFailed, signals.Stopped) as error:
-        _tell_failure(job, error)
+        status = "refused" if isinstance(error, InputError) else "failed"
+        status = "aborted" if isinstance(error, KeyboardInterrupt) else status
+        last = job.output_dir / "latest" / "reports" / "report.html"
+        shown = str(last) if last.is_file() else ""
+        _tell(job, status, getattr(error, "run_id", ""), shown, cause=str(error))
         raise
     if plan.whole:
-        _tell(job, job.on_publish, run_id=plan.run_id, status="published", report=str(report))
+        _tell(job, "published", plan.manifest.run_id, str(report))
     return report
 
 
-def run_again(folder: Path, scratch: Path) -> Path:
-    """Run the series again as a published run tells, into `scratch`; the new run's folder.
+def run_again(folder: Path) -> list[str]:
+    """Run the series again as a published run tells; what comes out otherwise, a line each.
 
-    Raises
-    ------
-    InputError
-        The table or the card is not what it was, or the parameters are of another time.
+    An InputError says that the table, the card or the parameters are not what they were.
     """
-    manifest = runs.read_manifest(folder) or {}
-    try:
-        against = manifest["parameters"]["against"]
-        where = {} if against == "none" else {"against": str(folder.parent / against)}
-        parameters = Parameters(**manifest["parameters"] | where)
-    except (KeyError, ValidationError):
-        raise InputError(f"{folder.name} does not tell the parameters of today.") from None
-    job = Job(output_dir=scratch, run_id="again", quiet=True)
-    now = plan_series(parameters, job).manifest
-    for what, key in (("table", "input"), ("card", "card_sha256")):
-        if manifest.get(key) != now[key]:
-            raise InputError(f"the {what} of {folder.name} has changed since; bring it back.")
-    return run_series(parameters, job).parents[1]
+    with TemporaryDirectory() as scratch:
+        before = Run(folder).manifest
+        job, asked = Job(output_dir=Path(scratch), run_id="again", quiet=True), before.parameters
+        try:
+            if asked["against"] != "none":
+                asked = asked | {"against": str(folder.parent / asked["against"])}
+            parameters = Parameters(**asked)
+        except (KeyError, ValidationError):
+            raise InputError(f"{folder.name} does not tell the parameters of today.") from None
+        now = plan_series(parameters, job).manifest
+        if (before.input, before.card_sha256) != (now.input, now.card_sha256):
+            told = f"the table or the card of {folder.name} has changed since"
+            raise InputError(f"{told}; bring it back.")
+        return compare_runs(folder, run_series(parameters, job).parents[1])
 
 
 def plan_series(parameters: Parameters, job: Job) -> Plan:
-    """Check everything that can be checked before a kernel starts; nothing is written.
+    """Check everything before a kernel starts, refuse by InputErrors; nothing is written."""
+    from segmentation.customers import explain_card, is_large
+    from segmentation.segments import tracking
 
-    Raises
-    ------
-    InputError
-        The card, the table, a parameter or an option is refused.
-    """
-    listed = notebooks.list_notebooks(job.notebooks)
-    steps = plans.choose_steps(listed, start=job.start, only=job.only)
-    card, used, reasons = _check_input(parameters)
-    run_id = runs.check_run_id(job.output_dir, job.run_id)
-    archive.check_place(job.output_dir, table=None if extracts.is_large(card) else card.source)
-    settled = settle_previous(parameters, card, job.output_dir)
-    manifest = _begin_manifest(settled, card, run_id) | used
-    base = archive.find_latest(job.output_dir)
-    plans.check_take_over(steps, base, job.output_dir / "latest", manifest)
-    return Plan(settled, job, card, reasons, manifest, steps, base)
+    listed, archive = notebooks.read_notebooks(job.notebooks), job.archive
+    steps = notebooks.choose_steps(listed, start=job.start, only=job.only)
+    run_id = archive.check_run_id(job.run_id)
+    features, against = parameters.features, parameters.against
+    card, reasons = explain_card(parameters.card, features=features, as_of=parameters.as_of)
+    facts = _read_table(parameters, card)
+    archive.check(table=None if is_large(card) else card.source)
+    previous = tracking.find_previous(job.output_dir / "new", card, against=against)
+    if against == "previous":  # found once, so that all notebooks compare with the same
+        settled = {"against": previous.run_id if previous else "none"}
+        parameters = parameters.model_copy(update=settled)
+    facts["parameters"] = parameters.model_dump(mode="json")
+    manifest = Manifest(run_id=run_id, status="running", pid=os.getpid(), **facts)
+    base = Run(job.output_dir / "latest")
+    for notebook in [notebook for notebook, does in steps.items() if does == TAKE]:
+        check_taken(notebook, base, manifest)
+    return Plan(parameters, job, card, reasons, manifest, steps, base)
+
+
+def _read_table(asked: Parameters, card: Card) -> dict[str, Any]:
+    """What the manifest tells of what is read; refused is what the notebooks could not use."""
+    from segmentation.clustering import describe_quality, keep_rows
+    from segmentation.customers import hash_table, read_customers
+
+    read = read_customers(card, seed=asked.seed, check_ids=True)
+    used = keep_rows(read.table, card)[card.distance]
+    different = len(used.drop_duplicates())
+    most = min(len(used) - 1, different)
+    if not 1 <= (asked.k or 1) <= most:
+        kinds = f", {different:,} of them different" if different < len(used) else ""
+        told = f"for {len(used):,} customers{kinds}, got {asked.k or 1}."
+        raise InputError(f"k must be 1…{most} {told}")
+    rows = {"rows_read": read.total, "rows_used": read.total if read.sampled else len(used)}
+    settled = card.model_dump_json(exclude={"path", "table", "backend"})
+    return describe_environment() | {
+        "title": card.title,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "asked": bool(asked.k),
+        "rule": asked.rule,
+        "as_of": card.as_of.isoformat() if card.as_of else None,
+        "owner": card.owner or None,
+        "card_sha256": sha256(settled.encode()).hexdigest(),
+        "input": {"path": card.name, "sha256": hash_table(card)} | rows,
+        "quality": describe_quality(read.table, read.quality, card).to_dict("records"),
+    }
+
+
+def check_taken(notebook: Notebook, base: Run, now: Manifest) -> None:
+    """Refuse to take over from the latest run what would not be made again today."""
+    then = base.manifest
+    if then.status == "unreadable":
+        none = f"{base.folder.parent} has no published run to take {notebook.name} over from"
+        raise InputError(f"{none}; run the whole series first.")
+    step = next((step for step in then.notebooks if step.name == notebook.name), None)
+    files = step.files if step else None
+    told = {
+        "that run does not tell which files are its own": files is None,
+        "the table has changed": then.input.get("sha256") != now.input["sha256"],
+        "the card has changed": then.card_sha256 != now.card_sha256,
+        "the notebook has changed": not step or step.code_sha256 != notebook.code_sha256,
+        "the code of the package has changed": then.code_sha256 != now.code_sha256,
+        "versions of packages have changed": then.versions != now.versions,
+    }
+    for name in sorted(notebook.parameters & set(now.parameters) - {"card"}):
+        old, new = then.parameters.get(name), now.parameters[name]
+        told[f"{name} was {old!r} and is {new!r}"] = old != new
+    hashes, there = {entry.path: entry.sha256 for entry in then.files}, base.find_files()
+    for path in files or []:
+        same = path in there and hash_file(there[path]) == hashes.get(path)
+        told[f"{path} is not as it was"] = not same
+    for words in [words for words, differs in told.items() if differs]:
+        raise InputError(
+            f"{notebook.name} cannot be taken over from run {then.run_id}: {words}; "
+            f"run from there by --from {notebook.name[:2]}."
+        )
 
 
 def describe_plan(plan: Plan) -> str:
     """What the run would do, as text."""
-    table = plan.manifest["input"]
-    taken = f"from run {plan.base['run_id']}" if plan.base else ""
-    facts = [
-        ("card", f"{plan.card.title} ({plan.card.path})"),
-        ("table", f"{table['path']}, {table['rows_read']:,} rows, {table['rows_used']:,} used"),
-        ("previous", plan.parameters.against),
-        ("run", f"{plan.job.output_dir / ('' if plan.whole else 'partial') / plan.run_id}"),
-        *(
-            (notebook.stem, f"{does} {taken if does == plans.TAKE else ''}".strip())
-            for notebook, does in plan.steps.items()
-        ),
-    ]
-    return tabulate(facts, tablefmt="plain", disable_numparse=True)
+    from tabulate import tabulate
+
+    table, card = plan.manifest.input, plan.card
+    facts = {
+        "card": f"{card.title} ({card.path})",
+        "table": f"{table['path']}, {table['rows_read']:,} rows, {table['rows_used']:,} used",
+        "previous": plan.parameters.against,
+        "run": f"{plan.place}",
+    }
+    for notebook, does in plan.steps.items():
+        taken = f" from run {plan.base.manifest.run_id}" if does == TAKE else ""
+        facts[notebook.name] = does + taken
+    return tabulate(facts.items(), tablefmt="plain", disable_numparse=True)
 
 
-def list_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
-    """The numbered notebooks in order, a user's own among them."""
-    return notebooks.list_notebooks(folder)
+# The run -------------------------------------------------------------------------------------
 
 
 def _run_plan(plan: Plan) -> Path:
     """Build the run aside and publish it; what fails on the way is set aside with its cause."""
-    job = plan.job
-    _recover(job.output_dir)
-    run = runs.start_run(job.output_dir, plan.run_id)
+    archive = plan.job.archive
+    for done in archive.recover():
+        print(done, file=sys.stderr)
+    run = archive.start_run(plan.manifest.run_id)
     try:
-        with Template(plans.find_modules(plan.steps)) as template:
-            from segmentation.series import execution  # noqa: F401 – while the template imports as well
-
-            with signals.limit(job.deadline):
-                page = _build(plan, run, template)
+        with signals.limit(plan.job.deadline):
+            page = _build(plan, run)
     except (Exception, KeyboardInterrupt) as error:
         _fail(plan, run, error)
     with signals.ignore():
         try:
-            return _move(plan, run) / page
+            moved = archive.publish(run) if plan.whole else archive.set_aside(run, kind="partial")
         except OSError as error:
             _fail(plan, run, error)
+        _tidy(plan.job)
+        return moved.folder / page
 
 
-def _build(plan: Plan, run: runs.Run, template: Template) -> Path:
+def _build(plan: Plan, run: Run) -> Path:
     """Make every file of the run and seal it; where the page that is shown first lies in it."""
-    runs.write_manifest(run, plan.manifest)
-    _save_draft(plan, run)
-    _take_steps(plan, run, template)
-    _check_unchanged(plan.card, plan.manifest)
+    from segmentation.customers import hash_table
+    from segmentation.series.execution import Kernels
+
+    manifest, card = plan.manifest, plan.card
+    run.write_manifest(manifest)
+    _freeze(plan, run)
+    Thread(target=import_module, args=["nbconvert"], daemon=True).start()  # a second, for later
+    with Kernels(run.folder.parent / ".kernels") as kernels:
+        _take_steps(plan, run, kernels)
+    unchanged = {
+        card.name: hash_table(card) == manifest.input["sha256"],
+        "the package's code": describe_environment()["code_sha256"] == manifest.code_sha256,
+    }
+    for what in [what for what, same in unchanged.items() if not same]:
+        cause = f"{what} changed while the series ran; run it again"
+        raise SeriesFailed(manifest.notebooks[-1].name, None, cause)
     page = _write_pages(plan, run)
-    runs.seal(run, plan.manifest)
-    _check_sealed(run, plan.manifest)
+    run.seal(manifest)
     return page.relative_to(run.folder)
 
 
-def _recover(output_dir: Path) -> None:
-    for run_id in archive.recover(output_dir):
-        print(f"run {run_id} crashed; it is kept in {output_dir / 'failed'}", file=sys.stderr)
+def _freeze(plan: Plan, run: Run) -> None:
+    """Keep the card as it is used, and the choices, for the notebooks to read; tell of a draft."""
+    from segmentation.customers import cards
 
-
-class Taken(NamedTuple):
-    """A step that has been taken: its record, its line of progress, and whose the files are."""
-
-    record: dict[str, Any]
-    line: str
-    changed: Set[str] = frozenset()  # files that were written while it ran
-    claimed: Set[str] = frozenset()  # those (or their folder) that it asked for to write
-
-
-class Steps:
-    """The steps of a run as they are taken: `run.json` tells at any moment which are at work."""
-
-    def __init__(self, plan: Plan, run: runs.Run) -> None:
-        self.plan, self.run = plan, run
-        self.order = [n for n, does in plan.steps.items() if does != plans.LEAVE]
-        self.records: dict[Path, dict[str, Any]] = {}
-        self.taken: dict[Path, Taken] = {}
-        self.beside: dict[Path, set[Path]] = {each: set() for each in self.order}
-        self.told = 0
-
-    def begin(self, notebook: Path, others: Collection[Path]) -> None:
-        """Enter a step that is at work."""
-        self.records[notebook] = {"name": notebook.stem, "status": "running"}
-        self.beside[notebook] |= {*others}
-        for other in others:
-            self.beside[other].add(notebook)
-        self._enter()
-        runs.write_manifest(self.run, self.plan.manifest)
-
-    def end(self, notebook: Path, taken: Taken) -> None:
-        """Enter a step that has been taken, and tell of all that are, in their order."""
-        self.taken[notebook] = taken
-        self.records[notebook] = taken.record
-        self._enter()
-        while self.told < len(self.order) and self.order[self.told] in self.taken:
-            self._tell(self.taken[self.order[self.told]])
-            self.told += 1
-
-    def fail(self, _: Path, others: Collection[Path]) -> None:
-        """Enter that others are stopped because a step failed."""
-        for other in others:
-            self.records[other]["status"] = "aborted"
-
-    def finish(self) -> None:
-        """Enter which files are each notebook's own."""
-        for notebook, taken in self.taken.items():
-            others = [self.taken[other].claimed for other in self.beside[notebook]]
-            if taken.record["status"] == "completed" and "files" not in taken.record:
-                taken.record["files"] = plans.find_own(taken.changed, taken.claimed, others)
-
-    def _enter(self) -> None:
-        self.plan.manifest["notebooks"] = [
-            self.records[each] for each in self.order if each in self.records
-        ]
-
-    def _tell(self, taken: Taken) -> None:
-        _say(self.run, taken.line, self.plan.job)
-        self.plan.manifest["warnings"] += taken.record["warnings"]
-        for warning in taken.record["warnings"]:
-            self.run.note(f"warning: {warning}")
-
-
-def _take_steps(plan: Plan, run: runs.Run, template: Template) -> None:
-    """Run the notebooks or take them over, each once those that it needs are done."""
-    steps, at_once = Steps(plan, run), joblib.cpu_count()
-    needs = plans.find_needs(steps.order)
-    with ThreadPoolExecutor(at_once + 1) as pool, closing(template):
-        pool.submit(reports.load_exporter)  # a second that the pages need not wait for
-        take = partial(_take_step, plan, run, template)
-        schedule.take_all(needs, take, steps, pool=pool, at_once=at_once)
-    steps.finish()
-
-
-def _take_step(plan: Plan, run: runs.Run, template: Template, notebook: Path) -> Taken:
-    """Run a notebook or take it over."""
-    if plan.steps[notebook] == plans.TAKE and plan.base:
-        record = plans.take_over(notebook, plan.base, plan.job.output_dir / "latest", run)
-        return Taken(record, f"{notebook.stem:<20}taken over from run {plan.base['run_id']}")
-    return _run_notebook(plan, run, template, notebook)
-
-
-def _check_input(
-    parameters: Parameters,
-) -> tuple[cards.Card, dict[str, Any], pd.DataFrame | None]:
-    """Refuse what the notebooks could not use, before any kernel starts."""
-    card, reasons = customers.explain_card(
-        parameters.card, features=parameters.features, as_of=parameters.as_of
-    )
-    table, quality = customers.inspect_customers(card, seed=parameters.seed)
-    digest = extracts.hash_table(card)
-    used = features.select_rows(table, card)
-    segmenter.check_k(parameters.k or 1, used[card.distance])
-    read = round(customers.count_customers(table).sum())
-    source = {"path": card.name, "sha256": digest}
-    quality = features.describe_quality(table, quality, card)
-    facts = {
-        "input": source | {"rows_read": read, "rows_used": features.count_used(table, card)},
-        "quality": quality.to_dict("records"),
-    }
-    return card, facts, reasons
-
-
-def settle_previous(parameters: Parameters, card: cards.Card, output_dir: Path) -> Parameters:
-    """The parameters with the previous run found, so that all notebooks compare with the same."""
-    place = runs.Run(output_dir / "new")
-    previous = runs.find_previous(place, card, against=parameters.against)
-    if parameters.against != "previous":
-        return parameters
-    return parameters.model_copy(update={"against": previous.run_id if previous else "none"})
-
-
-def _check_unchanged(card: cards.Card, manifest: dict[str, Any]) -> None:
-    """Refuse to publish what was read from a table that changed on the way."""
-    if extracts.hash_table(card) != manifest["input"]["sha256"]:
-        last = manifest["notebooks"][-1]["name"]
-        raise NotebookError(last, None, f"{card.name} changed while the series ran")
-
-
-def _save_draft(plan: Plan, run: runs.Run) -> None:
-    """Keep the card that was drafted for a bare table in the run; say what it holds."""
-    if plan.reasons is None:
-        return
-    table = os.path.relpath(plan.card.path, plan.job.output_dir / plan.run_id)
-    card = plan.card.model_copy(update={"table": table})
-    run.save_text(drafts.write_card(card, plan.reasons), "card.yaml")
-    for column, role, reason in plan.reasons.itertuples(index=False):
-        _say(run, f"{cards.clean_text(column)}: {role} ({reason})", plan.job)
-
-
-def _begin_manifest(parameters: Parameters, card: cards.Card, run_id: str) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "title": card.title,
-        "status": "running",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "pid": os.getpid(),
-        "k": None,
-        "asked": bool(parameters.k),
-        "rule": parameters.rule,
-        "rules": {},
-        "verdict": None,
-        "as_of": card.as_of.isoformat() if card.as_of else None,
-        "owner": card.owner or None,
-        "parameters": parameters.model_dump(mode="json"),
-        "card_sha256": sha256(
-            card.model_dump_json(exclude={"path", "table", "backend"}).encode()
-        ).hexdigest(),
-        "input": {},
-        **runs.describe_environment(),
-        "notebooks": [],
-        "files": [],
-        "warnings": [],
-    }
-
-
-def _run_notebook(plan: Plan, run: runs.Run, template: Template, notebook: Path) -> Taken:
-    """Execute one notebook into the run; its record holds its answer."""
-    from segmentation.series import execution
-
-    started, before = time.monotonic(), _see_files(run)
-    execution.execute_notebook(
-        notebook,
-        run.folder / "notebooks" / notebook.name,
-        plan.parameters.model_dump(mode="json") | {"run_dir": _relative(run.folder)},
-        template=template,
-        cell_timeout=plan.job.cell_timeout,
-        bar=not plan.job.quiet and sys.stderr.isatty(),
-    )
-    proof = run.read_proof(notebook.stem)
-    if proof is None:
-        raise NotebookError(notebook.stem, None, "it ended without `run.finish(…)`, its last cell")
-    seconds = round(time.monotonic() - started, 2)
-    record = {
-        "name": notebook.stem,
-        "status": "completed",
-        "seconds": seconds,
-        "answer": proof["answer"],
-        "warnings": proof["warnings"],
-        "code_sha256": notebooks.hash_code(notebook),
-    }
-    return Taken(
-        record,
-        f"{notebook.stem:<20}{seconds:6.1f} s  {proof['answer']}",
-        changed={name for name, when in _see_files(run).items() if before.get(name) != when},
-        claimed={*proof["files"], f"notebooks/{notebook.name}"},
-    )
-
-
-def _see_files(run: runs.Run) -> dict[str, int]:
-    """The files of a run, each with the time that it was written; not what is half written."""
-    seen = {}
-    for name, path in runs.find_files(run).items():
-        with suppress(FileNotFoundError):
-            if name[:7] != "proofs/" and path.suffix != ".partial":
-                seen[name] = path.stat().st_mtime_ns
-    return seen
+    card, asked, reasons = plan.card, plan.parameters, plan.reasons
+    choices = {"card": asked.card, "table_folder": _relative(card.path.parent)}
+    if reasons is not None:
+        choices["table_folder"] = _relative(plan.place)
+        card = card.model_copy(update={"table": os.path.relpath(card.path, plan.place)})
+        run.save_text(cards.write_draft(card, reasons), "card.yaml")
+        for column, role, reason in reasons.itertuples(index=False):
+            _say(plan, run, f"{cards.clean_text(column)}: {role} ({reason})")
+    else:
+        if has_secret(card.backend):
+            choices["backend_of"] = asked.card
+            card = card.model_copy(update={"backend": ""})
+        run.save_text(cards.write_card(card), "card.yaml")
+    choices |= asked.model_dump(include={"features", "as_of", "against", "seed"})
+    run.save_json(choices, "study.json")
 
 
 def _relative(path: Path) -> str:
@@ -441,49 +360,104 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def _write_pages(plan: Plan, run: runs.Run) -> Path:
-    """Enter what was chosen and write the pages; the one that is shown first."""
-    from segmentation.reports import explorer
-    from segmentation.reports import report as briefing
+def _take_steps(plan: Plan, run: Run, kernels: Kernels) -> None:
+    """Run the notebooks in order, or take them over; the next kernel is started ahead."""
+    order = [notebook for notebook, does in plan.steps.items() if does == notebooks.RUN]
+    following = dict(pairwise(order))
+    for notebook, does in plan.steps.items():
+        if does == TAKE:
+            _take_over(plan, run, notebook)
+        elif does == notebooks.RUN:
+            plan.manifest.notebooks.append(Step(name=notebook.name))
+            run.write_manifest(plan.manifest)
+            kernel = kernels.take(notebook)
+            if notebook in following:
+                kernels.prepare(following[notebook])
+            _run_notebook(plan, run, notebook, kernel)
 
-    manifest = plan.manifest
-    if plan.whole:
-        _take_choice(manifest, run)
-        page = briefing.write_report(run.folder, manifest)
-        explorer.write_explorer(run.folder, manifest)
-        reports.write_pages(run.folder, manifest)
-    else:
-        manifest["status"] = "partial"
-        page = reports.write_pages(run.folder, manifest)
+
+def _take_over(plan: Plan, run: Run, notebook: Notebook) -> None:
+    """Copy a notebook's files from the latest run; its record names that run."""
+    then = plan.base.manifest
+    step = next(step for step in then.notebooks if step.name == notebook.name)
+    for path in step.files or []:
+        target = run.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(plan.base.folder / path, target)
+    step.taken_from = step.taken_from or then.run_id
+    plan.manifest.notebooks.append(step)
+    _enter(plan, run, step, f"taken over from run {then.run_id}")
+
+
+def _run_notebook(plan: Plan, run: Run, notebook: Notebook, kernel: Kernel) -> None:
+    """Execute one notebook into the run and enter its answer."""
+    from segmentation.series import execution
+
+    started, before = time.monotonic(), _see_files(run)
+    asked = plan.manifest.parameters | {"run_dir": _relative(run.folder)}
+    execution.execute_notebook(
+        notebook,
+        run.folder / "notebooks" / notebook.path.name,
+        {name: value for name, value in asked.items() if name in notebook.parameters},
+        kernel=kernel,
+        cell_timeout=plan.job.cell_timeout,
+        bar=not plan.job.quiet and sys.stderr is not None and sys.stderr.isatty(),
+    )
+    proof, step = run.folder / "proof.json", plan.manifest.notebooks[-1]
+    if not proof.is_file():
+        cause = "it ended without `study.finish(…)`, its last cell"
+        raise SeriesFailed(notebook.name, None, cause)
+    told = run.read_json(proof.name)
+    proof.unlink()
+    files = _see_files(run).items()
+    step.status, step.seconds = "completed", round(time.monotonic() - started, 2)
+    step.answer, step.warnings = told["answer"], told["warnings"]
+    step.code_sha256 = notebook.code_sha256
+    step.files = sorted(name for name, when in files if before.get(name) != when)
+    _enter(plan, run, step, f"{step.seconds:6.1f} s  {step.answer}")
+
+
+def _see_files(run: Run) -> dict[str, int]:
+    """The files of a run, each with the time that it was written."""
+    return {name: path.stat().st_mtime_ns for name, path in run.find_files().items()}
+
+
+def _enter(plan: Plan, run: Run, step: Step, line: str) -> None:
+    """Tell of a step that has been taken; what it warns of is the run's."""
+    _say(plan, run, f"{step.name:<20}{line}")
+    plan.manifest.warnings += step.warnings
+
+
+def _say(plan: Plan, run: Run, line: str) -> None:
+    """A line of progress, for the diary and for who watches; a stream that is gone stops no run."""
+    line = "".join(sign if sign.isprintable() else " " for sign in line)
+    run.note(line)
+    if not plan.job.quiet:
+        with suppress(OSError, ValueError):
+            print(line, flush=True)
+
+
+def _write_pages(plan: Plan, run: Run) -> Path:
+    """Enter what was chosen and write the pages; the one that is shown first."""
+    from segmentation import reports
+
+    if not plan.whole:
+        plan.manifest.status = "partial"
+        return reports.write_pages(run.folder, plan.manifest)
+    _take_choice(plan.manifest, run)
+    page = reports.write_report(run.folder, plan.manifest)
+    reports.write_explorer(run.folder, plan.manifest)
+    reports.write_pages(run.folder, plan.manifest)
     return page
 
 
-def _take_choice(manifest: dict[str, Any], run: runs.Run) -> None:
+def _take_choice(manifest: Manifest, run: Run) -> None:
     """Enter what the finished notebooks chose."""
-    chosen: selection.Selection = run.read_json("selection.json")
-    manifest |= {key: chosen[key] for key in ("k", "asked", "rule", "rules", "verdict")}
-    segments = run.read_json("segments.json")
-    manifest["input"]["rows_used"] = sum(segment["size"] for segment in segments)
-    manifest["status"] = "published"
-
-
-def _check_sealed(run: runs.Run, manifest: dict[str, Any]) -> None:
-    """Refuse to publish what is not as its manifest says, read again from the disk."""
-    if differs := archive.verify_run(run.folder):
-        last = manifest["notebooks"][-1]["name"]
-        raise NotebookError(last, None, f"the run is not as its manifest says: {differs[0]}")
-
-
-def _move(plan: Plan, run: runs.Run) -> Path:
-    """Bring the finished run to its place, tidy up, and write the page of the runs; its folder."""
-    job = plan.job
-    if plan.whole:
-        moved = runs.publish(run, job.output_dir)
-        moved.note("published")
-    else:
-        moved = runs.set_aside(run, job.output_dir, kind="partial")
-    _tidy(job)
-    return moved.folder
+    chosen = run.read_json("selection.json")
+    for name in ("k", "asked", "rule", "rules", "verdict"):
+        setattr(manifest, name, chosen[name])
+    manifest.input["rows_used"] = sum(each["size"] for each in run.read_json("segments.json"))
+    manifest.status = "published"
 
 
 def _tidy(job: Job) -> None:
@@ -492,158 +466,101 @@ def _tidy(job: Job) -> None:
     What goes wrong here is told and changes no outcome: the runs themselves are in place.
     """
     try:
+        from segmentation.reports import write_runs
+
         if job.keep:
-            archive.trim(job.output_dir, job.keep)
-        latest = archive.find_latest(job.output_dir)
-        reports.write_runs(job.output_dir, latest, archive.list_runs(job.output_dir))
-    except OSError as error:
-        print(f"{job.output_dir}: {error.strerror}; the page of the runs is old.", file=sys.stderr)
+            job.archive.trim(job.keep)
+        write_runs(job.output_dir, job.archive.find_latest(), [*job.archive.list_runs()])
+    except Exception as error:
+        told = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        print(f"{job.output_dir}: {told}; the page of the runs is old.", file=sys.stderr)
 
 
-def _fail(plan: Plan, run: runs.Run, error: BaseException) -> NoReturn:
+# What fails ----------------------------------------------------------------------------------
+
+
+def _fail(plan: Plan, run: Run, error: BaseException) -> NoReturn:
     """Keep a run that did not come through, with its cause, and raise what ends the command."""
-    manifest = plan.manifest
-    step = next((each for each in manifest["notebooks"] if each["status"] == "running"), None)
-    if step:
-        step["status"] = "failed"
-    failure = _describe_failure(error, step["name"] if step else None, run, plan.job)
-    code = _find_code(error)
-    stopped = isinstance(error, KeyboardInterrupt) and code != notebooks.TIMED_OUT
-    manifest |= {"status": "aborted" if stopped else "failed", "failure": failure}
-    run.note(f"{manifest['status']}: {failure['cause']}")
-    run.note(_tell_details(error))
+    fault = _explain(plan, run, error)
+    stopped = isinstance(error, KeyboardInterrupt) and fault.code != notebooks.TIMED_OUT
+    failure = plan.manifest.fail("aborted" if stopped else "failed", fault.cause)
+    failure.notebook, failure.cell = fault.notebook or None, fault.cell
+    run.note(f"{plan.manifest.status}: {fault.cause}")
+    run.note(fault.details)
     kept = _keep_failed(plan, run)
     _tidy(plan.job)
     if stopped:
-        error.run_id = plan.run_id  # type: ignore[attr-defined]
+        error.run_id = plan.manifest.run_id  # type: ignore[attr-defined]
         raise error
-    told = "\n".join([_write_failure(failure), *_point_to(kept, failure)])
-    raise SeriesFailed(told, code=code, run_id=plan.run_id) from error
+    fault.run_id = plan.manifest.run_id
+    if kept:
+        copy = kept / "notebooks" / f"{fault.notebook}.ipynb"
+        there = f"The executed copy is {copy}" if copy.is_file() else f"See {kept / 'run.log'}"
+        fault.args = (f"{fault}\n{there}",)
+    raise fault from None
 
 
-def _tell_details(error: BaseException) -> str:
-    """The traceback that mends something: the notebook's, or that of a fault of ours."""
-    if isinstance(error, NotebookError | KeyboardInterrupt):
-        return getattr(error, "details", "")
-    return "".join(traceback.format_exception(error))
-
-
-def _find_code(error: BaseException) -> int:
-    return int(getattr(error, "code", 130 if isinstance(error, KeyboardInterrupt) else 1))
-
-
-def _describe_failure(
-    error: BaseException, notebook: str | None, run: runs.Run, job: Job
-) -> dict[str, Any]:
-    """Which notebook, which cell, and why."""
-    if isinstance(error, NotebookError):
-        return error.record
+def _explain(plan: Plan, run: Run, error: BaseException) -> SeriesFailed:
+    """Which notebook, which cell, and why, whatever ended the run."""
+    if isinstance(error, SeriesFailed):
+        return error
+    code, details = 1, "".join(traceback.format_exception(error))
     cause = f"{type(error).__name__}: {error}"
-    if isinstance(error, signals.Stopped):
-        cause = error.cause + (f" ({job.deadline:g} s)" if error.code == 124 else "")
-    elif isinstance(error, KeyboardInterrupt):
-        cause = "it was interrupted"
+    if isinstance(error, KeyboardInterrupt):
+        code, details = getattr(error, "code", 130), ""
+        limit = f" ({plan.job.deadline:g} s)" if code == notebooks.TIMED_OUT else ""
+        cause = getattr(error, "cause", "it was interrupted") + limit
     elif isinstance(error, InputError):
         cause = str(error)
     elif isinstance(error, OSError) and error.strerror:
-        cause = f"{error.strerror} ({run.folder.parent.parent})"
-    cell = notebooks.find_last_cell(run.folder / f"notebooks/{notebook}.ipynb")
-    return {"notebook": notebook, "cell": cell, "cause": cause.splitlines()[0]}
+        cause = f"{error.strerror} ({plan.job.output_dir})"
+    at_work = [step.name for step in plan.manifest.notebooks if step.status == "running"]
+    name = at_work[0] if at_work else ""
+    cell = notebooks.find_last_cell(run.folder / f"notebooks/{name}.ipynb")
+    return SeriesFailed(name, cell, cause.splitlines()[0], code=code, details=details)
 
 
-def _write_failure(failure: dict[str, Any]) -> str:
-    name, cell = failure["notebook"], failure["cell"]
-    where = f" in cell [{cell}]" if cell is not None else ""
-    return f"{name or 'the run'} failed{where}: {failure['cause']}"
-
-
-def _keep_failed(plan: Plan, run: runs.Run) -> Path | None:
-    """Keep a failed run apart; on a full disk what it made goes first, at last all of it."""
-    for products in ((), ("artifacts", "figures", "reports", "tables"), ("notebooks",)):
-        for name in products:
+def _keep_failed(plan: Plan, run: Run) -> Path | None:
+    """Keep a failed run apart, on a full disk without what it made, at last not at all."""
+    if shutil.disk_usage(run.folder).free < SPARE:
+        for name in ("artifacts", "figures", "reports", "tables"):
             shutil.rmtree(run.folder / name, ignore_errors=True)
-        with suppress(OSError):
-            runs.write_manifest(run, plan.manifest)
-            return runs.set_aside(run, plan.job.output_dir).folder
-    shutil.rmtree(run.folder, ignore_errors=True)
-    return None
+    try:
+        run.write_manifest(plan.manifest)
+        return plan.job.archive.set_aside(run).folder
+    except OSError:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        return None
 
 
-def _point_to(kept: Path | None, failure: dict[str, Any]) -> list[str]:
-    """Where to look: the executed copy, else the diary."""
-    if kept is None:
-        return []
-    copy = kept / "notebooks" / f"{failure['notebook']}.ipynb"
-    return [f"The executed copy is {copy}" if copy.is_file() else f"See {kept / 'run.log'}"]
+def _tell(job: Job, status: str, run_id: str, report: str, *, cause: str = "") -> None:
+    """Run the user's shell command; that it fails is told and changes no outcome.
 
-
-def _say(run: runs.Run, line: str, job: Job) -> None:
-    """A line of progress, for the diary and for who watches; a closed pipe stops no run."""
-    run.note(line)
-    if not job.quiet:
-        with suppress(OSError):
-            print(line, flush=True)
-
-
-# Whom to tell ------------------------------------------------------------------------------
-
-
-HOOK_SECONDS = 600
-
-
-def _tell_failure(job: Job, error: BaseException) -> None:
-    """Tell of a run that was refused, failed or stopped; the report is the last good one."""
-    report = job.output_dir / "latest" / "reports" / "report.html"
-    status = "refused" if isinstance(error, InputError) else "failed"
-    _tell(
-        job,
-        job.on_failure,
-        run_id=getattr(error, "run_id", ""),
-        status="aborted" if isinstance(error, KeyboardInterrupt) else status,
-        report=str(report) if report.is_file() else "",
-        cause=str(error).splitlines()[0] if str(error) else "",
-    )
-
-
-def _tell(
-    job: Job, command: str, *, run_id: str, status: str, report: str, cause: str = ""
-) -> None:
-    """Run a command of the user's; that it fails is told and changes no outcome."""
+    What it leaves running in the background holds nobody.
+    """
+    command = job.on_publish if status == "published" else job.on_failure
     if not command:
         return
-    facts = {"RUN": run_id, "STATUS": status, "REPORT": report, "CAUSE": cause}
-    facts["OUTPUT"] = str(job.output_dir)
-    told = {f"SEGMENTATION_{name}": value for name, value in facts.items()}
-    fault, printed = _call(command, os.environ | told)
-    folders = [job.output_dir / kind / run_id for kind in ("", "failed") if run_id]
-    run = next((runs.Run(folder) for folder in folders if folder.is_dir()), None)
-    if run and printed:
-        run.note(f"{command}: {printed}")
+    facts = {"RUN": run_id, "STATUS": status, "REPORT": report, "OUTPUT": str(job.output_dir)}
+    facts["CAUSE"], fault = cause.partition("\n")[0], ""
+    told = os.environ | {f"SEGMENTATION_{name}": fact for name, fact in facts.items()}
+    quiet: dict[str, Any] = {
+        "stdin": DEVNULL,
+        "stderr": STDOUT,
+        "start_new_session": True,
+        "timeout": HOOK_SECONDS,
+    }
+    with TemporaryFile() as said:
+        try:
+            subprocess.run(command, shell=True, check=True, env=told, stdout=said, **quiet)
+        except subprocess.CalledProcessError as error:
+            fault = f"failed with {error.returncode}"
+        except subprocess.TimeoutExpired:
+            fault = f"took longer than {HOOK_SECONDS} s"
+        said.seek(0)
+        printed = said.read().decode(errors="replace")[-2000:]
     if fault:
         print(f"the command told of the outcome {fault}: {command}", file=sys.stderr)
-        if run:
-            run.note(f"{command}: it {fault}")
-
-
-def _call(command: str, environment: dict[str, str]) -> tuple[str, str]:
-    """Run a shell command with all its children; what went wrong, and the end of what it said."""
-    shell = subprocess.Popen(
-        command,
-        shell=True,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        printed = shell.communicate(timeout=HOOK_SECONDS)[0]
-        return f"failed with {shell.returncode}" if shell.returncode else "", printed[-2000:]
-    except subprocess.TimeoutExpired:
-        return f"took longer than {HOOK_SECONDS} s", ""
-    finally:
-        if shell.returncode is None:
-            os.killpg(shell.pid, signal.SIGKILL)
-            shell.communicate()
+    for folder in [job.output_dir / kind / run_id for kind in ("", "failed") if run_id]:
+        if folder.is_dir() and (fault or printed):
+            Run(folder).note(f"{command}: {fault} {printed}")

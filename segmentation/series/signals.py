@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -27,44 +27,6 @@ class Stopped(KeyboardInterrupt):
         super().__init__(self.cause)
 
 
-@contextmanager
-def listen() -> Iterator[None]:
-    """Let each signal that stops raise `Stopped`, once; what is ignored (nohup) stays ignored."""
-    with _handle(_stop, *STOPS):
-        yield
-
-
-@contextmanager
-def ignore() -> Iterator[None]:
-    """Let nothing stop the block, which takes a moment only."""
-    with _handle(_pass, *STOPS):
-        yield
-
-
-@contextmanager
-def limit(seconds: float | None) -> Iterator[None]:
-    """Raise `Stopped` when the block takes longer."""
-    with _handle(_stop, signal.SIGALRM):
-        signal.setitimer(signal.ITIMER_REAL, seconds or 0)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-@contextmanager
-def _handle(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
-    """Handle signals in the main thread, the only one that may, and then as before."""
-    main = threading.current_thread() is threading.main_thread()
-    heard = [each for each in numbers if main and signal.getsignal(each) is not signal.SIG_IGN]
-    before = {each: signal.signal(each, handler) for each in heard}
-    try:
-        yield
-    finally:
-        for each, old in before.items():
-            signal.signal(each, old)
-
-
 def _stop(number: int, _frame: Any) -> NoReturn:
     """Stop once: nothing is to stop the clean-up half-way."""
     for each in STOPS:
@@ -74,3 +36,36 @@ def _stop(number: int, _frame: Any) -> NoReturn:
 
 def _pass(_number: int, _frame: Any) -> None:
     """Do nothing; unlike SIG_IGN it is not handed on to a child, and may come in a race."""
+
+
+@contextmanager
+def listen(
+    handler: Any = _stop, numbers: Iterable[signal.Signals] = tuple(STOPS)
+) -> Iterator[None]:
+    """Let each signal that stops raise `Stopped`, once; what is ignored (nohup) stays ignored."""
+    main = threading.current_thread() is threading.main_thread()  # the only one that may
+    heard = [each for each in numbers if main and signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, handler) for each in heard}
+    try:
+        yield
+    finally:
+        for each, old in before.items():
+            signal.signal(each, old)
+
+
+@contextmanager
+def ignore() -> Iterator[None]:
+    """Let nothing stop the block, which takes a moment only."""
+    with listen(_pass):
+        yield
+
+
+@contextmanager
+def limit(seconds: float | None) -> Iterator[None]:
+    """Raise `Stopped` when the block takes longer."""
+    with listen(numbers=[signal.SIGALRM]):
+        signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)

@@ -414,8 +414,8 @@ def test_a_newer_run_that_is_refused_is_told(look: Look, mall_model: Path, tmp_p
 
 def test_a_newer_model_is_offered(look: Look, mall_model: Path, tmp_path: Path) -> None:
     newer = shutil.copytree(mall_model, tmp_path / "newer")
-    manifest = json.loads((newer / "run.json").read_text("utf-8"))
-    runs.seal(runs.Run(newer), manifest | {"run_id": "the-next"})
+    run = runs.Run(newer)
+    run.seal(run.manifest.model_copy(update={"run_id": "the-next"}))
     link = tmp_path / "latest"
     link.symlink_to(mall_model)
     with serve(link) as at:
@@ -446,8 +446,8 @@ def hostile(mall_model: Path, tmp_path: Path) -> Path:
         figures["card"]["features"][feature["column"]] |= {"label": label, "unit": label}
     (folder / "segments.json").write_text(json.dumps(segments), "utf-8")
     (folder / "artifacts/segmenter.json").write_text(json.dumps(figures), "utf-8")
-    manifest = json.loads((folder / "run.json").read_text("utf-8")) | {"title": NAMES[0]}
-    runs.seal(runs.Run(folder), manifest)
+    run = runs.Run(folder)
+    run.seal(run.manifest.model_copy(update={"title": NAMES[0]}))
     return folder
 
 

@@ -13,6 +13,7 @@ from segmentation import InputError
 from segmentation.__main__ import main
 from segmentation.customers.card import OURS
 from segmentation.runs import folder as runs
+from segmentation.serving import Unwritable
 from segmentation.serving import batch as scoring
 
 HEADER = "CustomerID,Gender,Age,Annual Income (k$),Spending Score (1-100)\n"
@@ -99,6 +100,19 @@ def test_one_segment_makes_a_list_for_a_campaign(model, clustered, tmp_path):
 PLAIN = HEADER + "1,F,20,30,40\n2,M,55,,10\n3,F,33,120,90.5\n"
 
 
+def test_links_are_followed_and_modes_kept(model, tmp_path):
+    (tmp_path / "kept.csv").touch(0o600)
+    (tmp_path / "link.csv").symlink_to("kept.csv")
+    score(model, tmp_path, PLAIN, out="link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "kept.csv").stat().st_mode & 0o777 == 0o600
+    assert len(read(tmp_path / "kept.csv")) == 3
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(Unwritable):
+        score(model, tmp_path, PLAIN, out="folder")
+    assert (tmp_path / "folder").is_dir()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -139,7 +153,7 @@ def test_stream_and_series_read_a_cell_alike(model, tmp_path, cell):
 
     def values(reader):
         try:
-            return np.vstack([batch.values for batch in reader(source, model.scorer)])
+            return np.hstack([[*batch.numbers.values()] for batch in reader(source, model)])
         except scoring._NotPlain:
             return "left"
         except InputError:
@@ -156,6 +170,7 @@ def test_stream_and_series_read_a_cell_alike(model, tmp_path, cell):
     ("text", "message"),
     [
         ("", "customers.csv is empty"),
+        (HEADER.replace("\n", ",x" * 3_000) + "\n", "3,005 columns"),
         (HEADER, "customers.csv has no customers"),
         ("a,b\n1,2\n", "customers.csv: column Age is missing"),
         (HEADER + "1,F,x,30,40\n", r"column Age: 1 values are not numbers \('x' in line 2\)"),

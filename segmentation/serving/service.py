@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
+import shutil
 import socket
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from functools import lru_cache, partial
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
-import fastapi_offline
-import msgspec
-import numpy as np
-import yaml
-from fastapi import APIRouter, FastAPI, Request, Response
+import prometheus_client as prometheus
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    generate_latest,
-)
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
+from pydantic_core import from_json, to_json
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segmentation import InputError, __version__, words
-from segmentation.palette import OUTLINES, PALETTE, find_look
-from segmentation.reports import explorer
-from segmentation.reports import pages as reports
-from segmentation.runs import folder as runs
-from segmentation.segments.scorer import STATUSES
-from segmentation.serving import batch as scoring
-from segmentation.serving import payloads
-from segmentation.serving.batch import Model, Refusal
+from segmentation.palette import OUTLINES, find_look
+from segmentation.reports import describe_points, stylesheet
+from segmentation.runs import Run
+from segmentation.serving.batch import Unwritable, score_file
+from segmentation.serving.model import KEYS, MEND, Model, Problem, Refusal, load_model
+from segmentation.serving.payloads import MOST_ROWS, REF, Answer, Reader
 
 LARGEST_BODY, LARGEST_FILE = 4_000_000, 100_000_000
 """Bytes of a JSON body and of a file that are taken; a larger one is answered with 413."""
@@ -53,35 +47,30 @@ WORTH_A_THREAD = 500_000
 """Bytes of a JSON body from which on others should not wait until it is answered."""
 
 FILES_AT_ONCE = 2
-LOOKS_EVERY = 0.5  # seconds between two looks for a newly published run
+LOOKS_EVERY, RETRIES_EVERY, GRACE = 0.5, 5.0, 10
+"""Seconds between two looks for a newly published run, between two tries of one refused, and for
+what is being answered when the service is stopped."""
+
 WEB = Path(__file__).parent / "web"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-DOCS_CSP = CSP.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 HEADERS = [
+    (b"content-security-policy", CSP.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 ]
-RUN = "X-Segmentation-Run"
+RUN = b"x-segmentation-run"
+DESCRIPTION = (
+    "Which segment a customer belongs to, how sure that is, and why. Columns go by their raw "
+    "names, their labels or the card's aliases, in any order. Every answer of the model names its "
+    "run in the header X-Segmentation-Run. There is no login: keep the service behind a proxy."
+)
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 METHODS = {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-GRACE = 10
-"""Seconds that a stopping service gives to what is being answered."""
-
-OFFLINE = Path(fastapi_offline.__file__).parent / "static"
-ASSETS = {
-    **dict.fromkeys(("page.js", "customer.js", "file.js", "map.js", "elements.js"), WEB),
-    **dict.fromkeys(("page.css", "docs.js", "icon.svg"), WEB),
-    **{"style.css": reports.TEMPLATES},
-    **dict.fromkeys(("swagger-ui-bundle.js", "swagger-ui.css"), OFFLINE),
-}
-"""What the pages load, and the folder where it is."""
-
-KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 log = logging.getLogger("segmentation.service")
 
@@ -90,336 +79,304 @@ class Unavailable(Exception):
     """There is no model to answer with."""
 
 
-class TooLarge(Exception):
-    """A body has more bytes than are taken."""
-
-
 class Shelf:
     """Holds the model of the newest published run; a new one replaces it in one step.
 
-    What is being answered keeps the model that it began with. A run that cannot be verified
-    replaces nothing: the last good model stays, and `reason` says why.
+    What is being answered keeps the model that it began with. A run that cannot be loaded
+    replaces nothing and is tried again: the last good model stays, and `reason` says why.
     """
 
     def __init__(self, run: Path) -> None:
-        self.run, self.reason = run, ""
-        self.loaded: tuple[Model, payloads.Reader] | None = None
+        self.run, self.reason, self.refused = run, "", ""
+        self.loaded: Reader | None = None
         self._seen: tuple[Path, int] | None = None
+        self._again = 0.0
         self.look()
 
     def look(self) -> None:
-        """Load the run's model where it is not the one that was seen last."""
+        """Load the run's model where it is not the one that is held; never an error."""
+        self.looked, now = datetime.now(UTC), time.monotonic()
         try:
             seen = self.run.resolve(), (self.run / "run.json").stat().st_mtime_ns
         except OSError:
             seen = None
-        if seen is not None and seen == self._seen:
+        if seen == self._seen and now < self._again:
             return
-        self._seen = seen
+        self._seen, self._again = seen, now + RETRIES_EVERY
+        name = self.run.resolve().name
         try:
-            model = scoring.load_model(self.run)
-            reader = payloads.Reader(model.scorer)
-            _try(model, reader)  # compiles, once
-            self.loaded, self.reason = (model, reader), ""
-            log.info("run %s: model loaded", model.run_id)
-        except InputError as error:
-            if str(error) != self.reason:
-                log.error("%s", error)
-            self.reason = str(error)
+            reader = Reader(load_model(self.run))
+            reader.answer(to_json(reader.model.describe_typical()))  # whether it can
+            gc.freeze()  # libraries and model stay: a thousand answers need not walk through them
+            self.loaded, self.reason, self.refused, self._again = reader, "", "", float("inf")
+            log.info("run %s: model loaded", name)
+        except Exception as error:  # whatever a file holds, the last good model stays
+            kind = type(error).__name__
+            odd = f"run {name} cannot be read: {kind}; {MEND}"
+            reason = str(error) if isinstance(error, InputError) else odd
+            if reason != self.reason:
+                log.error("%s", reason)
+            self.reason, self.refused = reason, name
 
-    def take(self) -> tuple[Model, payloads.Reader]:
-        """The model and its reader."""
-        if self.loaded is None:
-            raise Unavailable(self.reason)
-        return self.loaded
+
+# What is answered, for the documentation ---------------------------------------------------
+
+
+class Excuse(BaseModel):
+    """What is wrong: in words, or the first twenty problems, each with its row (from 0) or line,
+    its field, what is wrong and what is allowed, and the count of all."""
+
+    detail: str | list[dict[str, Any]]
+
+
+WRONG = {
+    404: "There is nothing of this name",
+    413: "The body is too large",
+    422: "What is wrong in which row",
+    503: "There is no model",
+    507: "There is no room for the file",
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"X-Segmentation-Run": {"schema": {"type": "string"}}}},
+    **{status: {"model": Excuse, "description": told} for status, told in WRONG.items()},
+}
+ROW = {"$ref": REF.format(model="Customer")}
+MANY = {"type": "array", "minItems": 1, "maxItems": MOST_ROWS, "items": ROW}
+ROWS = {"application/json": {"schema": {"oneOf": [ROW, MANY]}}}
+FILE = {"type": "string", "format": "binary"}
+FORM = {"type": "object", "required": ["file"], "properties": {"file": FILE}}
+FILES = {
+    "text/csv": {"schema": {"type": "string"}},
+    "multipart/form-data": {"schema": FORM, "encoding": {"file": {"contentType": "text/csv"}}},
+}
+
+
+def _take_body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}}
 
 
 # Routes ------------------------------------------------------------------------------------
 
-router = APIRouter()
+router = APIRouter(responses=RESPONSES)
+ANSWERED: dict[str, Any] = {
+    "openapi_extra": _take_body(ROWS),
+    "response_model": Answer | list[Answer],
+}
 
 
-def _shelf(request: Request) -> Shelf:
-    return request.app.state.shelf
-
-
-@router.post("/predict")
-@router.post("/predict_cluster")
+@router.post("/predict", operation_id="predict", **ANSWERED)
+@router.post("/predict_cluster", operation_id="predict_cluster", **ANSWERED)
 async def predict(request: Request) -> Response:
     """The segment of one customer (an object) or of up to 10 000 (a list), in the same order."""
-    model, reader = _shelf(request).take()
+    reader = _take(request)
     body = b"".join([chunk async for chunk in _read(request, LARGEST_BODY)])
     if len(body) > WORTH_A_THREAD:
-        content, counts = await run_in_threadpool(_answer, model, reader, body)
+        content, counts = await run_in_threadpool(reader.answer, body)
     else:
-        content, counts = _answer(model, reader, body)
-    request.app.state.metrics.count_customers(counts)
-    return Response(content, headers={RUN: model.run_id}, media_type="application/json")
+        content, counts = reader.answer(body)
+    _count(request, counts)
+    return Response(content, media_type="application/json")
 
 
-def _answer(model: Model, reader: payloads.Reader, body: bytes) -> tuple[bytes, dict[str, int]]:
-    """The answer to a body, and how many customers have which status."""
-    inquiry = reader.read(body)
-    scores = model.scorer.score(inquiry.values, inquiry.codes)
-    answers = payloads.answer(inquiry, scores, model)
-    counts = np.bincount(scores.status, minlength=len(STATUSES)).tolist()
-    content = msgspec.json.encode(answers if inquiry.many else answers[0])
-    return content, dict(zip(STATUSES, counts, strict=True))
-
-
-def _try(model: Model, reader: payloads.Reader) -> tuple[bytes, dict[str, int]]:
-    """The answer to a typical customer."""
-    return _answer(model, reader, msgspec.json.encode(payloads.describe_typical(model.scorer)))
-
-
-@router.post("/predict_file")
+@router.post("/predict_file", openapi_extra=_take_body(FILES), response_class=FileResponse)
 async def predict_file(request: Request, segment: str = "") -> Response:
     """The CSV with segment columns; as the body itself, or as a file of a form.
 
-    `segment` keeps the customers of one segment, by its name or id.
+    `segment` keeps the customers of one segment, by its name or id. The headers tell how many
+    customers there were, and how many of which segment and status.
     """
-    model, _ = _shelf(request).take()
-    folder = TemporaryDirectory(prefix="segmentation-")
+    model = _take(request).model
     try:
-        source, target = Path(folder.name) / "customers.csv", Path(folder.name) / "scored.csv"
-        await _save_upload(request, source)
-        async with request.app.state.files:
-            score = partial(scoring.score_file, source, target, model, segment=segment)
-            tally = await run_in_threadpool(score)
-    except BaseException:
-        folder.cleanup()
-        raise
-    request.app.state.metrics.count_customers(tally.statuses)
-    return FileResponse(
-        target,
-        filename="scored.csv",
-        media_type="text/csv; charset=utf-8",
-        headers={RUN: model.run_id, **_count(tally, len(model.segments))},
-        background=BackgroundTask(folder.cleanup),
-    )
-
-
-def _count(tally: scoring.Tally, segments: int) -> dict[str, str]:
-    """A tally as headers: the customers, how many of which segment (in order) and status."""
-    counts = {"segments": [tally.segments[i] for i in range(segments)], "statuses": tally.statuses}
-    told = msgspec.json.encode(counts).decode()
-    return {"X-Segmentation-Rows": str(tally.rows), "X-Segmentation-Tally": told}
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="segmentation-")))
+            source, target = folder / "customers.csv", folder / "scored.csv"
+            await _save_upload(request, source)
+            async with request.app.state.files:
+                tally = await run_in_threadpool(score_file, source, target, model, segment=segment)
+            clean = BackgroundTask(stack.pop_all().close)
+    except (OSError, Unwritable):
+        told = "there is no room to score a file; make some where TMPDIR is"
+        raise HTTPException(507, told) from None
+    _count(request, tally.statuses)
+    segments = [tally.segments[i] for i in range(len(model.segments))]
+    told = to_json({"segments": segments, "statuses": tally.statuses}).decode()
+    headers = {"X-Segmentation-Rows": str(tally.rows), "X-Segmentation-Tally": told}
+    kind = "text/csv; charset=utf-8"
+    return FileResponse(target, 200, headers, kind, clean, filename="scored.csv")
 
 
 async def _save_upload(request: Request, target: Path) -> None:
     """Write the body, or the first file of a form, to a file; never under the client's name."""
     chunks = _read(request, LARGEST_FILE)
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    with target.open("wb") as file:
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            async for chunk in chunks:
+                file.write(chunk)
+            return
         try:
             form = await MultiPartParser(request.headers, chunks, max_files=1).parse()
-        except (MultiPartException, KeyError):
+        except (MultiPartException, LookupError, ValueError):
             raise InputError("the form cannot be read; send one file in it.") from None
         uploads = [part for part in form.values() if isinstance(part, UploadFile)]
         if not uploads:
             raise InputError("the form has no file; send one as `file`.")
-        with target.open("wb") as file:
-            while chunk := await uploads[0].read(1 << 20):
-                file.write(chunk)
-        return
-    with target.open("wb") as file:
-        async for chunk in chunks:
-            file.write(chunk)
+        await run_in_threadpool(shutil.copyfileobj, uploads[0].file, file)
 
 
 async def _read(request: Request, limit: int) -> AsyncGenerator[bytes]:
     """The chunks of a body, as long as they are within the limit."""
+    what = f"the body has more than {limit / 1e6:g} MB; send less, or `segmentation score` a file"
     told, taken = request.headers.get("content-length", ""), 0
     if told.isdigit() and int(told) > limit:
-        raise TooLarge(limit)
+        raise HTTPException(413, what)
     async for chunk in request.stream():
         taken += len(chunk)
         if taken > limit:
-            raise TooLarge(limit)
+            raise HTTPException(413, what)
         yield chunk
 
 
 @router.get("/clusters")
-async def list_clusters(request: Request) -> Response:
+async def list_clusters(request: Request) -> list[dict[str, Any]]:
     """Every segment: name, size, share, centre and profile in raw units, stability, actions."""
-    model, _ = _shelf(request).take()
-    return _reply(model, model.describe_segments())
+    return _take(request).model.describe_segments()
 
 
 @router.get("/clusters/{cluster}")
-async def show_cluster(request: Request, cluster: int) -> Response:
-    """One segment by its id."""
-    model, _ = _shelf(request).take()
-    for segment in model.describe_segments():
+async def show_cluster(request: Request, cluster: int) -> dict[str, Any]:
+    """One segment by its id; centre and profile are withheld of fewer than five customers."""
+    for segment in _take(request).model.describe_segments():
         if segment["id"] == cluster:
-            return _reply(model, segment)
+            return segment
     raise HTTPException(404, "no segment has this id; GET /clusters lists them")
 
 
 @router.get("/model")
-async def show_model(request: Request) -> Response:
+async def show_model(request: Request) -> dict[str, Any]:
     """Which run answers, what it was trained on, which features it takes in which ranges."""
-    model, _ = _shelf(request).take()
-    return _reply(model, model.describe())
+    return _take(request).model.about
 
 
 @router.get("/health")
-async def show_health(request: Request) -> Response:
+async def show_health(request: Request) -> dict[str, Any]:
     """200 when a verified model is loaded, else 503 with the reason and the mend."""
-    shelf = _shelf(request)
-    if shelf.loaded is None:
-        return _tell_unavailable(shelf.reason)
-    model, _ = shelf.loaded
-    told = {"status": "ok", "run_id": model.run_id, "newer_run_refused": shelf.reason or None}
-    return _reply(model, told)
+    model, state = _take(request).model, request.app.state
+    return {
+        "status": "ok",
+        "run_id": model.about["run_id"],
+        "newer_run_refused": state.shelf.reason or None,
+        "refused_run": state.shelf.refused or None,
+        "watching": state.watcher is not None and not state.watcher.done(),
+        "looked_at": state.shelf.looked,
+    }
 
 
-def _tell_unavailable(reason: str) -> Response:
-    what, _, mend = reason.rstrip(".").rpartition("; ")
-    told = {"status": "unavailable", "reason": what or reason, "mend": mend, "detail": reason}
-    return Response(msgspec.json.encode(told), 503, {"Retry-After": "5"}, "application/json")
-
-
-def _reply(model: Model, content: Any) -> Response:
-    body = msgspec.json.encode(content)
-    return Response(body, headers={RUN: model.run_id}, media_type="application/json")
-
-
-@router.get("/metrics")
+@router.get("/metrics", include_in_schema=False)
 async def show_metrics(request: Request) -> Response:
     """Counts and durations for Prometheus."""
-    registry = request.app.state.metrics.registry
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    registry = request.app.state.registry
+    told = prometheus.generate_latest(registry)
+    return Response(told, media_type=prometheus.CONTENT_TYPE_LATEST)
+
+
+def _take(request: Request) -> Reader:
+    """The model that answers; the reply names it."""
+    shelf = request.app.state.shelf
+    if shelf.loaded is None:
+        raise Unavailable(shelf.reason)
+    request.state.run = shelf.loaded.model.about["run_id"]
+    return shelf.loaded
+
+
+def _count(request: Request, statuses: Mapping[str, int]) -> None:
+    for status, count in statuses.items():
+        request.app.state.customers.labels(status).inc(count)
 
 
 # Pages -------------------------------------------------------------------------------------
 
 
-@router.get("/")
+@router.get("/", include_in_schema=False)
 async def show_page() -> Response:
     """The page for people; all that it shows it asks of the API."""
-    return _send_page("page.html", CSP)
+    return FileResponse(WEB / "page.html")
 
 
-@router.get("/docs")
+@router.get("/docs", include_in_schema=False)
 async def show_docs() -> Response:
     """The API's documentation, to be tried out."""
-    return _send_page("docs.html", DOCS_CSP)
+    policy = CSP.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+    return FileResponse(WEB / "docs.html", headers={"Content-Security-Policy": policy})
 
 
-def _send_page(name: str, policy: str) -> Response:
-    headers = {"Content-Security-Policy": policy}
-    return Response((WEB / name).read_bytes(), headers=headers, media_type="text/html")
+@router.get("/static/style.css", include_in_schema=False)
+async def send_style() -> Response:
+    """The design of reports and pages."""
+    return Response(str(stylesheet()), media_type="text/css")
 
 
-@router.get("/map")
-async def show_map(request: Request) -> Response:
+@router.get("/map", include_in_schema=False)
+async def show_map(request: Request) -> dict[str, Any]:
     """What the page draws: customers, without ids and without segments under five; the verdict."""
-    model, _ = _shelf(request).take()
-    return _reply(model, await run_in_threadpool(_describe_map, model))
+    model = _take(request).model
+    try:
+        return await run_in_threadpool(_describe_map, model)
+    except (ValueError, LookupError, OSError) as error:
+        reason = str(error) if isinstance(error, InputError) else f"the map is unsound; {MEND}"
+        raise Unavailable(reason) from None
 
 
 @lru_cache(2)
 def _describe_map(model: Model) -> dict[str, Any]:
     for name in ("tables/clustered_data.csv", "tables/k_selection.csv"):
-        runs.check_file(model.folder, model.manifest, name, mend=scoring.MEND)
-    choices = runs.Run(model.folder).read_table("k_selection.csv").set_index("k", drop=False)
-    verdict = words.find_verdict(model.manifest["verdict"], choices.loc[model.manifest["k"]])
+        model.check_file(name)
+    choices = Run(model.folder).read_table("k_selection.csv").set_index("k", drop=False)
+    verdict = words.find_verdict(model.about["verdict"], choices.loc[model.about["k"]])
     outlines = [OUTLINES[find_look(segment["colour"])] for segment in model.segments]
-    return explorer.describe_points(model.folder) | {"verdict": verdict, "outlines": outlines}
-
-
-@router.get("/static/{name}")
-async def send_asset(name: str) -> Response:
-    """A script or style of the pages; there are just these."""
-    if name not in ASSETS:
-        raise HTTPException(404, "no such file")
-    content = await run_in_threadpool(_read_asset, name)
-    return Response(content, media_type=KINDS[Path(name).suffix])
-
-
-@lru_cache
-def _read_asset(name: str) -> bytes:
-    content = (ASSETS[name] / name).read_bytes()
-    colours = "".join(f"--segment-{i}:{c};" for i, c in enumerate(PALETTE)).encode()
-    return b":root{" + colours + b"}\n" + content if name == "style.css" else content
+    return describe_points(model.folder) | {"verdict": verdict, "outlines": outlines}
 
 
 # What is wrong -----------------------------------------------------------------------------
 
 
-def _refuse(_: Request, error: Exception) -> Response:
+async def _refuse(_: Request, error: Exception) -> Response:
     """422: each problem with its row (or line), its field, what is wrong and what is allowed."""
-    if isinstance(error, Refusal):
-        told = {"detail": error.details, "count": error.count}
-    elif isinstance(error, RequestValidationError):
-        parts = [(str(e["loc"][-1]), e["msg"]) for e in error.errors()]
-        told = {"detail": [_detail(field, text, "") for field, text in parts], "count": len(parts)}
-    else:
-        lines = str(error).splitlines()
-        told = {"detail": [_detail(None, line, "") for line in lines[:20]], "count": len(lines)}
-    return Response(msgspec.json.encode(told), 422, media_type="application/json")
+    if isinstance(error, RequestValidationError):
+        told = [Problem(None, str(e["loc"][-1]), e["msg"], "") for e in error.errors()]
+        error = Refusal(*told)
+    elif not isinstance(error, Refusal):
+        error = Refusal(*(Problem(None, None, line, "") for line in str(error).splitlines()))
+    content = {"detail": error.details, "count": error.count}
+    return Response(to_json(content), 422, media_type="application/json")
 
 
-def _detail(field: str | None, message: str, allowed: str) -> dict[str, Any]:
-    return {"row": None, "field": field, "message": message, "allowed": allowed}
-
-
-def _refuse_size(_: Request, error: Exception) -> Response:
-    limit = error.args[0]
-    told = f"the body has more than {limit / 1e6:g} MB; send less, or `segmentation score` a file"
-    return Response(msgspec.json.encode({"detail": told}), 413, media_type="application/json")
-
-
-def _excuse(_: Request, error: Exception) -> Response:
-    return _tell_unavailable(str(error))
-
-
-HANDLERS: dict[type[Exception], Any] = {
-    **dict.fromkeys((Refusal, InputError, RequestValidationError), _refuse),
-    TooLarge: _refuse_size,
-    Unavailable: _excuse,
-}
+async def _excuse(_: Request, error: Exception) -> Response:
+    """503: why there is no model, and the mend."""
+    reason = str(error)
+    what, __, mend = reason.rstrip(".").rpartition("; ")
+    told = {"status": "unavailable", "reason": what or reason, "mend": mend, "detail": reason}
+    return Response(to_json(told), 503, {"Retry-After": "5"}, "application/json")
 
 
 # Watching ----------------------------------------------------------------------------------
 
 
-class Metrics:
-    """What Prometheus may ask: requests, their durations, customers by status; nobody's data."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        labels = ("method", "route", "status")
-        options: Any = {"registry": self.registry, "namespace": "segmentation"}
-        self._requests = Counter("requests", "Requests answered", labels, **options)
-        self._seconds = Histogram(
-            "request_seconds", "Seconds to the answer", ("route",), buckets=BUCKETS, **options
-        )
-        self._customers = Counter("customers", "Customers scored", ("status",), **options)
-
-    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request and its duration."""
-        self._requests.labels(method, route, status).inc()
-        self._seconds.labels(route).observe(seconds)
-
-    def count_customers(self, statuses: Mapping[str, int]) -> None:
-        """Count customers that were scored."""
-        for status, count in statuses.items():
-            if count:
-                self._customers.labels(status).inc(count)
-
-
 class Watch:
     """Gives every request an id, safe headers, a line in the log and its place in the metrics."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: ASGIApp, registry: prometheus.CollectorRegistry) -> None:
+        self.app = app
+        told = ("segmentation_requests", "Requests answered", ["method", "route", "status"])
+        self.requests = prometheus.Counter(*told, registry=registry)
+        told = ("segmentation_request_seconds", "Seconds to the answer", ["route"])
+        self.seconds = prometheus.Histogram(*told, registry=registry, buckets=BUCKETS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope.setdefault("state", {})
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         name = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
         started, status = time.perf_counter(), 500
@@ -431,6 +388,8 @@ class Watch:
                 own = {key for key, _ in message["headers"]}
                 message["headers"] += [pair for pair in HEADERS if pair[0] not in own]
                 message["headers"].append((b"x-request-id", name))
+                if run := scope["state"].get("run"):
+                    message["headers"].append((RUN, quote(run, safe=" ").encode()))
             await send(message)
 
         try:
@@ -439,30 +398,56 @@ class Watch:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self.metrics.count_request(method, route, status, seconds)
+            self.requests.labels(method, route, status).inc()
+            self.seconds.labels(route).observe(seconds)
             log.info("%s %s %d %.1f ms %s", method, route, status, 1e3 * seconds, name.decode())
 
 
 # The app -----------------------------------------------------------------------------------
 
 
+class Service(FastAPI):
+    """The app; its OpenAPI is of the model that is loaded."""
+
+    def openapi(self) -> dict[str, Any]:
+        """What FastAPI finds in the routes, with the loaded model's row and examples that run."""
+        self.openapi_schema = None
+        api, reader = super().openapi(), self.state.shelf.loaded
+        schemas = api["components"]["schemas"]
+        schemas["Customer"] = reader.describe() if reader else {"type": "object"}
+        if reader:
+            example = reader.answer(to_json(reader.model.describe_typical()))[0]
+            schemas["Answer"]["example"] = from_json(example)
+            known = [str(segment[key]) for segment in reader.model.segments for key in KEYS]
+            choice = api["paths"]["/predict_file"]["post"]["parameters"][0]
+            choice["schema"]["enum"] = ["", *known]
+        return api
+
+
 def build_app(run: Path) -> FastAPI:
     """The service on a run's folder, or on the link `latest`, which it follows."""
-    app = FastAPI(
+    app = Service(
         title="Customer segments",
+        description=DESCRIPTION,
         version=__version__,
         docs_url=None,
         redoc_url=None,
         lifespan=_watch_runs,
         telemetry={"tracing": False, "metrics": False, "logs": False},
+        exception_handlers={
+            InputError: _refuse,
+            RequestValidationError: _refuse,
+            Unavailable: _excuse,
+        },
     )
-    app.state.shelf, app.state.metrics = Shelf(run), Metrics()
+    app.state.registry = registry = prometheus.CollectorRegistry()
+    told = ("segmentation_customers", "Customers scored", ["status"])
+    app.state.customers = prometheus.Counter(*told, registry=registry)
+    app.state.shelf, app.state.watcher = Shelf(run), None
     app.state.files = asyncio.Semaphore(FILES_AT_ONCE)
     app.include_router(router)
-    app.add_middleware(Watch, metrics=app.state.metrics)
-    for kind, handler in HANDLERS.items():
-        app.add_exception_handler(kind, handler)
-    app.openapi = lambda: describe_api(app.state.shelf)  # type: ignore[method-assign]
+    app.mount("/static", StaticFiles(directory=WEB, packages=[("fastapi_offline", "static")]))
+    app.add_middleware(Watch, registry=registry)
     return app
 
 
@@ -475,28 +460,9 @@ async def _watch_runs(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.sleep(LOOKS_EVERY)
             await run_in_threadpool(app.state.shelf.look)
 
-    task = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-def describe_api(shelf: Shelf) -> dict[str, Any]:
-    """OpenAPI 3.1 for the model that is loaded: its columns, their ranges, examples that run."""
-    api: dict[str, Any] = yaml.safe_load((WEB / "openapi.yaml").read_text("utf-8"))
-    api["info"]["version"] = __version__
-    schemas, paths = api["components"]["schemas"], api["paths"]
-    schemas["Customer"] = {"type": "object"}
-    if shelf.loaded:
-        model, reader = shelf.loaded
-        schemas["Customer"] = payloads.describe_row(model.scorer)
-        schemas["Answer"]["example"] = msgspec.json.decode(_try(model, reader)[0])
-        known = [str(segment[key]) for segment in model.segments for key in scoring.KEYS]
-        paths["/predict_file"]["post"]["parameters"][0]["schema"]["enum"] = ["", *known]
-    return api
+    app.state.watcher = asyncio.create_task(watch())
+    yield
+    app.state.watcher.cancel()
 
 
 def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
@@ -510,19 +476,13 @@ def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
     import uvicorn
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except (OSError, OverflowError) as error:
-            text = getattr(error, "strerror", "") or str(error)
-            raise InputError(f"{host}:{port}: {text}; name another by --host or --port.") from None
-        config = uvicorn.Config(
-            build_app(run),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE,
-        )
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        told = getattr(error, "strerror", "") or str(error)
+        raise InputError(f"{host}:{port}: {told}; name another by --host or --port.") from None
+    options: Any = {"log_config": None, "access_log": False, "server_header": False}
+    config = uvicorn.Config(build_app(run), timeout_graceful_shutdown=GRACE, **options)
+    with listener:
         log.info("http://%s:%d/", host, listener.getsockname()[1])
         uvicorn.Server(config).run([listener])

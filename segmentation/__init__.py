@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
 ROOT = Path(os.environ.get("SEGMENTATION_ROOT") or Path(__file__).resolve().parents[1])
 """The project's folder: relative paths of cards and runs in a notebook start here."""
+
+
+__all__ = ["ROOT", "InputError", "RunError", "__version__", "open_study"]
 
 
 class InputError(ValueError):
@@ -17,3 +21,12 @@ class RunError(RuntimeError):
     """A run that did not come through: its message says what and why, `code` is the exit code."""
 
     code = 1
+
+
+def __getattr__(name: str) -> Any:
+    """`open_study`, the door of the notebooks, which loads the rooms when it is asked for."""
+    if name != "open_study":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from segmentation.study import open_study
+
+    return open_study

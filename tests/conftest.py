@@ -17,14 +17,15 @@ import pandas as pd
 import pytest
 from browsing import SWITCHES
 from filelock import FileLock
+from hypothesis import settings
+from modelling import build_preprocessor
 from played import play_run
 from playwright.sync_api import sync_playwright
 from sample_run import make_run
 from sample_tables import write_tables
 from small_series import hash_tree, run_small, write_series
 
-from segmentation.clustering import preprocessing as features
-from segmentation.customers import table as customers
+from segmentation.customers import read_card, read_customers
 
 for ignored, handler in (
     (signal.SIGINT, signal.default_int_handler),
@@ -32,6 +33,9 @@ for ignored, handler in (
 ):
     if signal.getsignal(ignored) is signal.SIG_IGN:  # under nohup, or in the background of a shell
         signal.signal(ignored, handler)  # else every process of a test would ignore it too
+
+settings.register_profile("calm", deadline=None)  # how busy the machine is decides nothing
+settings.load_profile("calm")
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -111,12 +115,12 @@ def quick(run_once):
 
 @pytest.fixture(scope="session")
 def card():
-    return customers.read_card("data/mall_customers.yaml")
+    return read_card("data/mall_customers.yaml")
 
 
 @pytest.fixture(scope="session")
 def table(card):
-    return customers.read_customers(card)
+    return read_customers(card).table
 
 
 @pytest.fixture(scope="session")
@@ -168,7 +172,7 @@ def read_reference(name):
 @pytest.fixture(scope="session")
 def mall(table, card):
     """Age, income and spending of the bundled table, z-scored: (200, 3)."""
-    return features.scale(table, card).to_numpy()
+    return build_preprocessor(card).fit_transform(table[card.distance]).to_numpy()
 
 
 @pytest.fixture(scope="session")

@@ -1,74 +1,82 @@
 """The notebooks' own code played in this process: a run's files in seconds, without kernels."""
 
-import json
 import shutil
 from pathlib import Path
 from unittest.mock import patch
 
 import matplotlib as mpl
-import nbformat
-from matplotlib.figure import Figure
+from matplotlib import pyplot as plt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from segmentation.customers import table as customers
-from segmentation.reports import explorer
-from segmentation.reports import report as briefing
-from segmentation.runs import folder as runs
-from segmentation.series import pipeline
+from segmentation import ROOT, study
+from segmentation.reports import show, write_explorer, write_report
+from segmentation.runs import Run
+from segmentation.series import notebooks, pipeline
 
-STEPS = ("02_preprocessing", "03_k_selection", "04_modeling", "05_profiling", "06_changes")
 SHOWN = "segments_map.png"
 """The figure that the report and the explorer show; the others are laid out and not drawn."""
 
 
-def play_run(folder: Path, card: Path, *, like: Path | None = None, **parameters) -> Path:
+def play_run(
+    folder: Path,
+    card: Path,
+    *,
+    like: Path | None = None,
+    series: Path = ROOT / "notebooks",
+    steps: tuple[str, ...] = ("02", "03", "04", "05", "06"),
+    **parameters,
+) -> Path:
     """Play the notebooks from 02 on, write the report and the explorer, publish; the folder.
 
-    With `like` from 04 on, with the choice of K that another run made.
+    With `like` the choice of K is that of another run; `series` is the folder of the notebooks,
+    of which only some `steps` may be played.
     """
     mpl.use("Agg")
     values = pipeline.Parameters(card=str(card), **{"against": "none"} | parameters)
-    checked, used, _ = pipeline._check_input(values)
-    manifest = pipeline._begin_manifest(values, checked, folder.name) | used
-    run = runs.start_run(folder.parent, folder.name)
+    job = pipeline.Job(
+        output_dir=folder.parent, run_id=folder.name.replace(" ", "-"), notebooks=series, quiet=True
+    )
+    plan = pipeline.plan_series(values, job)
+    run = job.archive.start_run(plan.manifest.run_id)
+    pipeline._freeze(plan, run)
     for name in ("selection.json", "k_selection.csv") if like else ():
-        shutil.copy(like / "tables" / name, run.folder / "tables" / name)
-    with patch.object(Figure, "savefig", sketch):
-        for step in STEPS[2:] if like else STEPS:
-            play_notebook(pipeline.NOTEBOOKS / f"{step}.ipynb", run, values)
-            manifest["warnings"] += run.read_proof(step)["warnings"]
-    pipeline._take_choice(manifest, run)
-    briefing.write_report(run.folder, manifest)
-    explorer.write_explorer(run.folder, manifest)
-    runs.seal(run, manifest)
-    return runs.move(run, folder).folder
+        shutil.copy(like / "tables" / name, run.table(name))
+    with patch.object(study, "show", sketch):
+        for notebook in plan.steps:
+            if notebook.name[:2] in steps and not (like and notebook.name == "03_k_selection"):
+                plan.manifest.warnings += play_notebook(notebook, run, plan.parameters)["warnings"]
+    if "06" not in steps:
+        return run.folder.rename(folder)
+    pipeline._take_choice(plan.manifest, run)
+    write_report(run.folder, plan.manifest)
+    write_explorer(run.folder, plan.manifest)
+    run.seal(plan.manifest)
+    return run.folder.rename(folder)
 
 
-SAVE = Figure.savefig
-
-
-def sketch(figure: Figure, path: Path, *, metadata: dict[str, str], **options: object) -> None:
+def sketch(thing: object, finding: str = "", *, path: Path | None = None) -> None:
     """Lay a figure out, all its text included, and save a dot with its finding in its stead."""
-    if path.name == SHOWN:
-        return SAVE(figure, path, metadata=metadata, **options)
+    if path is None or path.name == SHOWN:
+        return show(thing, finding, path=path)
+    figure = getattr(thing, "figure", thing)
     figure.draw_without_rendering()
-    finding = PngInfo()
-    finding.add_itxt("Description", metadata["Description"])
-    return Image.new("L", (2, 2)).save(path, pnginfo=finding)
+    plt.close(figure)
+    told = PngInfo()
+    told.add_itxt("Description", finding)
+    return Image.new("L", (2, 2)).save(path, pnginfo=told)
 
 
-def play_notebook(path: Path, run: runs.Run, values: pipeline.Parameters) -> None:
-    """Execute the code cells in order, the parameters' cell replaced."""
-    names = {"run_dir": str(run.folder), **values.model_dump(mode="json")}
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.tags:
-            exec(compile(cell.source, path.name, "exec"), names)
-
-
-def read_manifest(folder: Path) -> dict:
-    return json.loads((folder / "run.json").read_text("utf-8"))
-
-
-def read_card(folder: Path) -> customers.Card:
-    return customers.read_card(read_manifest(folder)["parameters"]["card"])
+def play_notebook(
+    notebook: notebooks.Notebook, run: Run, values: pipeline.Parameters
+) -> dict[str, list[str]]:
+    """Execute the code cells in order, the parameters' values replaced; what it proves at last."""
+    given = {"run_dir": str(run.folder), **values.model_dump(mode="json")}
+    names = {}
+    for source, declares in notebook.cells:
+        exec(compile(source, notebook.path.name, "exec"), names)
+        if declares:
+            names |= {name: given[name] for name in notebook.parameters & set(given)}
+    proof = run.read_json("proof.json")
+    (run.folder / "proof.json").unlink()
+    return proof

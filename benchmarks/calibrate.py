@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segmentation.clustering import kmeans, selection, stability
+from segmentation.clustering import kmeans, null, selection, stability
 
 Table = NDArray[np.float64]
 K_MAX = 10
@@ -105,17 +105,18 @@ def answer(table: Table, *, seed: int, k_max: int = K_MAX) -> Answered:
     ks = range(2, k_max + 1)
     fits = {k: kmeans.fit(rows, k, seed=seed, threads=1) for k in ks}
     shares = [np.bincount(fit.labels, minlength=k).min() / len(rows) for k, fit in fits.items()]
-    figures = pd.DataFrame({"k": ks, "smallest_share": shares})
+    own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed).assign(draw=-1)
     for draws in (SCREEN_DRAWS, 99):
-        null = selection.draw_null(rows, ks, draws=draws, halvings=0, pairs=0, seed=seed, threads=1)
-        gate = selection.open_gate(figures, null)
-        if gate["excess"].max() < selection.LEAST_EXCESS - SCREEN_SLACK:
+        counts = {"draws": draws, "halvings": 0, "pairs": 0, "seed": seed, "threads": 1}
+        figures = pd.concat([own, null.null_table(rows, ks, **counts)])
+        gate = null.open_gate(figures, pd.Series(shares, index=ks)).reset_index()
+        if gate["excess"].max() < null.LEAST_EXCESS - SCREEN_SLACK:
             break
     table_ = gate.assign(prediction_strength=np.nan)
     for k in gate.loc[gate["gated"], "k"]:
         strength = stability.prediction_strength(rows, int(k), seed=seed, threads=1).mean()
         table_.loc[table_["k"] == k, "prediction_strength"] = strength
-    return Answered(selection.answer_calibrated(table_)["k"] or 1, table_)
+    return Answered(selection.answer_calibrated(table_)[0] or 1, table_)
 
 
 def plan(tables: int, *, rows: Sequence[int] = ROWS) -> list[Job]:

@@ -2,32 +2,36 @@
 
     python benchmarks/fits.py [--rows 10000000]
 
-*sample*: 200,000 customers are drawn, 20 starts see 50,000 of them, the best is polished on the
-sample, and all rows are given to its centres, chunk by chunk. *whole*: the same, polished on all
-rows. The peer fits all rows with `n_init=10`. The best inertia known is the lowest of all three;
-how far each lies above it is printed. *weighted*: 500,000 different rows standing for 100 million
-customers, K = 1 … 10, ten starts each.
+*polish*: the rows lie in a Parquet file; 20 starts see a sample of 50,000, and Lloyd's iterations
+go on over all rows by aggregate queries in DuckDB; reading and checking are counted. *whole*: all
+rows in memory, 20 starts on a sample of 50,000, polished on all. The peer fits all rows in memory
+with `n_init=10`. The best inertia known is the lowest of all; how far each lies above it is told.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from comparisons import Row, compare, read_peak, time_call, write_table
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn import cluster
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
 
-from segmentation.clustering import kmeans
+from segmentation.clustering import KMeans, kmeans
+from segmentation.customers import Card, database, read_customers
+from segmentation.segments import polish
 
 Table = NDArray[np.float64]
 FEATURES, GROUPS, K = 8, 10, 10
+NAMES = [f"x{i}" for i in range(FEATURES)]
 CHUNK = 500_000
-SAMPLE, STARTS, PEER_STARTS = 200_000, 20, 10
+STARTS, PEER_STARTS = 20, 10
 LEAST, MOST_ABOVE = 10, 0.02
 """At least so many times as fast as the peer; at most so many percent above the best inertia."""
-
-DISTINCT, CUSTOMERS = 500_000, 100_000_000
 
 
 def draw_table(rows: int, *, features: int = FEATURES, seed: int = 0) -> Table:
@@ -50,70 +54,79 @@ def measure_inertia(table: Table, centres: Table) -> float:
     )
 
 
-def fit_sample(table: Table) -> tuple[Table, float]:
-    """Centres of a sample of the rows, and the inertia of all rows."""
-    drawn = kmeans.draw_rows(len(table), limit=SAMPLE)
-    centres = kmeans.fit(table[drawn], K, starts=STARTS).centres
-    return centres, measure_inertia(table, centres)
+def write_rows(table: Table, path: Path) -> None:
+    """The rows as a Parquet file of an id and the features, chunk by chunk."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kinds = pa.schema([("id", pa.int64()), *((name, pa.float64()) for name in NAMES)])
+    with parquet.ParquetWriter(path, kinds) as file:
+        for first in range(0, len(table), CHUNK):
+            part = table[first : first + CHUNK]
+            ids = np.arange(first, first + len(part))
+            columns = dict(zip(NAMES, np.ascontiguousarray(part.T), strict=True))
+            file.write(pa.table({"id": ids} | columns, kinds))
 
 
-def fit_whole(table: Table) -> tuple[Table, float]:
-    """Centres of all rows, and their inertia."""
-    fit = kmeans.fit(table, K, starts=STARTS)
-    return fit.centres, fit.inertia
+def fit_polished(path: Path) -> Table:
+    """Centres of a sample, polished on all rows where they lie."""
+    card = Card.model_validate(
+        {"title": "Made up", "table": path.name, "id": "id", "path": path,
+         "features": {name: {} for name in NAMES}}
+    )  # fmt: skip
+    table = read_customers(card).table
+    plain = ColumnTransformer([("features", "passthrough", NAMES)])
+    model = Pipeline([("preprocess", plain), ("kmeans", KMeans(K, n_init=STARTS))])
+    polished, _ = polish(model.fit(table[NAMES]), table, card)
+    return polished[-1].cluster_centers_
 
 
-def fit_peer(table: Table) -> tuple[Table, float]:
+def fit_whole(table: Table) -> Table:
+    """Centres of all rows in memory."""
+    return KMeans(K, n_init=STARTS).fit(table).cluster_centers_
+
+
+def fit_peer(table: Table) -> Table:
     """The same of scikit-learn."""
-    model = KMeans(K, n_init=PEER_STARTS, random_state=0).fit(table)
-    return model.cluster_centers_, float(model.inertia_)
+    return cluster.KMeans(K, n_init=PEER_STARTS, random_state=0).fit(table).cluster_centers_
 
 
-def measure_continuous(rows: int) -> list[Row]:
-    """A row for seconds and one for the excess of inertia, of the sample and of all rows."""
-    table = draw_table(rows)
-    ours = {"sample": fit_sample, "whole": fit_whole}
-    timed = {name: time_call(lambda fit=fit: fit(table)) for name, fit in ours.items()}
-    seconds, (_, theirs) = time_call(lambda: fit_peer(table))
-    polished = kmeans.fit(table, K, centres=timed["whole"][1][0]).inertia
-    best = min(theirs, polished, *(inertia for _, (_, inertia) in timed.values()))
-    what, size = (
-        f"{rows:,} rows × {FEATURES}, K = {K}; scikit-learn, ten starts",
-        f"{rows / 1e6:g} M",
-    )
-    found = []
-    for name, (taken, (_, inertia)) in timed.items():
-        found.append(compare(f"fit, {name}, {size}", taken, seconds, what, least=LEAST))
-        excess, other = (100 * (value / best - 1) for value in (inertia, theirs))
-        told = f"how far the inertia lies above the best known; {what}"
-        found.append(
-            compare(f"inertia, {name}, {size}", excess, other, told, unit="%", most=MOST_ABOVE)
-        )
-    return found
-
-
-def measure_weighted(rows: int = DISTINCT) -> Row:
-    """Seconds of K = 1 … 10 on a compressed table, ten starts each, and of the peer's."""
-    table = draw_table(rows, features=3)
-    weights = np.random.default_rng(1).geometric(rows / CUSTOMERS, rows).astype(float)
-
-    def run_ours() -> None:
-        for k in range(1, 11):
-            kmeans.fit(table, k, starts=PEER_STARTS, weights=weights)
-
-    def run_peer() -> None:
-        for k in range(1, 11):
-            KMeans(k, n_init=PEER_STARTS, random_state=0).fit(table, sample_weight=weights)
-
-    what = f"{rows:,} weighted rows × 3, K = 1 … 10, ten starts; scikit-learn"
-    seconds = [time_call(run)[0] for run in (run_ours, run_peer)]
-    return compare(f"fit, weighted, {rows:,} rows", *seconds, what)
+def time_fits(rows: int) -> dict[str, tuple[float, float]]:
+    """Seconds and inertia of all rows, of each way."""
+    table, taken = draw_table(rows), {}
+    with TemporaryDirectory(prefix="segmentation-bench-") as folder:
+        path = Path(folder) / "rows.parquet"
+        write_rows(table, path)
+        taken["polish"] = time_call(lambda: fit_polished(path))
+    taken["whole"] = time_call(lambda: fit_whole(table))
+    taken["peer"] = time_call(lambda: fit_peer(table))
+    return {name: (took, measure_inertia(table, found)) for name, (took, found) in taken.items()}
 
 
 def measure(rows: int = 10_000_000, *, rounds: int = 1) -> list[Row]:  # noqa: ARG001
-    """Rows of seconds and inertias. Of one round: the seconds are many enough."""
-    kmeans.fit(draw_table(kmeans.STARTED + 1), 2, starts=2)  # compiles
-    return [*measure_continuous(rows), measure_weighted(min(rows // 10, DISTINCT))]
+    """Rows of seconds and of inertias. Of one round: the seconds are many enough."""
+    warm_up()
+    taken = time_fits(rows)
+    best = min(inertia for _, inertia in taken.values())
+    excess = {name: 100 * (inertia / best - 1) for name, (_, inertia) in taken.items()}
+    what = f"{rows:,} rows × {FEATURES}, K = {K}; scikit-learn, ten starts"
+    told, size = f"how far the inertia lies above the best known; {what}", f"{rows / 1e6:g} M"
+    found = []
+    for name in ("polish", "whole"):
+        seconds = taken[name][0], taken["peer"][0]
+        found.append(compare(f"fit, {name}, {size}", *seconds, what, least=LEAST))
+        above = excess[name], excess["peer"]
+        found.append(compare(f"inertia, {name}, {size}", *above, told, unit="%", most=MOST_ABOVE))
+    return found
+
+
+def warm_up() -> None:
+    """Compile what is compiled, load what is loaded on the first call."""
+    KMeans(2, n_init=2).fit(draw_table(kmeans.STARTED + 1))
+    with TemporaryDirectory(prefix="segmentation-bench-") as folder:
+        path = Path(folder) / "rows.parquet"
+        write_rows(draw_table(10), path)
+        database.open_file(path).count().execute()
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from comparisons import Row, alternate, compare, time_call, write_table
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.preprocessing import StandardScaler
 
-from segmentation.clustering import preprocessing as features
-from segmentation.clustering import selection, stability
-from segmentation.customers import table as customers
+from segmentation.clustering import null, stability
+from segmentation.customers import read_card, read_customers
 
 KS = range(2, 11)
 TENTH = 10
@@ -70,7 +70,7 @@ def peer_jaccard(rows: np.ndarray, resamples: int, starts: int, rng: np.random.G
 
 def peer_null(rows: np.ndarray, draws: int, rng: np.random.Generator) -> None:
     """The figures of structureless tables, with the null's counts (the draws are ours)."""
-    for table in stability.draw_null(rows, draws=draws):
+    for table in null.draw_null(rows, draws=draws):
         for k in KS:
             silhouette_score(table, fit(table, k, 10).labels_)
         peer_strength(table, 20, 10, rng)
@@ -91,14 +91,15 @@ def run_peer(rows: np.ndarray, part: int = TENTH) -> float:
 
 def run_ours(rows: np.ndarray) -> float:
     """Seconds of the same analysis in the package."""
-    return time_call(lambda: (selection.resample(rows, KS), selection.draw_null(rows, KS)))[0]
+    return time_call(lambda: (stability.resample(rows, KS), null.compare_with_null(rows, KS)))[0]
 
 
 def measure(part: int = TENTH, *, rounds: int = 3) -> list[Row]:
     """One row: ours whole, the peer's from a tenth of its resamples and 2 of 99 null draws."""
-    card = customers.read_card("data/mall_customers.yaml")
-    rows = features.scale(customers.read_customers(card), card).to_numpy()
-    stability.warm_up()
+    card = read_card("data/mall_customers.yaml")
+    table = read_customers(card).table[[*card.features]]
+    rows = StandardScaler().fit_transform(table)
+    null.warm_up()
     ways = [lambda: run_ours(rows), lambda: run_peer(rows, part)]
     what = "all resamples of the bundled table; scikit-learn loops, from a tenth of them"
     return [compare("resampling", *alternate(ways, rounds), what)]

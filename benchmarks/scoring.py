@@ -19,10 +19,15 @@ from typing import Any
 
 import duckdb
 from comparisons import Row, alternate, compare, time_call, write_table
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
-from segmentation.customers.card import Card
-from segmentation.segments import model as segmenter
+from segmentation.clustering import KMeans
+from segmentation.customers import Card
+from segmentation.segments import Scorer, build_figures
 from segmentation.serving import batch as scoring
+from segmentation.serving.model import Model
 
 FEATURES = {"age": 62, "income": 120, "spending": 100}
 """The features and how many values each has."""
@@ -46,15 +51,15 @@ def write_customers(path: Path, rows: int) -> None:
         db.execute(f"CREATE TABLE customers AS SELECT i AS id, {drawn} FROM range({rows}) t(i)")
 
 
-def fit_model(path: Path) -> tuple[scoring.Model, Any]:
+def fit_model(path: Path) -> tuple[Model, Any]:
     """A model of the first two thousand customers, as ours and as scikit-learn's Pipeline."""
     with duckdb.connect(str(path)) as db:
         table = db.sql("SELECT * FROM customers WHERE id < 2000").df()
-    pipeline = segmenter.fit(table, CARD, k=SEGMENTS)
-    limits = segmenter.measure_limits(pipeline, table, CARD)
-    scorer = segmenter.build_scorer(pipeline, CARD, limits)
+    preprocessor = ColumnTransformer([("features", StandardScaler(), CARD.distance)])
+    pipeline = Pipeline([("preprocess", preprocessor), ("kmeans", KMeans(SEGMENTS))])
+    scorer = Scorer(build_figures(pipeline.fit(table[CARD.distance]), table, CARD))
     segments = [{"id": i, "name": f"Segment {i}"} for i in range(SEGMENTS)]
-    return scoring.Model(path, {"run_id": "benchmark"}, scorer, segments), pipeline
+    return Model(path, {"run_id": "benchmark"}, scorer, segments), pipeline
 
 
 def score_in_pandas(path: Path, pipeline: Any) -> None:
@@ -73,7 +78,7 @@ def copy_columns(path: Path) -> None:
         db.execute("CREATE OR REPLACE TABLE copied AS FROM scored")
 
 
-def score_in_place(path: Path, model: scoring.Model) -> None:
+def score_in_place(path: Path, model: Model) -> None:
     """Ours, the table of the round before dropped first."""
     with duckdb.connect(str(path)) as db:
         db.execute("DROP TABLE IF EXISTS scored")

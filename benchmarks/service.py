@@ -32,11 +32,15 @@ import pandas as pd
 from comparisons import ANSWERS, Row, compare, read_peak, run_apart, write_table
 
 from segmentation import ROOT
-from segmentation.runs import folder as runs
-from segmentation.serving import batch as scoring
-from segmentation.serving import payloads
+from segmentation.runs import Run
+from segmentation.segments.scorer import find_limits
+from segmentation.serving import build_app as build_service
+from segmentation.serving import load_model, score_file
 
 CONNECTIONS, BATCH = 8, 1_000
+LEAST = {1: 8, 1_000: 5}
+"""How many times the usual endpoint's answers ours are to be, by the rows of a request."""
+
 LATEST = ROOT / "outputs/latest"
 
 
@@ -48,15 +52,11 @@ def build_app(run: Path) -> Any:
     from fastapi import Request, Response
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
-    from segmentation.serving import service
-
-    app = service.build_app(run)
-    model = scoring.load_model(run)
+    app = build_service(run)
+    model = load_model(run)
     pipeline, scorer = fit_peer(run), model.scorer
     names, columns = [s["name"] for s in model.segments], scorer.columns
-    parts = [
-        (scorer.card.features[c], scoring.find_limits(scorer.card.features[c])) for c in columns
-    ]
+    parts = [(scorer.card.features[c], find_limits(scorer.card.features[c])) for c in columns]
     fields: Any = {
         f"x{i}": (Annotated[float, Field(alias=c, ge=low, le=high, allow_inf_nan=False)], ...)
         for i, (c, (_, (low, high))) in enumerate(zip(columns, parts, strict=True))
@@ -121,8 +121,8 @@ def fit_peer(run: Path) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    scorer = scoring.load_model(run).scorer
-    table = runs.Run(run).read_table("clustered_data.csv")[scorer.columns].dropna()
+    scorer = load_model(run).scorer
+    table = Run(run).read_table("clustered_data.csv")[scorer.columns].dropna()
     kmeans = KMeans(len(scorer.centres), init=scorer.centres, n_init=1)
     return make_pipeline(StandardScaler(), kmeans).fit(table)
 
@@ -189,8 +189,8 @@ async def ask(port: int, path: str, body: bytes, seconds: float) -> float:
 
 def measure_requests(run: Path, seconds: float, rounds: int) -> list[Row]:
     """Answers a second beside the usual endpoint and beside an empty echo."""
-    model = scoring.load_model(run)
-    typical = payloads.describe_typical(model.scorer)
+    model = load_model(run)
+    typical = model.describe_typical()
     one, many = json.dumps(typical).encode(), json.dumps([typical] * BATCH).encode()
     routes = [("/echo", one), ("/predict", one), ("/peer", one)]
     routes += [("/echo", many), ("/predict", many), ("/peer_batch", many)]
@@ -204,53 +204,17 @@ def measure_requests(run: Path, seconds: float, rounds: int) -> list[Row]:
                 rates.setdefault((path, len(body)), []).append(rate)
     middle = {key: statistics.median(values) for key, values in rates.items()}
     rows = []
-    for body, peer, name in ((one, "/peer", "1 row"), (many, "/peer_batch", f"{BATCH:,} rows")):
+    for body, peer, size in ((one, "/peer", 1), (many, "/peer_batch", BATCH)):
+        name = f"{size:,} rows" if size > 1 else "1 row"
         ours, echo, usual = (middle[path, len(body)] for path in ("/predict", "/echo", peer))
         what = f"{CONNECTIONS} connections, requests of {name}; "
         usual_what, echo_what = f"{what}FastAPI, pydantic, DataFrame, Pipeline", f"{what}empty echo"
+        least = LEAST.get(size)
         rows += [
-            compare(f"service, {name}", ours, usual, usual_what, unit=ANSWERS),
+            compare(f"service, {name}", ours, usual, usual_what, unit=ANSWERS, least=least),
             compare(f"service beside echo, {name}", ours, echo, echo_what, unit=ANSWERS),
         ]
     return rows
-
-
-# Reading a body ----------------------------------------------------------------------------
-
-
-def measure_reading(run: Path) -> list[Row]:
-    """A row a size: microseconds to decode and check by msgspec and by pydantic."""
-    from pydantic import ConfigDict, Field, TypeAdapter, create_model
-
-    scorer = scoring.load_model(run).scorer
-    reader, typical = payloads.Reader(scorer), payloads.describe_typical(scorer)
-    fields: Any = {
-        f"x{i}": (Annotated[float | None, Field(alias=name, ge=low, le=high)], None)
-        for i, name in enumerate(scorer.columns)
-        for low, high in [scoring.find_limits(scorer.card.features[name])]
-    }
-    row: Any = create_model("Row", __config__=ConfigDict(extra="forbid", strict=True), **fields)
-    adapter: Any = TypeAdapter(row | list[row])
-    rows = []
-    for count in (1, BATCH):
-        body = json.dumps(typical if count == 1 else [typical] * count).encode()
-        ours = time_call(lambda body=body: reader._decode(body))
-        peer = time_call(lambda body=body: adapter.validate_json(body))
-        name = f"reading a body, {count:,} rows" if count > 1 else "reading a body, 1 row"
-        what = "decoded and checked; pydantic's validate_json"
-        rows.append(compare(name, 1e6 * ours, 1e6 * peer, what, unit="µs"))
-    return rows
-
-
-def time_call(call: Any) -> float:
-    """Seconds of a call, the median of seven lots of 200."""
-    lots = []
-    for _ in range(7):
-        started = time.perf_counter()
-        for _ in range(200):
-            call()
-        lots.append((time.perf_counter() - started) / 200)
-    return statistics.median(lots)
 
 
 # Files -------------------------------------------------------------------------------------
@@ -258,7 +222,7 @@ def time_call(call: Any) -> float:
 
 def write_customers(run: Path, folder: Path, rows: int) -> None:
     """As many customers as wished, drawn between the training rows' bounds, as CSV and Parquet."""
-    scorer, rng = scoring.load_model(run).scorer, np.random.default_rng(0)
+    scorer, rng = load_model(run).scorer, np.random.default_rng(0)
     table = pd.DataFrame({scorer.card.id: np.arange(rows)})
     for name in scorer.card.descriptors:
         table[name] = rng.choice(["Female", "Male"], rows)
@@ -270,14 +234,14 @@ def write_customers(run: Path, folder: Path, rows: int) -> None:
 
 def score_once(way: str, source: Path, target: Path, run: Path) -> None:
     """Score a file once and print seconds and peak memory; imports and the model come before."""
-    model = scoring.load_model(run)
+    model = load_model(run)
     model.scorer.score(model.scorer.typical[None, :])
     if way == "pandas":
         pipeline = fit_peer(run)
         names = np.array([segment["name"] for segment in model.segments])
     started = time.perf_counter()
     if way == "ours":
-        scoring.score_file(source, target, model)
+        score_file(source, target, model)
     else:
         plain = source.suffix == ".csv"
         table = pd.read_csv(source) if plain else pd.read_parquet(source)
@@ -314,10 +278,9 @@ def measure_files(run: Path, rows: int, rounds: int) -> list[Row]:
 def measure(
     rows: int = 1_000_000, run: Path = LATEST, seconds: float = 2, *, rounds: int = 3
 ) -> list[Row]:
-    """Rows of requests, of reading a body, and of files."""
+    """Rows of requests and of files."""
     return [
         *measure_requests(run, seconds, rounds),
-        *measure_reading(run),
         *measure_files(run, rows, rounds),
     ]
 

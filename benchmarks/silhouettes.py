@@ -15,6 +15,7 @@ from comparisons import Row, alternate, compare, time_call, write_table
 from sklearn.metrics import silhouette_score
 
 from segmentation.clustering import kmeans
+from segmentation.clustering.silhouettes import measure_silhouettes
 
 KS = range(2, 11)
 FEATURES = 3
@@ -31,7 +32,7 @@ def measure_rows(rows: int, *, rounds: int) -> Row:
     solutions = np.stack([kmeans.fit(matrix, k, starts=5).labels for k in KS])
 
     def run_ours() -> list[float]:
-        return list(kmeans.silhouettes(matrix, solutions).mean(axis=1))
+        return list(measure_silhouettes(matrix, solutions).mean(axis=1))
 
     def run_peer() -> list[float]:
         return [silhouette_score(matrix, labels) for labels in solutions]

@@ -19,28 +19,30 @@ from tempfile import TemporaryDirectory
 from comparisons import ANSWERS, Row, compare
 from service import LATEST, running
 
-from segmentation.runs import folder as runs
-from segmentation.serving import batch as scoring
-from segmentation.serving import payloads
+from segmentation.runs import Archive, Run
+from segmentation.serving import load_model
 
 BODIES = (1, 50)
 """Customers in a request: every client asks in turn for one and for a batch."""
 
+RUNS, PATIENCE = ("first", "second", "third"), 60
+"""The runs that are published in turn, and for how many seconds a run is waited for."""
+
 
 def publish(source: Path, outputs: Path, name: str) -> None:
     """Publish a copy of a run whose segments are named after it."""
-    copy = runs.Run(shutil.copytree(source.resolve(), outputs / "running" / name))
+    copy = Run(shutil.copytree(source.resolve(), outputs / "running" / name))
     segments = copy.read_json("segments.json")
     copy.save_json([s | {"name": f"{name} {s['name']}"} for s in segments], "segments.json")
-    runs.seal(copy, (runs.read_manifest(copy.folder) or {}) | {"run_id": name})
-    runs.publish(copy, outputs)
+    copy.seal(copy.manifest.model_copy(update={"run_id": name}))
+    Archive(outputs).publish(copy)
 
 
-async def ask(port: int, bodies: list[bytes], until: float, seen: Counter[str]) -> None:
-    """One client on one connection: asks until the time is over, counts runs and faults."""
+async def ask(port: int, bodies: list[bytes], over: asyncio.Event, seen: Counter[str]) -> None:
+    """One client on one connection: asks until it is over, counts runs and faults."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
     turn = 0
-    while time.monotonic() < until:
+    while not over.is_set():
         body = bodies[turn % len(bodies)]
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
@@ -61,14 +63,19 @@ async def ask(port: int, bodies: list[bytes], until: float, seen: Counter[str]) 
 async def soak(
     port: int, source: Path, outputs: Path, seconds: float, clients: int
 ) -> Counter[str]:
-    """All clients at once, and a new run after each third of the time."""
-    typical = payloads.describe_typical(scoring.load_model(source).scorer)
+    """All clients at once, and a new run after each third of the time, once the last was seen."""
+    typical = load_model(source).describe_typical()
     bodies = [json.dumps(typical if n == 1 else [typical] * n).encode() for n in BODIES]
-    until, seen = time.monotonic() + seconds, Counter[str]()
-    asking = [asyncio.create_task(ask(port, bodies, until, seen)) for _ in range(clients)]
-    for name in ("second", "third"):
-        await asyncio.sleep(seconds / 3)
-        await asyncio.to_thread(publish, source, outputs, name)
+    over, seen = asyncio.Event(), Counter[str]()
+    asking = [asyncio.create_task(ask(port, bodies, over, seen)) for _ in range(clients)]
+    for name in RUNS:
+        if name != RUNS[0]:
+            await asyncio.to_thread(publish, source, outputs, name)
+        await asyncio.sleep(seconds / len(RUNS))
+        until = time.monotonic() + PATIENCE
+        while not seen[name] and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+    over.set()
     await asyncio.gather(*asking)
     return seen
 
@@ -77,7 +84,7 @@ def count_replies(source: Path, seconds: float, clients: int) -> Counter[str]:
     """Serve the run, replace it twice, and count the replies of each run and the faults."""
     with TemporaryDirectory(prefix="segmentation-bench-") as name:
         outputs = Path(name)
-        publish(source, outputs, "first")
+        publish(source, outputs, RUNS[0])
         words = ["-m", "segmentation", "serve", "--run", outputs / "latest", "--port"]
         with running(words) as port:
             return asyncio.run(soak(port, source, outputs, seconds, clients))
@@ -86,7 +93,7 @@ def count_replies(source: Path, seconds: float, clients: int) -> Counter[str]:
 def find_faults(seen: Counter[str]) -> int:
     """How many replies were not a run's own, and how many runs gave none."""
     faults = sum(count for run, count in seen.items() if run.startswith("FAULT"))
-    return faults + len({"first", "second", "third"} - set(seen))
+    return faults + len({*RUNS} - set(seen))
 
 
 def measure(

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from comparisons import Row, compare, read_peak, run_apart, time_call, write_table
 
-from segmentation.customers.purchases import Transactions, read_transactions
+from segmentation.customers import Card, read_customers
 
 FIGURES = ["recency", "frequency", "monetary", "tenure", "basket"]
-COLUMNS = Transactions(customer="customer", date="day", amount="amount", order="order")
+COLUMNS = {"customer": "customer", "date": "day", "amount": "amount", "order": "order"}
 
 
 def write_transactions(folder: Path, rows: int, customers: int) -> None:
@@ -69,7 +69,8 @@ def read_in_pandas(path: Path) -> pd.DataFrame:
 
 
 def read_in_ours(path: Path) -> pd.DataFrame:
-    return read_transactions(path, COLUMNS)[0]
+    card = Card.model_validate({"title": "Sales", "table": str(path), "transactions": COLUMNS})
+    return read_customers(card).table
 
 
 READERS: dict[str, tuple[Callable[[Path], pd.DataFrame], str]] = {

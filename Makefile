@@ -64,7 +64,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c "from segmentation.clustering import stability; stability.warm_up()"
+	@$(BIN)/python -c "from segmentation.clustering import null; null.warm_up()"
 	@touch $(READY)
 
 .PHONY: latest

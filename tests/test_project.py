@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 
 import pytest
 import yaml
 from conftest import ROOT
 
 CONDA = {"matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
+PACKAGE = "segmentation"
 ROOMS = ["runs", "customers", "clustering", "segments", "reports", "series", "serving"]
 BESIDE = {"series", "serving"}  # the two that stand side by side on the top floor
 MODULES = sorted((ROOT / "segmentation").rglob("*.py"))
@@ -44,19 +46,53 @@ def test_lock_has_every_requirement_hashes_and_no_address():
 
 
 def list_imports(path):
-    """The rooms (and modules of the root) that a file imports from."""
+    """What a file imports of the package: (module without the package's name, names)."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("segmentation"):
-            parts = node.module.split(".")[1:] or [alias.name for alias in node.names]
-            yield parts[0]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
+            yield node.module.partition(".")[2], [alias.name for alias in node.names]
+
+
+def read_face(room):
+    """The names in `__all__` of a room."""
+    tree = ast.parse((ROOT / PACKAGE / room / "__init__.py").read_text("utf-8"))
+    (face,) = [n for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "__all__"]
+    return ast.literal_eval(face.value)
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_from_rooms_below_it(room):
-    below = {*ROOMS[: ROOMS.index(room)], room} - (BESIDE - {room})
-    for path in (ROOT / "segmentation" / room).glob("*.py"):
-        above = {*list_imports(path)} & {*ROOMS} - below
-        assert not above, f"{path.name} imports from {above}"
+def test_a_room_imports_only_from_rooms_below_it_and_through_their_faces(room):
+    below = {*ROOMS[: ROOMS.index(room)]} - (BESIDE - {room})
+    for path in (ROOT / PACKAGE / room).glob("*.py"):
+        for module, names in list_imports(path):
+            other = module.partition(".")[0]
+            if other == room or other not in ROOMS:
+                assert other in {"", room, "words", "palette"}, f"{path.name} imports {module}"
+                continue
+            assert other in below, f"{path.name} imports from {other}, above it"
+            assert module == other, f"{path.name} imports from {module}, past the face of {other}"
+            assert {*names} <= {*read_face(other)}, f"{path.name}: not in the face of {other}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_has_a_face_of_twelve_names_at_most(room):
+    face = read_face(room)
+    assert len(face) == len({*face}) <= 12
+    assert face == sorted(face, key=str.casefold) or face == sorted(face)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_modules_of_a_room_use_each_other_without_a_circle(room):
+    modules = {path.stem: path for path in (ROOT / PACKAGE / room).glob("[!_]*.py")}
+    needs = {
+        stem: {
+            name
+            for module, names in list_imports(path)
+            for name in ([module.partition(".")[2]] if "." in module else names)
+            if module.partition(".")[0] == room and name in modules
+        }
+        for stem, path in modules.items()
+    }
+    tuple(TopologicalSorter(needs).static_order())  # raises where there is a circle
 
 
 def test_help_is_light():

@@ -6,10 +6,9 @@ import csv
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -58,17 +57,15 @@ class _NotPlain(Exception):
 
 @dataclass
 class Tally:
-    """What was scored: customers by segment (position) and by status, how far in the file."""
+    """What was scored: customers by segment (position) and by status."""
 
     rows: int = 0
-    share: float = 0.0
     segments: Counter[int] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
 
-    def add(self, scores: scorer.Scores, share: float) -> None:
-        """Count the customers of a batch; the share of the file that is done with it."""
+    def add(self, scores: scorer.Scores) -> None:
+        """Count the customers of a batch."""
         self.rows += len(scores.position)
-        self.share = share
         kept = scores.position[scores.position >= 0]
         self.segments.update(dict(enumerate(np.bincount(kept).tolist())))
         counts = np.bincount(scores.status, minlength=len(scorer.STATUSES)).tolist()
@@ -89,21 +86,13 @@ class Tally:
 # Files -------------------------------------------------------------------------------------
 
 
-def score_file(
-    source: Path,
-    target: Path,
-    model: Model,
-    *,
-    segment: str = "",
-    tell: Callable[[Tally], None] = lambda _: None,
-) -> Tally:
+def score_file(source: Path, target: Path, model: Model, *, segment: str = "") -> Tally:
     """Score the customers of a CSV, Parquet or Excel file; the target is written whole or not.
 
     The target has the source's columns, then cluster, segment, distance, second, confidence and
     status; it is Parquet if its name ends so, else CSV. A plain CSV (commas, UTF-8, a header in
     the first line) and Parquet are streamed in constant memory; whatever else the series reads is
-    read whole. `segment` keeps the customers of one segment, by its name or id; `tell` is called
-    with the tally after each batch.
+    read whole. `segment` keeps the customers of one segment, by its name or id.
 
     Raises
     ------
@@ -119,42 +108,38 @@ def score_file(
     if target.resolve() == source.resolve():
         raise InputError(f"{target.name} would overwrite its own source; name another file.")
     kept = model.find_segment(segment) if segment else None
-    score = partial(_score, source, target, model, kept, tell)
     try:
-        return score(_stream(source, model))
+        return _score(_stream(source, model), source, target, model, kept)
     except _NotPlain:
-        return score(_read_whole(source, model))
+        return _score(_read_whole(source, model), source, target, model, kept)
 
 
 class Batch(NamedTuple):
-    """Some customers of a file: their columns, the model's as numbers, how much of the file is
-    done with them, and the lines of all its rows where they are known."""
+    """Some customers of a file: their columns, the model's as numbers, and the lines of all its
+    rows where they are known."""
 
     table: pa.RecordBatch
     numbers: dict[str, Floats]
-    share: float
     lines: Sequence[int] | None = None
 
 
 def _score(
-    source: Path,
-    target: Path,
-    model: Model,
-    kept: int | None,
-    tell: Callable[[Tally], None],
-    batches: Iterator[Batch],
+    batches: Iterator[Batch], source: Path, target: Path, model: Model, kept: int | None
 ) -> Tally:
     """Score batch by batch into the target; nothing is written behind the first problem."""
-    tally, refusal = Tally(), Refusal(source=source.name)
-    with _open_writer(target) as write:
+    tally, refusal, writer = Tally(), Refusal(source=source.name), None
+    stored = target.suffix.lower() == ".parquet"
+    with _replace(target) as file, ExitStack() as stack:
         for batch in batches:
             values = model.compute(batch.numbers)
             find_problems(values, model.scorer, refusal, first=tally.rows)
             scores = model.scorer.score(values, _read_codes(batch.table, model))
-            tally.add(scores, batch.share)
-            tell(tally)
+            tally.add(scores)
             if not refusal.count:
-                write(_add_scores(batch, scores, model, kept))
+                scored = _add_scores(batch.table, scores, model, kept)
+                table = scored if stored else _disarm(scored)
+                writer = writer or stack.enter_context(_open_writer(file, table.schema, stored))
+                writer.write_batch(table)
         if refusal.count:
             raise _name_lines(refusal, source, batch.lines)
         if not tally.rows:
@@ -186,7 +171,7 @@ def _find_lines(source: Path, rows: list[int]) -> list[int]:
 
 
 def _add_scores(
-    batch: Batch, scores: scorer.Scores, model: Model, kept: int | None
+    table: pa.RecordBatch, scores: scorer.Scores, model: Model, kept: int | None
 ) -> pa.RecordBatch:
     """The columns of a batch with ours behind them; of the kept segment, where there is one."""
 
@@ -202,7 +187,7 @@ def _add_scores(
         "confidence": pa.array(scores.confidence, from_pandas=True),
         "status": pa.array(scorer.STATUSES).take(pa.array(scores.status)),
     }
-    pairs = zip(batch.table.schema.names, batch.table.columns, strict=True)
+    pairs = zip(table.schema.names, table.columns, strict=True)
     rest = {name: cells for name, cells in pairs if name not in cards.OURS}
     whole = pa.RecordBatch.from_pydict(rest | added)
     return whole if kept is None else whole.filter(pa.array(scores.position == kept))
@@ -259,12 +244,13 @@ def _check_table(table: Any, name: str, model: Scorer) -> None:
 
 def _tally(counts: pd.DataFrame, model: Model) -> Tally:
     """The counts of clusters and statuses as the command tells them."""
-    places = {segment["id"]: i for i, segment in enumerate(model.segments)}
-    kept = counts[counts["status"] != "dropped"]
-    totals = kept.groupby(kept["cluster"].map(places))["customers"].sum()
-    statuses = counts.groupby("status")["customers"].sum()
-    rows = int(counts["customers"].sum())
-    return Tally(rows, 1.0, Counter(totals.to_dict()), Counter(statuses.to_dict()))
+    tally, places = Tally(), {segment["id"]: i for i, segment in enumerate(model.segments)}
+    for row in counts.itertuples():
+        tally.rows += row.customers
+        tally.statuses[row.status] += row.customers
+        if row.status != "dropped":
+            tally.segments[places[row.cluster]] += row.customers
+    return tally
 
 
 # Reading -----------------------------------------------------------------------------------
@@ -274,37 +260,34 @@ def _stream(source: Path, model: Model) -> Iterator[Batch]:
     """A Parquet file or a plain CSV, batch by batch; `_NotPlain` where it is something else."""
     text.check_file(source, limit=None)
     stored = source.suffix.lower() == ".parquet"
-    for table, share, lines in _open_parquet(source) if stored else _open_csv(source, model):
+    for table, lines in _open_parquet(source) if stored else _open_csv(source, model):
         found = _find_columns(table.schema.names, source, model)
         numbers = {name: _to_numbers(table[header]) for name, header in found.items()}
         if not stored and np.isnan([*numbers.values()]).all(axis=0).any():  # perhaps a blank line
             raise _NotPlain
-        yield Batch(_show_numbers(table, found, numbers), numbers, share, lines)
+        yield Batch(_show_numbers(table, found, numbers), numbers, lines)
 
 
-def _open_parquet(source: Path) -> Iterator[tuple[pa.RecordBatch, float, range]]:
+def _open_parquet(source: Path) -> Iterator[tuple[pa.RecordBatch, range]]:
     try:
         file = parquet.ParquetFile(source)
     except pa.ArrowInvalid:
         raise InputError(f"{source.name} is not a Parquet file; write it anew.") from None
     _check_width(len(file.schema_arrow), source)
-    rows, total = 0, file.metadata.num_rows
     for table in file.iter_batches(batch_size=ROWS):
-        rows += len(table)
-        yield table, rows / total, range(2, total + 2)
+        yield table, range(2, file.metadata.num_rows + 2)
 
 
-def _open_csv(source: Path, model: Model) -> Iterator[tuple[pa.RecordBatch, float, None]]:
+def _open_csv(source: Path, model: Model) -> Iterator[tuple[pa.RecordBatch, None]]:
     texts = dict.fromkeys(_read_header(source, model), pa.string())
     read = arrow.ReadOptions(block_size=BLOCK)
     parse = arrow.ParseOptions(newlines_in_values=True)
     convert = arrow.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
-    with pa.OSFile(str(source)) as file:
-        try:
-            for table in arrow.open_csv(file, read, parse, convert):
-                yield table, file.tell() / file.size(), None
-        except pa.ArrowInvalid:
-            raise _NotPlain from None
+    try:
+        for table in arrow.open_csv(source, read, parse, convert):
+            yield table, None
+    except pa.ArrowInvalid:
+        raise _NotPlain from None
 
 
 def _read_header(source: Path, model: Model) -> list[str]:
@@ -348,7 +331,7 @@ def _read_whole(source: Path, model: Model) -> Iterator[Batch]:
     numbers = {n: columns.read_numbers(cells[n], decimal, notes).to_numpy() for n in found}
     notes.check(source.name)
     shown = pa.RecordBatch.from_pandas(table.mask(table == ""), preserve_index=False)
-    yield Batch(_show_numbers(shown, found, numbers), numbers, 1.0, [*table.index])
+    yield Batch(_show_numbers(shown, found, numbers), numbers, [*table.index])
 
 
 def _find_columns(header: list[str], source: Path, model: Model) -> dict[str, str]:
@@ -413,32 +396,15 @@ def _read_codes(table: pa.RecordBatch, model: Model) -> Codes | None:
 
 
 @contextmanager
-def _open_writer(target: Path) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """A function that writes a batch; the file takes the target's place and mode when it is whole.
-
-    Raises
-    ------
-    Unwritable
-        The file cannot be written.
-    """
-    place, writers = target.resolve(), list[Any]()  # where a link leads
+def _replace(target: Path) -> Iterator[BinaryIO]:
+    """A file that takes the target's place and mode when it is whole; `Unwritable` if it cannot."""
+    place = target.resolve()  # where a link leads
     whole = place.with_name(f".{place.name}.partial")
-    stored = place.suffix.lower() == ".parquet"
     try:
         if place.exists() and not place.is_file():
             raise OSError("it is not a file")
         with whole.open("wb") as file:
-            with ExitStack() as stack:
-
-                def write(table: pa.RecordBatch) -> None:
-                    table = table if stored else _disarm(table)
-                    if not writers:
-                        writers.append(
-                            stack.enter_context(_open_format(file, table.schema, stored))
-                        )
-                    writers[0].write_batch(table)
-
-                yield write
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if place.exists():
@@ -452,10 +418,11 @@ def _open_writer(target: Path) -> Iterator[Callable[[pa.RecordBatch], None]]:
             whole.unlink()
 
 
-def _open_format(file: BinaryIO, schema: pa.Schema, stored: bool) -> Any:
+def _open_writer(file: BinaryIO, schema: pa.Schema, stored: bool) -> Any:
+    if not stored:
+        return arrow.CSVWriter(file, schema)
     texts = [field.name for field in schema if _is_text(field.type)]
-    kind = partial(parquet.ParquetWriter, use_dictionary=texts) if stored else arrow.CSVWriter
-    return kind(file, schema)
+    return parquet.ParquetWriter(file, schema, use_dictionary=texts)
 
 
 def _disarm(table: pa.RecordBatch) -> pa.RecordBatch:

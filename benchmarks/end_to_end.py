@@ -125,7 +125,7 @@ def score_ours(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
     from segmentation.segments import Scorer, queries
 
     figures = json.loads((place / "segmenter.json").read_text("utf-8"))
-    scored = queries.score_table(database.open_file(source), Scorer.from_figures(figures), SEGMENTS)
+    scored = queries.score_table(database.open_file(source), Scorer(figures), SEGMENTS)
     database.save_file(scored, place / SCORED)
 
 

@@ -36,7 +36,7 @@ def make_model(seed: int) -> Scorer:
         "radius": rng.uniform(1.5, 3, k).tolist(),
         "card": {"title": "t", "id": "id", "features": parts, "descriptors": descriptors},
     }
-    return Scorer.from_figures(figures)
+    return Scorer(figures)
 
 
 def _make_feature(rng: np.random.Generator, name: str, policy: dict[str, str]) -> dict[str, Any]:

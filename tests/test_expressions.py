@@ -110,8 +110,8 @@ def test_problems_are_counted_by_column(database):
     assert list(counted["column"]) == scorer.columns
     for row in counted.itertuples():
         values = table[row.column]
-        assert (row.missing, row.above) == (values.isna().sum(), (values > 9).sum())
-        assert (row.below, row.customers) == (0, len(table))
+        assert (row.missing, row.beyond) == (values.isna().sum(), (values > 9).sum())
+        assert ((values < 0).sum(), row.customers) == (0, len(table))
 
 
 def test_large_numbers_keep_their_digits(database):

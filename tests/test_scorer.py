@@ -119,7 +119,7 @@ def test_figures_survive_json(model):
     figures = json.loads(json.dumps(scorer.figures.model_dump()))
     values, codes = as_arrays(scorer, table)
     for one, other in zip(
-        scorer.score(values, codes), Scorer.from_figures(figures).score(values, codes), strict=True
+        scorer.score(values, codes), Scorer(figures).score(values, codes), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 
@@ -151,7 +151,7 @@ def test_one_segment_has_no_rival(table, card):
 
 def test_figures_of_another_version_are_refused():
     with pytest.raises(InputError, match=r"of another version .* run the series again"):
-        Scorer.from_figures({"features": [{"column": "a"}]})
+        Scorer({"features": [{"column": "a"}]})
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_the_two_nearest_centres_are_found(mall):
 
 def test_the_bundled_card_travels_with_the_model(card, table):
     figures = build_figures(build_model(table, card, 4), table, card)
-    scorer = Scorer.from_figures(figures.model_dump())
+    scorer = Scorer(figures.model_dump())
     assert scorer.card.features == card.features
     assert scorer.card.descriptors == card.descriptors
     assert scorer.card.id == "CustomerID"

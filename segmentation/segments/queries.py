@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from segmentation import InputError
-from segmentation.customers import Card, cards, columns, database
+from segmentation.customers import Card, cards, columns, database, text
 from segmentation.segments import profiles
 from segmentation.segments.scorer import BORDERLINE, Floats, Scorer, find_limits
 
@@ -26,7 +26,6 @@ BEYOND = 1e300  # larger than any squared distance
 OWN = "segmentation_"
 """What the names of columns begin with that are there only on the way."""
 
-KINDS = ("missing", "below", "above")
 number = database.write_number
 
 
@@ -45,10 +44,24 @@ def score_table(table: ibis.Table, scorer: Scorer, segments: list[dict[str, Any]
     kept = [name for name in table.columns if name not in cards.OURS]
     if twice := [name for name in kept if name.casefold() in cards.OURS]:
         raise InputError(f"column {twice[0]} is like one that is written; rename it in a view.")
-    steps = _scale(_take(table.select(kept), scorer), scorer)
-    steps = _find_second(_find_nearest(steps, scorer), len(scorer.centres))
-    steps = _judge(steps, scorer)
+    steps = _find_nearest(_scale(_take(table.select(kept), scorer), scorer), scorer)
+    steps = _judge(_find_second(steps), scorer)
     return steps.select(*kept, **_name(steps, segments))
+
+
+def _own(table: ibis.Table, kind: str) -> list[ibis.Column]:
+    """Our columns of a kind, by position."""
+    names = [name for name in table.columns if name.rstrip("0123456789") == OWN + kind]
+    return [table[name] for name in names]
+
+
+def _put(table: ibis.Table, **made: Any) -> ibis.Table:
+    """The table with columns of ours, as a subquery; those of a list are named by position."""
+    named: dict[str, Any] = {}
+    for kind, own in made.items():
+        listed = enumerate(own) if isinstance(own, list) else [("", own)]
+        named |= {f"{OWN}{kind}{place}": column for place, column in listed}
+    return table.mutate(**named).view()
 
 
 # What is read ------------------------------------------------------------------------------
@@ -105,10 +118,8 @@ def read_levels(
 def _take(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     """The table with raw values and codes of levels, −1 for one never seen."""
     found = find_columns(table, scorer.card, [*scorer.levels])
-    taken = [*take_features(table, scorer.card, scorer.columns).values()]
-    taken += [_encode(table, name, found[name], scorer) for name in scorer.levels]
-    names = _own("x", len(scorer.columns)) + _own("code", len(scorer.levels))
-    return table.mutate(**dict(zip(names, taken, strict=True))).view()
+    values = [*take_features(table, scorer.card, scorer.columns).values()]
+    return _put(table, x=values, code=[_encode(table, n, found[n], scorer) for n in scorer.levels])
 
 
 def _encode(table: ibis.Table, name: str, column: str, scorer: Scorer) -> ibis.Column:
@@ -125,22 +136,16 @@ def _encode(table: ibis.Table, name: str, column: str, scorer: Scorer) -> ibis.C
 # What is computed --------------------------------------------------------------------------
 
 
-def _own(kind: str, many: int) -> list[str]:
-    """The names of our columns of a kind, by position."""
-    return [f"{OWN}{kind}{i}" for i in range(many)]
-
-
 def _scale(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     """The table with the columns that the distance sees: z-scores, then one-hot codes."""
-    names = _own("x", len(scorer.columns))
-    scaled = [_scale_feature(table[name], scorer, i) for i, name in enumerate(names)]
-    for name, (mean, spread) in zip(_own("code", len(scorer.codes)), scorer.codes, strict=True):
+    scaled = [_scale_feature(values, scorer, i) for i, values in enumerate(_own(table, "x"))]
+    for codes, (mean, spread) in zip(_own(table, "code"), scorer.codes, strict=True):
         hot, cold = (1 - mean) / spread, (0 - mean) / spread
         scaled += [
-            (table[name] == level).ifelse(number(hot[level]), number(cold[level]))
+            (codes == level).ifelse(number(hot[level]), number(cold[level]))
             for level in range(len(mean))
         ]
-    return table.mutate(**dict(zip(_own("z", len(scaled)), scaled, strict=True))).view()
+    return _put(table, z=scaled)
 
 
 def _scale_feature(values: ibis.Column, scorer: Scorer, i: int) -> ibis.Column:
@@ -159,58 +164,53 @@ def _find_nearest(table: ibis.Table, scorer: Scorer) -> ibis.Table:
 
     Differences are squared, not multiplied out: nothing cancels, and the sums are the scorer's.
     """
-    k, q = scorer.centres.shape
-    squares = {}
-    for name, centre in zip(_own("d", k), scorer.centres, strict=True):
-        pairs = zip(_own("z", q), centre, strict=True)
-        gaps = [table[column] - number(value) for column, value in pairs]
-        squares[name] = reduce(add, [gap * gap for gap in gaps])
-    return _find_least(table.mutate(**squares).view(), k, "near", "position")
+    squares = []
+    for centre in scorer.centres:
+        pairs = zip(_own(table, "z"), centre, strict=True)
+        gaps = [column - number(value) for column, value in pairs]
+        squares.append(reduce(add, [gap * gap for gap in gaps]))
+    return _find_least(_put(table, d=squares), "near", "position")
 
 
-def _find_second(table: ibis.Table, k: int) -> ibis.Table:
+def _find_second(table: ibis.Table) -> ibis.Table:
     """The table with second and far of the same, empty where there is one centre."""
     import ibis
 
-    if k == 1:
-        nothing = {OWN + "far": ibis.null("float64"), OWN + "second": ibis.null("int64")}
-        return table.mutate(**nothing).view()
-    position = table[OWN + "position"]
-    pairs = enumerate(_own("d", k))
-    others = {d: (position == j).ifelse(number(BEYOND), table[d]) for j, d in pairs}
-    return _find_least(table.mutate(**others).view(), k, "far", "second")
+    squares, position = _own(table, "d"), table[OWN + "position"]
+    if len(squares) == 1:
+        return _put(table, far=ibis.null("float64"), second=ibis.null("int64"))
+    pairs = enumerate(squares)
+    others = [(position == j).ifelse(number(BEYOND), square) for j, square in pairs]
+    return _find_least(_put(table, d=others), "far", "second")
 
 
-def _find_least(table: ibis.Table, k: int, least: str, place: str) -> ibis.Table:
-    """The table with the least of k figures and the lowest position that has it."""
+def _find_least(table: ibis.Table, least: str, place: str) -> ibis.Table:
+    """The table with the least of the k figures `d` and the lowest position that has it."""
     import ibis
 
-    figures = [table[name] for name in _own("d", k)]
-    table = table.mutate(**{OWN + least: ibis.least(*figures)}).view()
-    holds = [(table[name] == table[OWN + least], j) for j, name in enumerate(_own("d", k - 1))]
-    found = ibis.cases(*holds, else_=k - 1) if holds else ibis.literal(0, "int8")
-    return table.mutate(**{OWN + place: found}).view()
+    table = _put(table, **{least: ibis.least(*_own(table, "d"))})
+    holds = [(figure == table[OWN + least], j) for j, figure in enumerate(_own(table, "d"))]
+    return _put(table, **{place: ibis.cases(*holds)})
 
 
 def _judge(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     """The table with distance, confidence and status; empty cells where a row is dropped."""
     import ibis
 
-    table = table.mutate(**{OWN + end: table[OWN + end].sqrt() for end in ("near", "far")}).view()
+    table = _put(table, **{end: table[OWN + end].sqrt() for end in ("near", "far")})
     near, far = table[OWN + "near"], table[OWN + "far"]
     shadow = number(2) * near / (near + far).nullif(number(0))
     confidence = number(1) - (far.isnull() | (near + far > 0)).ifelse(shadow, number(1))
-    judged = {OWN + "confidence": confidence, OWN + "used": ~_is_dropped(table, scorer)}
-    table = table.mutate(**judged).view()
+    table = _put(table, confidence=confidence, used=~_is_dropped(table, scorer))
+    used, names = table[OWN + "used"], ("position", "second", "near", "confidence")
     status = ibis.cases(
-        (~table[OWN + "used"], "dropped"),
+        (~used, "dropped"),
         (_is_outside(table, scorer), "outside"),
         (number(1) - table[OWN + "confidence"] > number(BORDERLINE), "borderline"),
         else_="ok",
     )
-    names = [OWN + name for name in ("position", "second", "near", "confidence")]
-    kept = {name: table[OWN + "used"].ifelse(table[name], None) for name in names}
-    return table.mutate(**kept, **{OWN + "status": status}).view()
+    kept = {name: used.ifelse(table[OWN + name], None) for name in names}
+    return _put(table, status=status, **kept)
 
 
 def _is_dropped(table: ibis.Table, scorer: Scorer) -> Any:
@@ -218,8 +218,8 @@ def _is_dropped(table: ibis.Table, scorer: Scorer) -> Any:
     import ibis
 
     signs: list[Any] = [ibis.literal(False)]
-    for i, (low, high) in enumerate(scorer.fence.T):
-        value = table[f"{OWN}x{i}"]
+    for i, value in enumerate(_own(table, "x")):
+        low, high = scorer.fence[:, i]
         if scorer.needed[i]:
             signs.append(value.isnull())
         if np.isfinite([low, high]).all():
@@ -253,10 +253,9 @@ def find_edges(low: float, high: float) -> tuple[float, float]:
 
 def _is_outside(table: ibis.Table, scorer: Scorer) -> Any:
     """Beyond what the training rows spanned: in a feature, in a level, in the distance."""
-    x, codes = _own("x", len(scorer.columns)), _own("code", len(scorer.levels))
-    ends = zip(x, scorer.bounds.T, strict=True)
-    signs = [_is_beyond(table[name], low, high) for name, (low, high) in ends]
-    signs += [table[name] < 0 for name in codes]
+    ends = zip(_own(table, "x"), *scorer.bounds, strict=True)
+    signs = [_is_beyond(values, low, high) for values, low, high in ends]
+    signs += [codes < 0 for codes in _own(table, "code")]
     near, position = table[OWN + "near"], table[OWN + "position"]
     signs += [(position == j) & (near > number(r)) for j, r in enumerate(scorer.radius)]
     return reduce(or_, signs)
@@ -303,24 +302,23 @@ def move_centres(table: ibis.Table, scorer: Scorer) -> Iterator[tuple[float, flo
     Nearest is told by the linear form |c|² − 2 c·x; the sum of |x|² is of the first step. A centre
     that nobody is nearest to stays.
     """
-    scaled, centres, sum_of = _scale(_take_used(table, scorer), scorer), scorer.centres, None
-    k, q = centres.shape
-    z = _own("z", q)
+    scaled, centres, total = _scale(_take_used(table, scorer), scorer), scorer.centres, None
+    z = [column.get_name() for column in _own(scaled, "z")]
     while True:
-        forms = {}
-        for name, centre in zip(_own("d", k), centres, strict=True):
+        forms = []
+        for centre in centres:
             parts = [scaled[c] * number(-2 * value) for c, value in zip(z, centre, strict=True)]
-            forms[name] = reduce(add, parts, number(float(centre @ centre)))
-        steps = _find_least(scaled.mutate(**forms).view(), k, "near", "position")
+            forms.append(reduce(add, parts, number(float(centre @ centre))))
+        steps = _find_least(_put(scaled, d=forms), "near", "position")
         sums = {name: steps[name].sum() for name in [*z, OWN + "near"]}
-        if sum_of is None:
-            sums["squares"] = reduce(add, [steps[name] * steps[name] for name in z]).sum()
-        grouped = steps.group_by(OWN + "position")
-        found = grouped.aggregate(customers=steps.count(), **sums).to_pandas()
-        sum_of = found["squares"].sum() if sum_of is None else sum_of
-        inertia, moved = float(found[OWN + "near"].sum() + sum_of), centres.copy()
-        moved[found[OWN + "position"]] = found[z].div(found["customers"], axis=0)
-        ways = ((moved - centres) ** 2).sum(axis=1)[found[OWN + "position"]]
+        if total is None:
+            sums["squares"] = reduce(add, [column * column for column in _own(steps, "z")]).sum()
+        found = steps.group_by(OWN + "position").aggregate(customers=steps.count(), **sums)
+        found = found.to_pandas().set_index(OWN + "position")
+        total = found["squares"].sum() if total is None else total
+        inertia, moved = float(found[OWN + "near"].sum() + total), centres.copy()
+        moved[found.index] = found[z].div(found["customers"], axis=0)
+        ways = ((moved - centres) ** 2).sum(axis=1)[found.index]
         yield inertia, float(ways @ found["customers"]) / inertia if inertia else 0.0, moved
         centres = moved
 
@@ -336,39 +334,37 @@ def measure_limits(
 ) -> tuple[list[float], list[tuple[float, float]]]:
     """What all customers used span: the radius of each position, the range of each feature."""
     steps = _find_nearest(_scale(_take_used(table, scorer), scorer), scorer)
-    x = _own("x", len(scorer.columns))
-    ends = {f"low {name}": steps[name].min() for name in x}
-    ends |= {f"high {name}": steps[name].max() for name in x}
-    grouped = steps.group_by(OWN + "position")
-    found = grouped.aggregate(far=steps[OWN + "near"].max(), **ends).to_pandas()
+    figures = {"far": steps[OWN + "near"].max()}
+    for i, values in enumerate(_own(steps, "x")):
+        figures |= {f"low{i}": values.min(), f"high{i}": values.max()}
+    found = steps.group_by(OWN + "position").aggregate(**figures).to_pandas()
     far = found.set_index(OWN + "position")["far"].reindex(range(len(scorer.centres)), fill_value=0)
-    spans = [(float(found[f"low {n}"].min()), float(found[f"high {n}"].max())) for n in x]
-    return np.sqrt(far).tolist(), spans
+    low, high = found.filter(regex="^low").min(), found.filter(regex="^high").max()
+    return np.sqrt(far).tolist(), [*zip(low.tolist(), high.tolist(), strict=True)]
 
 
 # What is counted and measured --------------------------------------------------------------
 
 
 def count_problems(table: ibis.Table, scorer: Scorer) -> pd.DataFrame:
-    """One row a feature, from one pass over the table: column, missing, below, above, customers.
+    """One row a feature, from one pass over the table: column, missing, beyond, customers.
 
-    `below` and `above` count values beyond the hard limits, infinite ones among them.
+    `beyond` counts values beyond the hard limits, infinite ones among them.
     """
     find_columns(table, scorer.card, [*scorer.levels])
     numbers = take_features(table, scorer.card, scorer.columns)
     figures: dict[str, Any] = {"rows": table.count()}
     for i, (name, values) in enumerate(numbers.items()):
-        low, high = find_limits(scorer.card.features[name])
-        signs = values.isnull(), values < number(low), values > number(high)
-        figures |= {f"{kind}{i}": sign.sum() for kind, sign in zip(KINDS, signs, strict=True)}
+        ends = find_limits(scorer.card.features[name])
+        figures |= {
+            f"missing{i}": values.isnull().sum(),
+            f"beyond{i}": _is_beyond(values, *ends).sum(),
+        }
     counts = table.aggregate(**figures).execute().iloc[0].fillna(0).astype(int)
-    told = {kind: [counts[f"{kind}{i}"] for i in range(len(numbers))] for kind in KINDS}
+    told = {
+        kind: [counts[f"{kind}{i}"] for i in range(len(numbers))] for kind in ("missing", "beyond")
+    }
     return pd.DataFrame({"column": scorer.columns, **told, "customers": counts["rows"]})
-
-
-def count_statuses(scored: ibis.Table) -> pd.DataFrame:
-    """How many customers each cluster and status has: cluster, status, customers."""
-    return scored.group_by("cluster", "status").aggregate(customers=scored.count()).execute()
 
 
 def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
@@ -387,25 +383,14 @@ def count_levels(scored: ibis.Table, card: Card) -> pd.DataFrame:
     An empty cluster stands for everyone, the level `missing` for a gap; levels as the card reads
     them. Dropped customers are left out.
     """
-    parts = {name: _count_levels(scored, card, name) for name in card.descriptors}
+    parts, notes = {}, text.Notes()
+    for name, descriptor in card.descriptors.items():
+        column = find_columns(scored, card, [name])[name]
+        cells = scored.select("cluster", cell=database.take_text(scored[column]))
+        counts = cells.group_by("cluster", "cell").aggregate(customers=cells.count()).execute()
+        counts = counts.sort_values("cell", ignore_index=True)
+        words = counts["cell"].astype(object).fillna("").rename(name)
+        levels = columns.parse_levels(words, descriptor, notes, counts=counts["customers"])
+        parts[name] = counts.assign(level=levels)
+    notes.check(card.name)
     return profiles.sum_levels(parts)
-
-
-def _count_levels(scored: ibis.Table, card: Card, name: str) -> pd.DataFrame:
-    column = find_columns(scored, card, [name])[name]
-    levels = read_levels(scored, column, card.descriptors[name])
-    cells = scored.select("cluster", cell=database.take_text(scored[column]))
-    counts = cells.group_by("cluster", "cell").aggregate(customers=cells.count()).execute()
-    counts["level"] = [levels[None if pd.isna(cell) else cell] for cell in counts["cell"]]
-    if not card.descriptors[name].levels:
-        counts["level"] = _pool(counts)
-    return counts
-
-
-def _pool(counts: pd.DataFrame) -> pd.Series:
-    """The levels, the rare ones of very many as “Other”, as `customers` reads them."""
-    totals = counts.groupby("level")["customers"].sum().sort_values(ascending=False, kind="stable")
-    if len(totals) <= columns.MANY_LEVELS:
-        return counts["level"]
-    kept = totals.index[: columns.MANY_LEVELS - 1]
-    return counts["level"].where(counts["level"].isna() | counts["level"].isin(kept), "Other")

@@ -141,10 +141,10 @@ class ModelFigures(BaseModel):
         k = len(self.centres)
         if len(self.radius) != k or {len(self.ids), len(self.names)} - {0, k}:
             raise ValueError(f"radius, ids and names need one entry for each of {k} centres")
-        known = [*self.card.features, *self.card.descriptors]
-        named = [f.column for f in self.features] + [c.column for c in self.codes]
-        if unknown := [column for column in named if column not in known]:
-            raise ValueError(f"the card does not know the column {unknown[0]}")
+        named = {f.column for f in self.features} - self.card.features.keys()
+        named |= {c.column for c in self.codes} - self.card.descriptors.keys()
+        if named:
+            raise ValueError(f"the card does not know the column {min(named)}")
         return self
 
     def list_centres(self) -> DataFrame:
@@ -196,9 +196,25 @@ class Scorer:
     spans, bounds : (p, 2), what the training rows spanned; (2, p), the same with some slack.
     fenced : whether any policy drops a customer.
     centres, radius : (k, q), scaled; (k,), beyond which a customer is outside.
+
+    Raises
+    ------
+    InputError
+        The figures, or the content of `segmenter.json`, are damaged or of another version.
+
+    Examples
+    --------
+    >>> age = {"column": "age", "fill": 40, "mean": 40, "scale": 10, "range": [18, 70]}
+    >>> visits = {"column": "visits", "fill": 2, "mean": 3, "scale": 2, "range": [0, 9]}
+    >>> card = {"title": "t", "features": {"age": {}, "visits": {}}}
+    >>> figures = {"features": [age, visits], "centres": [[-1, 0], [1, 0]], "radius": [3, 3]}
+    >>> scorer = Scorer(figures | {"card": card})
+    >>> scorer.score(np.array([[30.0, 3.0], [52.0, 3.0]])).position.tolist()
+    [0, 1]
     """
 
-    def __init__(self, figures: ModelFigures) -> None:
+    def __init__(self, figures: ModelFigures | Mapping[str, Any]) -> None:
+        figures = ModelFigures.read(figures)
         features, codes = figures.features, figures.codes
         self.figures, self.card = figures, figures.card
         self.columns = [f.column for f in features]
@@ -208,7 +224,8 @@ class Scorer:
         told = np.array([(f.fill, f.mean, f.scale, *f.range) for f in features])
         self.typical, self.mean, self.spread = told.T[:3]
         self.spans = told[:, 3:]
-        self.needed = np.array([_read_policy(self.card, name) == "drop" for name in self.columns])
+        policies = [self.card.features[name].missing for name in self.columns]
+        self.needed = np.array(policies) == "drop"
         self.clip, self.fence = _stack(f.clip for f in features), _stack(f.fence for f in features)
         self.bounds = self.spans.T + [[-SLACK], [SLACK]] * np.abs(self.spans.T)
         self.centres = np.array(figures.centres)
@@ -218,27 +235,6 @@ class Scorer:
         self.filler = self._transform(self.typical[None])[0]
         self._clipped = bool(np.isfinite(self.clip).any())
         self.fenced = bool(np.isfinite(self.fence).any() or self.needed.any())
-
-    @classmethod
-    def from_figures(cls, figures: ModelFigures | Mapping[str, Any]) -> Self:
-        """Build it from the content of `segmenter.json`.
-
-        Raises
-        ------
-        InputError
-            The figures are damaged, or another version wrote them.
-
-        Examples
-        --------
-        >>> age = {"column": "age", "fill": 40, "mean": 40, "scale": 10, "range": [18, 70]}
-        >>> visits = {"column": "visits", "fill": 2, "mean": 3, "scale": 2, "range": [0, 9]}
-        >>> card = {"title": "t", "features": {"age": {}, "visits": {}}}
-        >>> figures = {"features": [age, visits], "centres": [[-1, 0], [1, 0]], "radius": [3, 3]}
-        >>> scorer = Scorer.from_figures(figures | {"card": card})
-        >>> scorer.score(np.array([[30.0, 3.0], [52.0, 3.0]])).position.tolist()
-        [0, 1]
-        """
-        return cls(figures if isinstance(figures, ModelFigures) else ModelFigures.read(figures))
 
     def encode(self, column: str, levels: Iterable[Any]) -> Codes:
         """The codes (n,) of levels; one never seen is “Other” where that is a level, else −1."""
@@ -311,10 +307,6 @@ class Scorer:
         known = (largest > 0) & (scores.second >= 0)[:, None]
         known[:, 1] &= largest[:, 1] >= FEW * shares.sum(axis=1)
         return np.where(known, order, -1)
-
-
-def _read_policy(card: Card, name: str) -> str:
-    return (card.features.get(name) or cards.Feature()).missing
 
 
 def _stack(pairs: Iterable[tuple[float, float] | None]) -> Floats:

@@ -552,6 +552,6 @@ def _read_scorer(folder: Path) -> Scorer | None:
     """The model of a run; None where it left none, for it has no centres."""
     path = folder / COMPARED[2]
     try:
-        return Scorer.from_figures(json.loads(path.read_text("utf-8"))) if path.is_file() else None
+        return Scorer(json.loads(path.read_text("utf-8"))) if path.is_file() else None
     except ValueError:
         raise AnotherVersion(f"{folder.name} was written by another version; {MEND}") from None

@@ -217,7 +217,7 @@ def score_into(url: str, name: str, into: str, model: Model, *, segment: str = "
         scored = queries.score_table(table, model.scorer, model.segments)
         chosen = scored if kept is None else queries.keep_segment(scored, kept)
         written = database.save_table(chosen, into, url=url)
-        return _tally(queries.count_statuses(written if kept is None else scored), model)
+        return _tally(written if kept is None else scored, model)
     except InputError:
         raise
     except Exception as error:  # a database's own, of many kinds
@@ -235,17 +235,18 @@ def _check_table(table: Any, name: str, model: Scorer) -> None:
     for row in counts.itertuples():
         feature = model.card.features[row.column]
         gaps = row.missing if feature.missing == "refuse" else 0
-        for count, what in ((gaps, "missing"), (row.below + row.above, "out of range")):
+        for count, what in ((gaps, "missing"), (row.beyond, "out of range")):
             told = f"{count:,} {'value is' if count == 1 else 'values are'} {what}"
             if count:
                 refusal.add([Problem(None, row.column, told, describe_allowed(feature))])
     refusal.check()
 
 
-def _tally(counts: pd.DataFrame, model: Model) -> Tally:
-    """The counts of clusters and statuses as the command tells them."""
+def _tally(scored: Any, model: Model) -> Tally:
+    """The customers of a scored table, counted where they lie."""
     tally, places = Tally(), {segment["id"]: i for i, segment in enumerate(model.segments)}
-    for row in counts.itertuples():
+    counted = scored.group_by("cluster", "status").aggregate(customers=scored.count())
+    for row in counted.execute().itertuples():
         tally.rows += row.customers
         tally.statuses[row.status] += row.customers
         if row.status != "dropped":

@@ -102,7 +102,7 @@ def load_model(folder: Path) -> Model:
         raise InputError(f"run {folder.name} has no centres to score by; choose K-means in 04.")
     for name in (FIGURES, SEGMENTS, "artifacts/segmenter.joblib"):
         check_file(folder, manifest, name, mend=MEND)
-    read = Scorer.from_figures(json.loads((folder / FIGURES).read_text("utf-8")))
+    read = Scorer(json.loads((folder / FIGURES).read_text("utf-8")))
     segments = json.loads((folder / SEGMENTS).read_text("utf-8"))
     told = manifest.model_dump(include={*TOLD}) | {"trained_at": manifest.started}
     told |= {"customers": manifest.input["rows_used"]} | _describe_columns(read)

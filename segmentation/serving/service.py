@@ -19,11 +19,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-import prometheus_client as prometheus
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 from starlette.background import BackgroundTask
@@ -71,6 +71,11 @@ DESCRIPTION = (
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 METHODS = {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+REQUESTS = Counter("segmentation_requests", "Requests answered", ["method", "route", "status"])
+SECONDS = Histogram(
+    "segmentation_request_seconds", "Seconds to the answer", ["route"], buckets=BUCKETS
+)
+CUSTOMERS = Counter("segmentation_customers", "Customers scored", ["status"])
 
 log = logging.getLogger("segmentation.service")
 
@@ -149,19 +154,19 @@ FILES = {
     "text/csv": {"schema": {"type": "string"}},
     "multipart/form-data": {"schema": FORM, "encoding": {"file": {"contentType": "text/csv"}}},
 }
-
-
-def _take_body(content: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": content}}
+ANSWERED: dict[str, Any] = {
+    "openapi_extra": {"requestBody": {"required": True, "content": ROWS}},
+    "response_model": Answer | list[Answer],
+}
+SCORED: dict[str, Any] = {
+    "openapi_extra": {"requestBody": {"required": True, "content": FILES}},
+    "response_class": FileResponse,
+}
 
 
 # Routes ------------------------------------------------------------------------------------
 
 router = APIRouter(responses=RESPONSES)
-ANSWERED: dict[str, Any] = {
-    "openapi_extra": _take_body(ROWS),
-    "response_model": Answer | list[Answer],
-}
 
 
 @router.post("/predict", operation_id="predict", **ANSWERED)
@@ -174,11 +179,11 @@ async def predict(request: Request) -> Response:
         content, counts = await run_in_threadpool(reader.answer, body)
     else:
         content, counts = reader.answer(body)
-    _count(request, counts)
+    _count(counts)
     return Response(content, media_type="application/json")
 
 
-@router.post("/predict_file", openapi_extra=_take_body(FILES), response_class=FileResponse)
+@router.post("/predict_file", **SCORED)
 async def predict_file(request: Request, segment: str = "") -> Response:
     """The CSV with segment columns; as the body itself, or as a file of a form.
 
@@ -197,7 +202,7 @@ async def predict_file(request: Request, segment: str = "") -> Response:
     except (OSError, Unwritable):
         told = "there is no room to score a file; make some where TMPDIR is"
         raise HTTPException(507, told) from None
-    _count(request, tally.statuses)
+    _count(tally.statuses)
     segments = [tally.segments[i] for i in range(len(model.segments))]
     told = to_json({"segments": segments, "statuses": tally.statuses}).decode()
     headers = {"X-Segmentation-Rows": str(tally.rows), "X-Segmentation-Tally": told}
@@ -245,10 +250,10 @@ async def list_clusters(request: Request) -> list[dict[str, Any]]:
 @router.get("/clusters/{cluster}")
 async def show_cluster(request: Request, cluster: int) -> dict[str, Any]:
     """One segment by its id; centre and profile are withheld of fewer than five customers."""
-    for segment in _take(request).model.describe_segments():
-        if segment["id"] == cluster:
-            return segment
-    raise HTTPException(404, "no segment has this id; GET /clusters lists them")
+    segments = {segment["id"]: segment for segment in _take(request).model.describe_segments()}
+    if cluster not in segments:
+        raise HTTPException(404, "no segment has this id; GET /clusters lists them")
+    return segments[cluster]
 
 
 @router.get("/model")
@@ -272,11 +277,9 @@ async def show_health(request: Request) -> dict[str, Any]:
 
 
 @router.get("/metrics", include_in_schema=False)
-async def show_metrics(request: Request) -> Response:
+async def show_metrics() -> Response:
     """Counts and durations for Prometheus."""
-    registry = request.app.state.registry
-    told = prometheus.generate_latest(registry)
-    return Response(told, media_type=prometheus.CONTENT_TYPE_LATEST)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _take(request: Request) -> Reader:
@@ -288,9 +291,9 @@ def _take(request: Request) -> Reader:
     return shelf.loaded
 
 
-def _count(request: Request, statuses: Mapping[str, int]) -> None:
+def _count(statuses: Mapping[str, int]) -> None:
     for status, count in statuses.items():
-        request.app.state.customers.labels(status).inc(count)
+        CUSTOMERS.labels(status).inc(count)
 
 
 # Pages -------------------------------------------------------------------------------------
@@ -364,12 +367,8 @@ async def _excuse(_: Request, error: Exception) -> Response:
 class Watch:
     """Gives every request an id, safe headers, a line in the log and its place in the metrics."""
 
-    def __init__(self, app: ASGIApp, registry: prometheus.CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        told = ("segmentation_requests", "Requests answered", ["method", "route", "status"])
-        self.requests = prometheus.Counter(*told, registry=registry)
-        told = ("segmentation_request_seconds", "Seconds to the answer", ["route"])
-        self.seconds = prometheus.Histogram(*told, registry=registry, buckets=BUCKETS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -398,8 +397,8 @@ class Watch:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self.requests.labels(method, route, status).inc()
-            self.seconds.labels(route).observe(seconds)
+            REQUESTS.labels(method, route, status).inc()
+            SECONDS.labels(route).observe(seconds)
             log.info("%s %s %d %.1f ms %s", method, route, status, 1e3 * seconds, name.decode())
 
 
@@ -440,14 +439,11 @@ def build_app(run: Path) -> FastAPI:
             Unavailable: _excuse,
         },
     )
-    app.state.registry = registry = prometheus.CollectorRegistry()
-    told = ("segmentation_customers", "Customers scored", ["status"])
-    app.state.customers = prometheus.Counter(*told, registry=registry)
     app.state.shelf, app.state.watcher = Shelf(run), None
     app.state.files = asyncio.Semaphore(FILES_AT_ONCE)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB, packages=[("fastapi_offline", "static")]))
-    app.add_middleware(Watch, registry=registry)
+    app.add_middleware(Watch)
     return app
 
 

@@ -40,6 +40,7 @@ BLOCK = 2 << 20
 
 ROWS = 1 << 16
 MOST_COLUMNS = 2_000
+PAIR = ["cluster", "status"]
 ALIGNED = ("right", "right", "left")
 FORMULA = r"^[=+\-@\t\r]"
 """What text begins with that a spreadsheet may run as a formula: then `disarm` decides."""
@@ -57,23 +58,22 @@ class _NotPlain(Exception):
 
 @dataclass
 class Tally:
-    """What was scored: customers by segment (position) and by status."""
+    """What was scored: customers by the id of their segment, and by status."""
 
     rows: int = 0
     segments: Counter[int] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
 
-    def add(self, scores: scorer.Scores) -> None:
-        """Count the customers of a batch."""
-        self.rows += len(scores.position)
-        kept = scores.position[scores.position >= 0]
-        self.segments.update(dict(enumerate(np.bincount(kept).tolist())))
-        counts = np.bincount(scores.status, minlength=len(scorer.STATUSES)).tolist()
-        self.statuses.update(dict(zip(scorer.STATUSES, counts, strict=True)))
+    def add(self, cluster: int, status: str, customers: int) -> None:
+        """Count customers of a segment and a status."""
+        self.rows += customers
+        self.statuses[status] += customers
+        if status != "dropped":
+            self.segments[cluster] += customers
 
     def describe(self, model: Model) -> str:
         """How many customers went where, in lines."""
-        counts = [(self.segments[i], s["name"]) for i, s in enumerate(model.segments)]
+        counts = [(self.segments[s["id"]], s["name"]) for s in model.segments]
         rows = [(f"{n:,}", f"{n / self.rows:.1%}", name) for n, name in counts]
         odd = [f"{self.statuses[s]:,} {s}" for s in scorer.STATUSES[1:] if self.statuses[s]]
         told = f"{self.rows:,} customers by the model of {model.about['run_id']}"
@@ -107,7 +107,7 @@ def score_file(source: Path, target: Path, model: Model, *, segment: str = "") -
     """
     if target.resolve() == source.resolve():
         raise InputError(f"{target.name} would overwrite its own source; name another file.")
-    kept = model.find_segment(segment) if segment else None
+    kept = model.find_segment(segment)
     try:
         return _score(_stream(source, model), source, target, model, kept)
     except _NotPlain:
@@ -127,22 +127,27 @@ def _score(
     batches: Iterator[Batch], source: Path, target: Path, model: Model, kept: int | None
 ) -> Tally:
     """Score batch by batch into the target; nothing is written behind the first problem."""
-    tally, refusal, writer = Tally(), Refusal(source=source.name), None
+    tally, refusal, rows, writer = Tally(), Refusal(source=source.name), 0, None
     stored = target.suffix.lower() == ".parquet"
     with _replace(target) as file, ExitStack() as stack:
         for batch in batches:
             values = model.compute(batch.numbers)
-            find_problems(values, model.scorer, refusal, first=tally.rows)
-            scores = model.scorer.score(values, _read_codes(batch.table, model))
-            tally.add(scores)
-            if not refusal.count:
-                scored = _add_scores(batch.table, scores, model, kept)
-                table = scored if stored else _disarm(scored)
-                writer = writer or stack.enter_context(_open_writer(file, table.schema, stored))
-                writer.write_batch(table)
+            find_problems(values, model.scorer, refusal, first=rows)
+            rows += len(values)
+            if refusal.count:
+                continue
+            scored = _add_scores(batch.table, values, model)
+            counts = pa.table(scored.select(PAIR)).group_by(PAIR).aggregate([([], "count_all")])
+            for pair in counts.to_pylist():
+                tally.add(pair["cluster"], pair["status"], pair["count_all"])
+            if kept is not None:
+                scored = scored.filter(pc.equal(scored["cluster"], kept))
+            table = scored if stored else _disarm(scored)
+            writer = writer or stack.enter_context(_open_writer(file, table.schema, stored))
+            writer.write_batch(table)
         if refusal.count:
             raise _name_lines(refusal, source, batch.lines)
-        if not tally.rows:
+        if not rows:
             raise InputError(f"{source.name} has no customers; give a table with rows.")
     return tally
 
@@ -150,34 +155,32 @@ def _score(
 def _name_lines(refusal: Refusal, source: Path, lines: Sequence[int] | None) -> Refusal:
     """Name problems by the lines of the file instead of by the numbers of the rows."""
     rows = [problem.row or 0 for problem in refusal.problems]
-    csv.field_size_limit(1 << 30)  # else a long cell before them is an error
-    found = _find_lines(source, rows) if lines is None else [lines[row] for row in rows]
+    begins = _find_lines(source, max(rows)) if lines is None else lines
+    found = [begins[row] if row < len(begins) else row + 2 for row in rows]
     pairs = zip(refusal.problems, found, strict=True)
     refusal.problems = [problem._replace(row=line) for problem, line in pairs]
     return refusal
 
 
-def _find_lines(source: Path, rows: list[int]) -> list[int]:
-    """The line of a CSV on which each of some rows (from 0 below the header) begins."""
-    begins, wanted, line = list[int](), max(rows) + 1, 1
+def _find_lines(source: Path, last: int) -> list[int]:
+    """The line of a CSV on which each row (from 0 below the header) begins, down to the last."""
+    csv.field_size_limit(1 << 30)  # else a long cell is an error
+    begins, line = list[int](), 1
     with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file)
-        for cells in reader:
+        while len(begins) < last + 2 and (cells := next(reader, None)) is not None:
             begins += [line] if cells else []
             line = reader.line_num + 1
-            if len(begins) > wanted:
-                break
-    return [begins[row + 1] if row + 1 < len(begins) else row + 2 for row in rows]
+    return begins[1:]
 
 
-def _add_scores(
-    table: pa.RecordBatch, scores: scorer.Scores, model: Model, kept: int | None
-) -> pa.RecordBatch:
-    """The columns of a batch with ours behind them; of the kept segment, where there is one."""
+def _add_scores(table: pa.RecordBatch, values: Floats, model: Model) -> pa.RecordBatch:
+    """The columns of a batch with ours behind them."""
+    scores = model.scorer.score(values, _read_codes(table, model))
 
     def look_up(places: Codes, key: str) -> pa.Array:
-        values = pa.array([segment[key] for segment in model.segments])
-        return values.take(pa.array(places, mask=places < 0))
+        known = pa.array([segment[key] for segment in model.segments])
+        return known.take(pa.array(places, mask=places < 0))
 
     added = {
         "cluster": look_up(scores.position, "id"),
@@ -189,8 +192,7 @@ def _add_scores(
     }
     pairs = zip(table.schema.names, table.columns, strict=True)
     rest = {name: cells for name, cells in pairs if name not in cards.OURS}
-    whole = pa.RecordBatch.from_pydict(rest | added)
-    return whole if kept is None else whole.filter(pa.array(scores.position == kept))
+    return pa.RecordBatch.from_pydict(rest | added)
 
 
 # Databases ---------------------------------------------------------------------------------
@@ -209,7 +211,7 @@ def score_into(url: str, name: str, into: str, model: Model, *, segment: str = "
         There is no connection, no such table, or one `into`; a column is missing or values are
         refused, counted by column.
     """
-    kept = model.segments[model.find_segment(segment)]["id"] if segment else None
+    kept = model.find_segment(segment)
     table = database.open_table(url, name)
     try:
         database.check_free(table.get_backend(), into)
@@ -217,7 +219,12 @@ def score_into(url: str, name: str, into: str, model: Model, *, segment: str = "
         scored = queries.score_table(table, model.scorer, model.segments)
         chosen = scored if kept is None else queries.keep_segment(scored, kept)
         written = database.save_table(chosen, into, url=url)
-        return _tally(written if kept is None else scored, model)
+        told = written if kept is None else scored
+        counts = told.group_by(*PAIR).aggregate(customers=told.count()).execute()
+        tally = Tally()
+        for cluster, status, customers in counts.itertuples(index=False):
+            tally.add(cluster, status, customers)
+        return tally
     except InputError:
         raise
     except Exception as error:  # a database's own, of many kinds
@@ -240,18 +247,6 @@ def _check_table(table: Any, name: str, model: Scorer) -> None:
             if count:
                 refusal.add([Problem(None, row.column, told, describe_allowed(feature))])
     refusal.check()
-
-
-def _tally(scored: Any, model: Model) -> Tally:
-    """The customers of a scored table, counted where they lie."""
-    tally, places = Tally(), {segment["id"]: i for i, segment in enumerate(model.segments)}
-    counted = scored.group_by("cluster", "status").aggregate(customers=scored.count())
-    for row in counted.execute().itertuples():
-        tally.rows += row.customers
-        tally.statuses[row.status] += row.customers
-        if row.status != "dropped":
-            tally.segments[places[row.cluster]] += row.customers
-    return tally
 
 
 # Reading -----------------------------------------------------------------------------------

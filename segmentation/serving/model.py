@@ -57,13 +57,13 @@ class Model:
         made = columns.compute_features(self.scorer.card, numbers)
         return np.stack([made[name] for name in self.scorer.columns], axis=1, dtype=np.float64)
 
-    def find_segment(self, wanted: str) -> int:
-        """The position of a segment by its name or id."""
-        named = {str(s[key]).casefold(): i for i, s in enumerate(self.segments) for key in KEYS}
-        if wanted.casefold() not in named:
+    def find_segment(self, wanted: str) -> int | None:
+        """The id of a segment by its name or id; None where none is wanted."""
+        named = {str(s[key]).casefold(): s["id"] for s in self.segments for key in KEYS}
+        if wanted and wanted.casefold() not in named:
             names = [segment["name"] for segment in self.segments]
             raise InputError(f"segment {wanted} is not known; {cards.suggest(wanted, names)}")
-        return named[wanted.casefold()]
+        return named.get(wanted.casefold())
 
     def describe_segments(self) -> list[dict[str, Any]]:
         """The segments as people may see them: figures of fewer than five are withheld."""
@@ -163,13 +163,13 @@ class Refusal(InputError):
         return [dict(zip(keys, problem, strict=True)) for problem in self.problems]
 
     def __str__(self) -> str:
-        lines = [f"{self._name(p)}: {p.message}; allowed: {p.allowed}." for p in self.problems]
+        lines = []
+        for row, name, message, allowed in self.problems:
+            where = f"{self.unit} {row}" if row is not None else ""
+            place = ", ".join(filter(None, (self.source, where, name))) or "request"
+            lines.append(f"{place}: {message}; allowed: {allowed}.")
         more = self.count - len(lines)
         return "\n".join([*lines, f"… and {more:,} more."] if more else lines)
-
-    def _name(self, problem: Problem) -> str:
-        where = f"{self.unit} {problem.row}" if problem.row is not None else ""
-        return ", ".join(filter(None, (self.source, where, problem.field))) or "request"
 
 
 def describe_allowed(feature: cards.Feature) -> str:

@@ -203,7 +203,7 @@ async def predict_file(request: Request, segment: str = "") -> Response:
         told = "there is no room to score a file; make some where TMPDIR is"
         raise HTTPException(507, told) from None
     _count(tally.statuses)
-    segments = [tally.segments[i] for i in range(len(model.segments))]
+    segments = [tally.segments[segment["id"]] for segment in model.segments]
     told = to_json({"segments": segments, "statuses": tally.statuses}).decode()
     headers = {"X-Segmentation-Rows": str(tally.rows), "X-Segmentation-Tally": told}
     kind = "text/csv; charset=utf-8"

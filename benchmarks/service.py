@@ -34,8 +34,8 @@ from comparisons import ANSWERS, Row, compare, read_peak, run_apart, write_table
 from segmentation import ROOT
 from segmentation.runs import Run
 from segmentation.segments.scorer import find_limits
-from segmentation.serving import build_app as build_service
 from segmentation.serving import load_model, score_file
+from segmentation.serving.service import build_app as build_service
 
 CONNECTIONS, BATCH = 8, 1_000
 LEAST = {1: 8, 1_000: 5}

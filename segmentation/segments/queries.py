@@ -263,11 +263,10 @@ def _is_outside(table: ibis.Table, scorer: Scorer) -> Any:
 
 def _name(table: ibis.Table, segments: list[dict[str, Any]]) -> dict[str, ibis.Column]:
     """Our columns as people read them: ids and names for positions."""
-    import ibis
 
     def look_up(place: str, key: str, kind: str) -> ibis.Column:
-        values = [(j, ibis.literal(segment[key], kind)) for j, segment in enumerate(segments)]
-        return table[OWN + place].cases(*values, else_=ibis.null(kind))
+        values = [(j, segment[key]) for j, segment in enumerate(segments)]
+        return table[OWN + place].cases(*values).cast(kind)
 
     return {
         "cluster": look_up("position", "id", "int64"),

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
-from pydantic_core import ErrorDetails, PydanticCustomError, from_json
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json, to_json
 from typing_extensions import TypedDict
 
 from segmentation import InputError
@@ -65,9 +65,6 @@ class Answer(TypedDict):
     ]
 
 
-ANSWER, ANSWERS = TypeAdapter(Answer), TypeAdapter(list[Answer])
-
-
 class Reader:
     """Reads and answers bodies for one model: an object or a list of objects, a key a column."""
 
@@ -77,13 +74,16 @@ class Reader:
         self.columns = [*model.sources, *self.levels]
         listed = [self.card.id, *self.card.descriptors, *sorted(cards.OURS)]
         self.others = [name for name in listed if name not in self.columns]
-        self.known, row = {*self.columns, *self.others}, self._define_row()
-        self._row: TypeAdapter[Any] = TypeAdapter(row)
+        self.known = {*self.columns, *self.others}
+        features = self.card.features  # a column that only an expression reads may be any number
+        self.said = {n: features.get(n) or cards.Feature(label=n) for n in model.sources}
+        row = self._define_row()
+        self.schema = TypeAdapter(row).json_schema(ref_template=REF)
         self._rows: TypeAdapter[Any] = TypeAdapter(list[row])  # type: ignore[valid-type]
 
     def _define_row(self) -> Any:
         """The type of a row: the columns by their raw names, all else that may stand there."""
-        parts: dict[str, Any] = {n: _define_number(n, self._say(n)) for n in self.model.sources}
+        parts: dict[str, Any] = {name: _define_number(name, f) for name, f in self.said.items()}
         parts |= {name: _define_level(self.card.descriptors[name]) for name in self.levels}
         other = Annotated[Any, Field(description="accepted and ignored")]
         define: Any = TypedDict
@@ -92,14 +92,6 @@ class Reader:
         extra: Any = {"anyOf": some, "example": self.model.describe_typical()}
         row.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, json_schema_extra=extra)
         return row
-
-    def _say(self, name: str) -> cards.Feature:
-        """What the card says of a column; one that only an expression reads may be any number."""
-        return self.card.features.get(name) or cards.Feature(label=name)
-
-    def describe(self) -> dict[str, Any]:
-        """The JSON schema of a row."""
-        return self._row.json_schema(ref_template=REF)
 
     def read(self, body: bytes) -> tuple[Floats, Codes | None, bool]:
         """Raw values (n, p) of the features, codes (n, c) of the levels, whether a list came.
@@ -172,7 +164,7 @@ class Reader:
         if name in self.columns:
             told = KINDS.get(error["type"], "is not a number")
             told = "is missing" if error["input"] is None or error["type"] == "missing" else told
-            return Problem(place, name, told, describe_allowed(self._say(name)))
+            return Problem(place, name, told, describe_allowed(self.said[name]))
         known, shown = [*self.columns, *self.others], cards.clean_text(name)[:LONGEST_NAME]
         near = cards.suggest(shown, known)
         hint = f"; {near}" if near.startswith("did") else ""
@@ -183,7 +175,7 @@ class Reader:
         values, codes, many = self.read(body)
         scores = self.model.scorer.score(values, codes)
         answers = self._list_answers(values, codes, scores)
-        content = ANSWERS.dump_json(answers) if many else ANSWER.dump_json(answers[0])
+        content = to_json(answers if many else answers[0], inf_nan_mode="null")
         return content, Counter(answer["status"] for answer in answers)
 
     def _list_answers(

@@ -413,7 +413,7 @@ class Service(FastAPI):
         self.openapi_schema = None
         api, reader = super().openapi(), self.state.shelf.loaded
         schemas = api["components"]["schemas"]
-        schemas["Customer"] = reader.describe() if reader else {"type": "object"}
+        schemas["Customer"] = reader.schema if reader else {"type": "object"}
         if reader:
             example = reader.answer(to_json(reader.model.describe_typical()))[0]
             schemas["Answer"]["example"] = from_json(example)

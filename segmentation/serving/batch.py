@@ -243,8 +243,8 @@ def _check_table(table: Any, name: str, model: Scorer) -> None:
         feature = model.card.features[row.column]
         gaps = row.missing if feature.missing == "refuse" else 0
         for count, what in ((gaps, "missing"), (row.beyond, "out of range")):
-            told = f"{count:,} {'value is' if count == 1 else 'values are'} {what}"
             if count:
+                told = f"{count:,} {'value is' if count == 1 else 'values are'} {what}"
                 refusal.add([Problem(None, row.column, told, describe_allowed(feature))])
     refusal.check()
 
@@ -335,9 +335,8 @@ def _find_columns(header: list[str], source: Path, model: Model) -> dict[str, st
     found = columns.match_columns(header, model.scorer.card)
     for name in [*model.sources, *model.scorer.levels]:
         if name not in found:
-            raise InputError(
-                f"{source.name}: column {name} is missing; {cards.suggest(name, header)}"
-            )
+            near = cards.suggest(name, header)
+            raise InputError(f"{source.name}: column {name} is missing; {near}")
     return {name: found[name] for name in model.sources}
 
 

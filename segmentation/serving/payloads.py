@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import codecs
 from collections import Counter
-from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Annotated, Any, NotRequired
 
 import numpy as np
@@ -125,31 +124,31 @@ class Reader:
         if not 0 < len(listed) <= MOST_ROWS:
             allowed = f"1 to {MOST_ROWS:,} in a request, more as a file"
             raise Refusal(Problem(None, None, f"the list has {len(listed):,} rows", allowed))
-        match = cache(self._match)
         try:
-            rows = [self._rename(row, place, match) for place, row in enumerate(listed)]
+            rows = self._rename(listed)
             return listed is content, self._rows.validate_python(rows)
         except ValidationError as error:
             refusal, found = Refusal(), error.errors(include_url=False)[:MOST_TOLD]
             refusal.add([self._explain(one) for one in found], error.error_count())
             raise refusal from None
 
-    def _rename(self, row: Any, place: int, match: Callable[..., dict[str, str]]) -> Any:
-        """A row by the raw names."""
-        if not isinstance(row, dict) or row.keys() <= self.known:
-            return row
-        if len(row) > MOST_NAMES:
-            told, allowed = f"has {len(row):,} names", f"at most {MOST_NAMES:,}"
-            raise Refusal(Problem(place, None, told, allowed))
-        raw = match(tuple(row))
-        return {raw.get(name, name): cell for name, cell in row.items()}
-
-    def _match(self, names: tuple[str, ...]) -> dict[str, str]:
-        """The raw name behind each of a row's names."""
-        found = columns.match_columns(names, self.card)
-        if len({*found.values()}) < len(found):
-            return {}
-        return {name: column for column, name in found.items()}
+    def _rename(self, rows: list[Any]) -> list[Any]:
+        """Rows by the raw names; rows of the same names are matched once."""
+        renamed, known = [], dict[tuple[str, ...], dict[str, str]]()
+        for place, row in enumerate(rows):
+            if not isinstance(row, dict) or row.keys() <= self.known:
+                renamed.append(row)
+                continue
+            if len(row) > MOST_NAMES:
+                told, allowed = f"has {len(row):,} names", f"at most {MOST_NAMES:,}"
+                raise Refusal(Problem(place, None, told, allowed))
+            names = tuple(row)
+            if names not in known:
+                found = columns.match_columns(names, self.card)
+                twice = len({*found.values()}) < len(found)
+                known[names] = {} if twice else {name: column for column, name in found.items()}
+            renamed.append({known[names].get(name, name): cell for name, cell in row.items()})
+        return renamed
 
     def _explain(self, error: ErrorDetails) -> Problem:
         """One of pydantic's errors as people are told of it."""

@@ -197,15 +197,11 @@ def measure_cuts(
     return figures
 
 
-def warm_up() -> None:
-    """Compile the kernels once, so that the first run need not wait for them."""
-    table = np.random.default_rng(0).normal(size=(40, 2))
-    null_table(table, [2], draws=1)
-    stability.jaccard_bootstrap(table, kmeans.fit(table, 2).labels, resamples=1)
-
-
 def _one_mode(column: Floats) -> tuple[Floats, Floats]:
-    """Smooth a feature until it has one mode: its values on a grid and the share below them."""
+    """Smooth a feature until it has one mode: its values on a grid and the share below them.
+
+    The grid is moved and shrunk, so that the feature keeps mean and variance.
+    """
     width = np.ptp(column)
     if width == 0:
         return np.full(_GRID, column[0]), np.linspace(0, 1, _GRID)
@@ -217,7 +213,9 @@ def _one_mode(column: Floats) -> tuple[Floats, Floats]:
         one = _modes(_smoothed(spectrum, np.exp(middle), grid)) == 1
         low, high = (low, middle) if one else (middle, high)
     density = _smoothed(spectrum, np.exp(high), grid)
-    return _rescaled(grid, density, column), np.cumsum(density) - density / 2
+    away = grid - density @ grid
+    kept = column.mean() + away * column.std() / np.sqrt(density @ away**2)
+    return kept, np.cumsum(density) - density / 2
 
 
 def _binned(column: Floats, grid: Floats) -> Floats:
@@ -246,8 +244,3 @@ def _modes(density: Floats) -> int:
     slope = slope[slope != 0]
     return int((np.diff(slope) < 0).sum())
 
-
-def _rescaled(grid: Floats, density: Floats, column: Floats) -> Floats:
-    """Move and shrink the grid so that the smoothed feature keeps mean and variance."""
-    mean = density @ grid
-    return column.mean() + (grid - mean) * column.std() / np.sqrt(density @ (grid - mean) ** 2)

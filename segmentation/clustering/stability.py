@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
+from sklearn.decomposition import PCA
 
 from segmentation.clustering import kmeans
 from segmentation.clustering.kernels import Floats, Labels
@@ -67,25 +68,18 @@ def kept_together(tables: Floats) -> Floats:
     return np.where(pairs > 0, kept / np.maximum(pairs, 1), 1.0).min(axis=1)
 
 
-def bootstrap_pairs(
+def bootstrap_ari(
     matrix: ArrayLike, k: int, *, pairs: int = 100, seed: int = 0, **options: Any
-) -> Labels:
-    """Label all n rows by the fits to pairs of bootstrap samples: (2, pairs, n) labels.
-
-    `options` here and below are `starts` and `threads`, as of `kmeans.fit_many`.
-    """
-    labels = _label_again(matrix, k, _draw_bootstrap(matrix, 2 * pairs, seed), seed=seed, **options)
-    return labels.reshape(2, pairs, -1)
-
-
-def bootstrap_ari(matrix: ArrayLike, k: int, **options: Any) -> Floats:
+) -> Floats:
     """Global stability of `k` segments of an (n, p) matrix: (pairs,) adjusted Rand indices.
 
     Two samples of n rows with replacement are clustered, all n rows are given to the nearest
     centre of either fit, and the two labellings compared (`flexclust::bootFlexclust`;
-    Dolnicar & Leisch 2010). Every index is 1 at `k` = 1. Options as of `bootstrap_pairs`.
+    Dolnicar & Leisch 2010). Every index is 1 at `k` = 1. `options` here and below are `starts`
+    and `threads`, as of `kmeans.fit_many`.
     """
-    return adjusted_rand(contingency(*bootstrap_pairs(matrix, k, **options)))
+    again = _label_again(matrix, k, _draw_bootstrap(matrix, 2 * pairs, seed), seed=seed, **options)
+    return adjusted_rand(contingency(again[:pairs], again[pairs:]))
 
 
 def prediction_strength(
@@ -123,28 +117,24 @@ def jaccard_bootstrap(
     return jaccard(contingency(own, again, drawn=drawn))
 
 
-def dissolutions(jaccards: Floats) -> Labels:
-    """Count, for each of k segments, the resamples in which it dissolved (≤ 0.5): (k,)."""
-    return (jaccards <= DISSOLVED).sum(axis=0)
-
-
 def name_band(jaccard: float) -> str:
-    """What a mean Jaccard says of a segment, in a word or three."""
-    if jaccard <= DISSOLVED:
-        return BANDS[DISSOLVED]
-    return next((word for bound, word in BANDS.items() if jaccard < bound), BANDS[1.0])
+    """What a mean Jaccard says of a segment, in a word or three; see `BANDS`."""
+    reached = (word for end, word in BANDS.items() if jaccard < end or jaccard <= DISSOLVED)
+    return next(reached, BANDS[1.0])
 
 
-def slsw(matrix: ArrayLike, labels: ArrayLike, **options: Any) -> Floats:
+def slsw(
+    matrix: ArrayLike, labels: ArrayLike, *, pairs: int = 100, seed: int = 0, **options: Any
+) -> Floats:
     """Segment level stability within a solution: (pairs, k), flexclust's `slswFlexclust`.
 
     As `bootstrap_ari`, but for each segment of `labels` the largest Jaccard similarity with
     a segment of either fit, on all n rows; the mean of the two (Dolnicar & Leisch 2017).
     """
     rows, own = _with_labels(matrix, labels)
-    fits = bootstrap_pairs(rows, int(own.max()) + 1, **options)
-    one, two = (jaccard(contingency(own, fit)) for fit in fits)
-    return (one + two) / 2
+    drawn = _draw_bootstrap(rows, 2 * pairs, seed)
+    again = _label_again(rows, int(own.max()) + 1, drawn, seed=seed, **options)
+    return jaccard(contingency(own, again)).reshape(2, pairs, -1).mean(axis=0)
 
 
 def draw_resampled(X: ArrayLike, seed: int) -> Floats:
@@ -273,7 +263,8 @@ def track_cuts(X: ArrayLike, cuts: Mapping[int, ArrayLike]) -> Flow:
     [nan, nan, 1.0, 1.0, 1.0]
     """
     rows = np.asarray(X, dtype=np.float64)
-    axis, before, previous = _principal_scores(rows), np.zeros(len(rows), dtype=np.int64), 0
+    (axis,) = PCA(1, svd_solver="covariance_eigh").fit_transform(rows).T
+    before, previous = np.zeros(len(rows), dtype=np.int64), 0
     nodes, edges = [], []
     for k in sorted(cuts):
         labels = _with_labels(rows, cuts[k])[1]
@@ -281,20 +272,19 @@ def track_cuts(X: ArrayLike, cuts: Mapping[int, ArrayLike]) -> Flow:
         by_centre = np.argsort(_means(rows.sum(axis=1), labels), kind="stable")
         order = _read_on(counts) if previous else by_centre
         counts = counts[:, order]
+        sizes = counts.sum(axis=0)
         columns = {"k": k, "segment": np.arange(len(order)), "label": order}
-        columns |= {"size": counts.sum(axis=0).astype(int), "score": _means(axis, labels)[order]}
-        nodes.append(pd.DataFrame(columns | {"slsa": _slsa(counts)}))
-        edges.append(_list_edges(k, previous, counts if previous else counts[:0]))
+        columns |= {"size": sizes.astype(int), "score": _means(axis, labels)[order]}
+        told = len(counts) > 1  # the first cut, and what comes after one segment, have one row
+        slsa = 1 - entr(counts / sizes).sum(axis=0) / np.log(len(counts)) if told else np.nan
+        nodes.append(pd.DataFrame(columns | {"slsa": slsa}))
+        sources, targets = np.nonzero(counts if previous else counts[:0])
+        place = {"k": k, "segment": targets, "previous_k": previous, "previous": sources}
+        edges.append(pd.DataFrame(place | {"customers": counts[sources, targets].astype(int)}))
         before, previous = np.argsort(order)[labels], k
-    return Flow(pd.concat(nodes, ignore_index=True), pd.concat(edges, ignore_index=True))
-
-
-def _principal_scores(rows: Floats) -> Floats:
-    """Each row on the first principal axis, whose largest loading is positive."""
-    middle = np.ones(len(rows)) @ rows / len(rows)
-    spread = rows.T @ rows / len(rows) - np.outer(middle, middle)
-    loadings = np.linalg.eigh(spread)[1][:, -1]
-    return (rows - middle) @ loadings * np.sign(loadings[np.abs(loadings).argmax()])
+    ways = pd.concat(edges, ignore_index=True)
+    ways["share"] = ways["customers"] / len(rows)
+    return Flow(pd.concat(nodes, ignore_index=True), ways)
 
 
 def _means(values: Floats, labels: Labels) -> Floats:
@@ -309,21 +299,6 @@ def _read_on(counts: Floats) -> Labels:
         after = int(counts[:, column].argmax()) + 1
         order.insert(after if after < len(order) else len(order) - 1, column)
     return np.array(order)
-
-
-def _slsa(counts: Floats) -> Floats:
-    """Of each column; undefined for the first cut and after one segment, which have one row."""
-    if len(counts) == 1:
-        return np.full(counts.shape[1], np.nan)
-    return 1 - entr(counts / counts.sum(axis=0)).sum(axis=0) / np.log(len(counts))
-
-
-def _list_edges(k: int, previous_k: int, counts: Floats) -> pd.DataFrame:
-    previous, segment = np.nonzero(counts)
-    place = {"k": k, "segment": segment, "previous_k": previous_k, "previous": previous}
-    customers = counts[previous, segment].astype(int)
-    share = customers / max(1, counts.sum())
-    return pd.DataFrame({**place, "customers": customers, "share": share})
 
 
 def gap_statistic(

@@ -30,10 +30,6 @@ DEPTH, LEAF = 3, 0.05
 DOUBTFUL = 0.6
 """A segment with a lower mean Jaccard is not to be trusted (Hennig 2007)."""
 
-DISSOLVED = 0.5
-BANDS = {0.6: "not to be trusted", 0.75: "doubtful", 0.85: "stable", np.inf: "highly stable"}
-"""Upper ends of the bands of a segment's mean Jaccard above that of a dissolved one."""
-
 
 class Given(TypedDict):
     """A name that the card gives: what it stands for, and where that has stopped holding."""
@@ -414,19 +410,20 @@ def add_stability(segments: list[Segment], jaccards: Floats, within: Floats) -> 
     found counts the resamples in which a segment came back, dissolved the others. The band says
     how far a mean Jaccard lets one rely on a segment (Hennig 2007).
     """
+    from segmentation.clustering import stability
+
     told = list[Segment]()
     for segment, own, pairs in zip(segments, jaccards.T, within.T, strict=True):
-        mean, dissolved = float(own.mean()), int((own <= DISSOLVED).sum())
-        band = next(word for end, word in BANDS.items() if mean < end)
-        stability: dict[str, float | str] = {
+        mean, found = float(own.mean()), int((own > stability.DISSOLVED).sum())
+        figures: dict[str, float | str] = {
             "jaccard": mean,
-            "band": "dissolved" if mean <= DISSOLVED else band,
-            "found": len(own) - dissolved,
-            "dissolved": dissolved,
+            "band": stability.name_band(mean),
+            "found": found,
+            "dissolved": len(own) - found,
             "resamples": len(own),
             "slsw": float(pairs.mean()),
         }
-        told.append({**segment, "stability": stability})
+        told.append({**segment, "stability": figures})
     return told
 
 

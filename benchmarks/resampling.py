@@ -70,7 +70,7 @@ def peer_jaccard(rows: np.ndarray, resamples: int, starts: int, rng: np.random.G
 
 def peer_null(rows: np.ndarray, draws: int, rng: np.random.Generator) -> None:
     """The figures of structureless tables, with the null's counts (the draws are ours)."""
-    for table in null.draw_null(rows, draws=draws):
+    for table in (null.fit_null(rows).draw(len(rows), seed=seed) for seed in range(draws)):
         for k in KS:
             silhouette_score(table, fit(table, k, 10).labels_)
         peer_strength(table, 20, 10, rng)

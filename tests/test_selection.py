@@ -35,7 +35,7 @@ def examine(X, *, k_max=5, resamples=20):
     gap = stability.gap_statistic(X, k_max=k_max, references=resamples).set_index("k")
     resampled = stability.resample(X, models, resamples=resamples).summarize()
     chance = null.compare_with_null(X, models, resamples=resamples)
-    parts = [sweep, gap, resampled, chance.summarize(sweep["smallest_share"])]
+    parts = [sweep, gap, resampled, null.summarize(chance, sweep["smallest_share"])]
     return pd.concat(parts, axis=1).reset_index()
 
 
@@ -59,7 +59,7 @@ def test_resampling_gives_the_stored_figures(mall, stored):
 @pytest.mark.long
 def test_the_null_gives_the_stored_figures(mall, stored):
     recorded = stored.set_index("k")
-    found = null.compare_with_null(mall, range(1, 11)).summarize(recorded["smallest_share"])
+    found = null.summarize(null.compare_with_null(mall, range(1, 11)), recorded["smallest_share"])
     pd.testing.assert_frame_equal(found, recorded.loc[2:, found.columns], rtol=1e-12)
 
 
@@ -72,7 +72,7 @@ def test_a_long_table_is_sampled():
 
 def test_a_table_of_one_k_has_no_null():
     shares = pd.Series({1: 1.0})
-    found = null.compare_with_null(np.eye(4), [1], resamples=2).summarize(shares)
+    found = null.summarize(null.compare_with_null(np.eye(4), [1], resamples=2), shares)
     assert found.empty
     assert list(found)[-3:] == ["excess", "z", "gated"]
 

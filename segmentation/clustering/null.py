@@ -25,56 +25,49 @@ _GRID = 8_192
 _LEAST_MODE = 1e-3
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A table's cuts beside those of structureless data like it.
-
-    `figures` has the columns k ≥ 2, silhouette, prediction_strength, ari and draw (−1 for the
-    table's own), all with the same counts on the same number of rows, so that they compare.
-    """
-
-    figures: pd.DataFrame
-
-    def summarize(self, smallest_share: pd.Series) -> pd.DataFrame:
-        """One row a K ≥ 2: the null's mean and 95 % quantile of each figure, and the gate.
-
-        `smallest_share` is that of each K's segments, by k. Columns null_silhouette (likewise
-        prediction_strength, ari), null_silhouette_q95 …, compared_silhouette … (the table's own
-        figures, with the null's counts) and those of `open_gate`.
-        """
-        own = self.figures[self.figures["draw"] < 0].set_index("k")[_FIGURES].astype(float)
-        chance = self.figures[self.figures["draw"] >= 0].groupby("k")[_FIGURES]
-        parts = [
-            chance.mean().add_prefix("null_"),
-            chance.quantile(FAMILY_WISE).add_prefix("null_").add_suffix("_q95"),
-            own.add_prefix("compared_"),
-            open_gate(self.figures, smallest_share),
-        ]
-        return pd.concat(parts, axis=1).rename_axis("k")
-
-
 def compare_with_null(
     X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int = 0
-) -> Comparison:
+) -> pd.DataFrame:
     """Cut an (n, p) table and tables like it without segments, for each K ≥ 2 of `ks`.
 
     100 resamples give 99 draws, each with 20 halvings and 10 pairs; others in proportion. Of a
     seeded sample above 2 000 rows. `fit_null` tells what structureless means. NaN: a ValueError.
+    Columns k, silhouette, prediction_strength, ari and draw (−1 for the table's own), all with the
+    same counts on the same number of rows, so that they compare.
 
     Examples
     --------
     >>> rows = [[0.0], [0.1], [0.2], [0.3], [9.0], [9.1], [9.2], [9.3]]
-    >>> int(compare_with_null(rows, [2], resamples=20).figures["draw"].max())
+    >>> int(compare_with_null(rows, [2], resamples=20)["draw"].max())
     18
     """
     rows = stability.draw_resampled(X, seed)
     wanted = [k for k in ks if k > 1]
     if not wanted:
-        return Comparison(pd.DataFrame(columns=["k", *_FIGURES, "draw"], dtype=float))
+        return pd.DataFrame(columns=["k", *_FIGURES, "draw"], dtype=float)
     counts: dict[str, Any] = {"halvings": max(1, resamples // 5), "pairs": max(1, resamples // 10)}
     own = measure_cuts(rows, wanted, seed=seed, threads=None, **counts).assign(draw=-1)
     chance = null_table(rows, wanted, draws=max(19, resamples - 1), seed=seed, **counts)
-    return Comparison(pd.concat([own, chance]))
+    return pd.concat([own, chance])
+
+
+def summarize(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
+    """One row a K ≥ 2 of what `compare_with_null` gives, and the gate.
+
+    `smallest_share` is that of each K's segments, by k. Columns null_silhouette (likewise
+    prediction_strength, ari), the null's mean, null_silhouette_q95 …, its 95 % quantile,
+    compared_silhouette … (the table's own figures, with the null's counts) and those of
+    `open_gate`.
+    """
+    own = figures[figures["draw"] < 0].set_index("k")[_FIGURES].astype(float)
+    chance = figures[figures["draw"] >= 0].groupby("k")[_FIGURES]
+    parts = [
+        chance.mean().add_prefix("null_"),
+        chance.quantile(FAMILY_WISE).add_prefix("null_").add_suffix("_q95"),
+        own.add_prefix("compared_"),
+        open_gate(figures, smallest_share),
+    ]
+    return pd.concat(parts, axis=1).rename_axis("k")
 
 
 def open_gate(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
@@ -136,13 +129,6 @@ def fit_null(matrix: ArrayLike) -> Null:
     return Null(grid, cdf, np.linalg.cholesky(correlation))
 
 
-def draw_null(matrix: ArrayLike, *, draws: int = 99, seed: int = 0) -> Floats:
-    """Draw structureless tables like an (n, p) one: (draws, n, p). See `fit_null`."""
-    null, n = fit_null(matrix), len(np.asarray(matrix))
-    seeds = np.random.SeedSequence(seed).generate_state(draws)
-    return np.stack([null.draw(n, seed=int(one)) for one in seeds])
-
-
 def null_table(
     matrix: ArrayLike,
     ks: Sequence[int],
@@ -157,14 +143,15 @@ def null_table(
     Columns draw and those of `measure_cuts`, which takes the `counts` and gives the same figures
     of the table itself.
     """
-    tables = draw_null(matrix, draws=draws, seed=seed)
-    seeds = np.random.SeedSequence(seed).generate_state(draws)
+    rows = np.asarray(matrix, dtype=np.float64)
+    fitted, n = fit_null(rows), len(rows)
+    seeds = np.random.SeedSequence(seed).generate_state(draws).tolist()
 
     def describe(part: slice) -> list[pd.DataFrame]:
-        each = zip(tables[part], seeds[part], strict=True)
-        return [measure_cuts(table, ks, seed=int(s), **counts) for table, s in each]
+        return [measure_cuts(fitted.draw(n, seed=s), ks, seed=s, **counts) for s in seeds[part]]
 
-    frames = chain(*kmeans.spread(describe, draws, threads, tables.size * max(ks) * STARTS))
+    work = draws * rows.size * max(ks) * STARTS
+    frames = chain(*kmeans.spread(describe, draws, threads, work))
     figures = pd.concat(frames, keys=range(draws), names=["draw"])
     return figures.reset_index(0).reset_index(drop=True)
 
@@ -243,4 +230,3 @@ def _modes(density: Floats) -> int:
     slope = np.sign(np.diff(np.concatenate([[0.0], height, [0.0]])))
     slope = slope[slope != 0]
     return int((np.diff(slope) < 0).sum())
-

@@ -15,7 +15,7 @@ from pydantic import BaseModel, computed_field
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
-from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import minmax_scale, robust_scale, scale
 
 from segmentation import words
 from segmentation.clustering import kmeans, stability
@@ -236,13 +236,10 @@ def vary(X: pd.DataFrame, codes: pd.DataFrame, labels: ArrayLike, *, seed: int =
 
 
 def _vary_features(rows: pd.DataFrame, codes: pd.DataFrame) -> dict[str, Any]:
-    scalers = {"min–max scaling": MinMaxScaler(), "robust scaling": RobustScaler()}
-    variants: dict[str, Any] = {name: each.fit_transform(rows) for name, each in scalers.items()}
+    variants: dict[str, Any] = {"min–max scaling": minmax_scale(rows)}
+    variants["robust scaling"] = robust_scale(rows)
     if len(rows.columns) > 1:
         variants |= {f"without {name}": rows.drop(columns=name) for name in rows}
-    return variants | {
-        f"with {name} in the distance": np.column_stack(
-            [rows, StandardScaler().fit_transform(codes[[name]])]
-        )
-        for name in codes
-    }
+    for name in codes:
+        variants[f"with {name} in the distance"] = np.hstack([rows, scale(codes[[name]])])
+    return variants

@@ -320,7 +320,10 @@ def gap_statistic(
     rows = draw_resampled(X, seed)
     most = max(1, min(k_max, len(np.unique(rows, axis=0)) - 1))
     own = _log_dispersions(rows, most, starts=starts, seed=seed)
-    boxes = _reference_boxes(rows, references, seed)
+    centred = rows - rows.mean(axis=0)
+    turned = centred @ np.linalg.svd(centred, full_matrices=False)[2].T  # K-means needs no way back
+    ends = turned.min(axis=0), turned.max(axis=0)
+    boxes = stream(seed, "boxes").uniform(*ends, (references, *turned.shape))
     seeds = np.random.SeedSequence(seed).generate_state(references)
 
     def disperse(part: slice) -> Floats:
@@ -353,11 +356,3 @@ def _log_dispersions(rows: Floats, k_max: int, **how: Any) -> Floats:
     inertia = [kmeans.fit(rows, k, **how).inertia for k in range(1, k_max + 1)]
     with np.errstate(divide="ignore"):
         return np.log(np.array(inertia) / 2)
-
-
-def _reference_boxes(rows: Floats, references: int, seed: int) -> Floats:
-    """Draw uniform tables in the box along the principal axes; K-means need not turn them back."""
-    centred = rows - rows.mean(axis=0)
-    turned = centred @ np.linalg.svd(centred, full_matrices=False)[2].T
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    return stream(seed, "boxes").uniform(low, high, (references, *turned.shape))

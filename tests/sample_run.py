@@ -10,6 +10,7 @@ from nbformat import v4
 
 from segmentation.palette import MARKERS, PALETTE
 from segmentation.reports import pages
+from segmentation.runs import Manifest
 
 CELLS: list[tuple[str, list[str], str]] = [
     (
@@ -107,9 +108,9 @@ def draw_segments(path: Path) -> None:
     plt.close(figure)
 
 
-def make_manifest() -> dict[str, Any]:
+def make_manifest(**changes: Any) -> Manifest:
     """A manifest as a run writes it, with a hostile answer among the sober ones."""
-    return {
+    told = {
         "run_id": "20261121T224500Z",
         "title": "Mall customers",
         "status": "published",
@@ -146,6 +147,7 @@ def make_manifest() -> dict[str, Any]:
         "warnings": ["2 rows have no income; the median stands in for it."],
         "figures": {"customer_segmentation_2d.png": "Income against spending: four groups."},
     }
+    return Manifest.model_validate(told | changes)
 
 
 def make_run(run: Path) -> Path:

@@ -10,6 +10,7 @@ import pytest
 from agreement import NavigableString, Run, parse
 
 from segmentation.reports import report
+from segmentation.runs import Manifest
 
 CUTS = [1, 3, 4, 5, 6]
 SAMPLES = {"hotel": {}, "telecom": {"k": 9, "k_max": 3}, "long": {}, "noise": {}}
@@ -164,7 +165,7 @@ def test_no_customer_is_named(run):
 
 def test_a_run_that_was_not_published_says_so(play_once):
     run = Run(play_once("mall 4", k=4))
-    page = report.render_report(run.folder, run.manifest | {"status": "failed"})
+    page = report.render_report(run.folder, Manifest(**run.manifest | {"status": "failed"}))
     assert "Not published" in parse(page).find(role="alert").get_text()
 
 

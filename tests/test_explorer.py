@@ -74,7 +74,7 @@ def make_run(folder: Path, customers: pd.DataFrame) -> Path:
     words.add_itxt("Description", FINDING)
     picture = folder / "figures/segments_map.png"
     Image.new("RGB", (40, 30), "white").save(picture, pnginfo=words)
-    write_explorer(folder, make_manifest() | {"title": NAMES[0]})
+    write_explorer(folder, make_manifest(title=NAMES[0]))
     return folder
 
 
@@ -153,7 +153,7 @@ def test_a_large_table_is_sampled_in_proportion_and_each_time_the_same(large: Pa
     assert sum(rows) == 5_000
     assert rows[0] == pytest.approx(3_750, abs=80)
     before = large.read_bytes()
-    write_explorer(large.parents[1], make_manifest() | {"title": NAMES[0]})
+    write_explorer(large.parents[1], make_manifest(title=NAMES[0]))
     assert large.read_bytes() == before
 
 

@@ -18,6 +18,7 @@ from sample_run import make_manifest, make_notebook
 
 from segmentation.palette import MARKERS, PALETTE
 from segmentation.reports import display, pages, summarize_stale, tell_run, write_runs
+from segmentation.runs import Manifest
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -155,7 +156,7 @@ def test_a_figure_carries_its_finding(tmp_path: Path) -> None:
     ax = sns.histplot(x=[1, 2, 2, 3])
     picture, finding = display.render(ax, "Two is the mode.", path=tmp_path / "a.png")
     data, metadata = picture._repr_mimebundle_()
-    assert pages.read_finding(tmp_path / "a.png") == finding.text == "Two is the mode."
+    assert pages.read_picture(tmp_path / "a.png")["alt"] == finding.text == "Two is the mode."
     assert base64.b64decode(data["image/png"]) == (tmp_path / "a.png").read_bytes()
     assert metadata["image/png"]["alt"] == "Two is the mode."
     assert not plt.get_fignums()
@@ -239,7 +240,7 @@ def test_a_page_says_which_run_it_shows(page: BeautifulSoup) -> None:
 def test_a_hostile_answer_is_shown_as_it_was_given(page: BeautifulSoup) -> None:
     answer = page.select_one(".answer")
     assert answer is not None
-    assert answer.get_text() == make_manifest()["notebooks"][1]["answer"]
+    assert answer.get_text() == make_manifest().notebooks[1].answer
 
 
 def test_code_is_folded_and_figures_are_described(page: BeautifulSoup) -> None:
@@ -282,8 +283,8 @@ def test_the_index_has_every_step_rule_and_download(index: BeautifulSoup) -> Non
     text = " ".join(index.main.get_text(" ").split())  # type: ignore[union-attr]
     assert "4 segments among 198 customers" in text
     assert "The rules disagree: they answer 4 and 6." in text
-    assert make_manifest()["input"]["sha256"] in text
-    assert make_manifest()["warnings"][0] in text
+    assert make_manifest().input["sha256"] in text
+    assert make_manifest().warnings[0] in text
     assert "javascript:alert(1)" in text
     places = [text.index(word) for word in ("What does the distance see?", "How many segments?")]
     assert all(first < second for first, second in pairwise(places))
@@ -293,7 +294,7 @@ def test_the_index_has_every_step_rule_and_download(index: BeautifulSoup) -> Non
 
 
 def test_a_number_that_was_asked_for_is_called_so(run_dir: Path) -> None:
-    manifest = make_manifest() | {"asked": True, "k": 1}
+    manifest = make_manifest(asked=True, k=1)
     soup = BeautifulSoup(pages.render_index(run_dir, [], manifest), "html.parser")
     assert "1 segment among 198 customers" in soup.get_text()
     assert "1, as asked" in soup.get_text()
@@ -307,7 +308,7 @@ def test_a_run_that_failed_says_so_on_every_page(tmp_path: Path) -> None:
     nb.cells[1].outputs = [v4.new_output("error", **error)]
     nbformat.write(nb, tmp_path / "notebooks/01_eda.ipynb")
     entry = {"name": "01_eda", "status": "failed", "seconds": None}
-    manifest = {"run_id": "r", "title": "T", "status": "failed", "notebooks": [entry]}
+    manifest = Manifest(run_id="r", title="T", status="failed", notebooks=[entry])
     path = pages.write_pages(tmp_path, manifest)
     for page_path in path.parent.glob("*.html"):
         assert "Not published." in read(page_path).get_text()
@@ -330,7 +331,7 @@ def test_hostile_outputs_of_any_kind_are_inert(tmp_path: Path) -> None:
     nb.cells[1].outputs[-1].name = "stderr"
     nb.cells.append(v4.new_markdown_cell(MARKUP))
     nbformat.write(nb, tmp_path / "notebooks/01_eda.ipynb")
-    manifest = make_manifest() | {"title": HOSTILE[6], "warnings": list(HOSTILE)}
+    manifest = make_manifest(title=HOSTILE[6], warnings=list(HOSTILE))
     path = pages.write_pages(tmp_path, manifest)
     for page_path in path.parent.glob("*.html"):
         assert find_faults(page_path.read_text(encoding="utf-8")) == []
@@ -366,11 +367,11 @@ def test_markup_that_needs_its_own_style_is_shown_as_text(tmp_path: Path) -> Non
 
 
 def test_a_run_that_cannot_be_read_is_listed_as_such(tmp_path: Path) -> None:
-    odd = {"run_id": "odd", "status": "unreadable", "folder": "odd"}
+    odd = Manifest(run_id="odd", status="unreadable", folder="odd")
     failure = {"notebook": "03_k_selection", "cell": 4, "cause": "ValueError: x <b>"}
     failed = {"run_id": "f", "title": "T", "status": "failed", "folder": "failed/f"}
-    failed |= {"started": "2026-11-22T10:00:00+00:00", "failure": failure}
-    good = make_manifest() | {"folder": "good"}
+    failed = Manifest(**failed, started="2026-11-22T10:00:00+00:00", failure=failure)
+    good = make_manifest(folder="good")
     listed = [failed, good, odd]
     soup = read(write_runs(tmp_path, good, listed))
     assert find_faults(str(soup)) == []

@@ -6,13 +6,12 @@ Nothing here computes a figure; all come from the tables of a run and carry thei
 from segmentation.reports.display import show
 from segmentation.reports.explorer import describe_points, write_explorer
 from segmentation.reports.history import summarize_stale, tell_run, write_runs
-from segmentation.reports.pages import load_exporter, stylesheet, write_pages
+from segmentation.reports.pages import stylesheet, write_pages
 from segmentation.reports.report import write_report
 
 __all__ = [
     "describe_points",
     "figures",
-    "load_exporter",
     "show",
     "stylesheet",
     "summarize_stale",

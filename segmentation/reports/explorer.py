@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import pages
-from segmentation.reports.pages import Facts, Step
-from segmentation.runs import Run
+from segmentation.reports.pages import Step
+from segmentation.runs import Manifest, Run
 from segmentation.words import FEWEST
 
 MOST, SEED = 5_000, 0
@@ -39,38 +39,31 @@ GLYPHS = "●■▲◆▼✚✖◄⬟★"
 """The same as characters: in three dimensions Plotly has no triangle and no star."""
 
 
-def write_explorer(run_dir: Path, manifest: Facts) -> Path:
+def write_explorer(run_dir: Path, manifest: Manifest) -> Path:
     """Write `run_dir/reports/explore.html`, one self-contained file; its path.
 
-    `manifest` is the content of `run.json`; the figures come from the tables of the run.
+    Scripts, data, and the picture that stands in where scripts are off; the figures come from the
+    tables of the run.
     """
-    path = run_dir / "reports" / "explore.html"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(render_explorer(run_dir, pages.read_facts(manifest)), encoding="utf-8")
-    return path
-
-
-def render_explorer(run_dir: Path, manifest: dict[str, Any]) -> str:
-    """The page: scripts, data, and the picture that stands in where scripts are off."""
     from plotly.offline import get_plotlyjs
 
-    code = (pages.TEMPLATES / "explore.js").read_text(encoding="utf-8")
-    scripts = [code, get_plotlyjs()]
-    picture = run_dir / "figures" / "segments_map.png"
-    page = pages.environment().get_template("explore.html.j2")
-    return page.render(
-        title=f"Explore – {manifest['title']}",
+    scripts = [(pages.TEMPLATES / "explore.js").read_text(encoding="utf-8"), get_plotlyjs()]
+    values = pages.describe_page(
+        manifest,
+        [HERE],
+        title=f"Explore – {manifest.title}",
         csp=CSP.format(" ".join(map(_hash, scripts))),
-        style=pages.stylesheet(),
-        run=manifest,
-        facts=pages.list_facts(manifest),
-        steps=[HERE],
         here=HERE.name,
         note="A page to explore; it shows single customers, without ids.",
-        picture={"src": pages.data_uri(picture), "alt": pages.read_finding(picture)},
+        picture=pages.read_picture(run_dir / "figures" / "segments_map.png"),
         scripts=[Markup(script) for script in scripts],
         **describe_points(run_dir),
     )
+    path = run_dir / "reports" / "explore.html"
+    path.parent.mkdir(exist_ok=True)
+    template = pages.environment().get_template("explore.html.j2")
+    path.write_text(template.render(values), encoding="utf-8")
+    return path
 
 
 def describe_points(run_dir: Path) -> dict[str, Any]:
@@ -90,13 +83,14 @@ def describe_points(run_dir: Path) -> dict[str, Any]:
     told = [segment for segment in segments if segment["size"] >= FEWEST]
     shown = points[points["cluster"].isin([segment["id"] for segment in told])]
     drawn = shown.sample(min(len(shown), MOST), random_state=SEED)
+    used, large = (sum(segment["size"] for segment in each) for each in (segments, told))
+    chance = ", drawn at random" if len(drawn) < large else ""
+    amount = f"{len(drawn):,} of {used:,} customers{chance}"
     return {
         "axes": [{"label": axis["label"], "unit": axis["unit"]} for axis in axes],
         "start": dict(zip(SIDES, _choose_axes(points), strict=False)),
         "segments": [_describe_segment(segment, drawn) for segment in told],
-        "amount": _describe_amount(
-            len(drawn), sum(s["size"] for s in told), sum(s["size"] for s in segments)
-        ),
+        "amount": f"All {used:,} customers" if len(drawn) == used else amount,
         "untold": len(segments) - len(told),
         "fewest": FEWEST,
     }
@@ -138,14 +132,6 @@ def _describe_segment(segment: dict[str, Any], drawn: pd.DataFrame) -> dict[str,
         "outline": OUTLINES[look],
         "rows": json.loads(own.to_json(orient="values")),
     }
-
-
-def _describe_amount(drawn: int, shown: int, used: int) -> str:
-    """How many customers the page shows, and of how many."""
-    if drawn == used:
-        return f"All {used:,} customers"
-    chance = ", drawn at random" if drawn < shown else ""
-    return f"{drawn:,} of {used:,} customers{chance}"
 
 
 def _hash(script: str) -> str:

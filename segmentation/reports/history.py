@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from segmentation.reports.display import format_value
-from segmentation.reports.pages import CSP, Facts, environment, read_facts, stylesheet, write_date
-from segmentation.runs import write_text
+from segmentation.reports.pages import CSP, environment, stylesheet, write_date
+from segmentation.runs import Manifest, write_text
 
 NONE_WHOLE = "No run has come through yet"
 FAULTS = {"failed": "failed", "aborted": "was stopped", "crashed": "crashed"}
@@ -17,15 +17,14 @@ FAULTS = {"failed": "failed", "aborted": "was stopped", "crashed": "crashed"}
 LINKED = ("report.html", "explore.html", "index.html")
 
 
-def write_runs(output_dir: Path, latest: Facts | None, listed: list[Facts]) -> Path:
+def write_runs(output_dir: Path, latest: Manifest | None, listed: list[Manifest]) -> Path:
     """Write `output_dir/index.html`, the runs of an output folder, newest first; its path.
 
     `latest` is the manifest of the newest published run, `listed` those of all runs, each with
     its `folder` from `output_dir`; one that cannot be read has the status `unreadable`.
     """
-    newest = read_facts(latest) if latest else None
-    rows = [_describe_run(read_facts(run), newest, output_dir) for run in listed]
-    study = newest["title"] if newest else "Customer segments"
+    rows = [_describe_run(run, latest, output_dir) for run in listed]
+    study = latest.title if latest else "Customer segments"
     text = environment().get_template("runs.html.j2").render(
         title=f"{study} – the runs",
         csp=CSP,
@@ -33,7 +32,7 @@ def write_runs(output_dir: Path, latest: Facts | None, listed: list[Facts]) -> P
         study=study,
         stale=summarize_stale(latest, listed),
         newest=next((row for row in rows if row["newest"]), None),
-        latest=newest,
+        latest=latest,
         none_whole=NONE_WHOLE,
         runs=rows,
     )  # fmt: skip
@@ -42,59 +41,53 @@ def write_runs(output_dir: Path, latest: Facts | None, listed: list[Facts]) -> P
     return path
 
 
-def _describe_run(
-    run: dict[str, Any], latest: dict[str, Any] | None, output_dir: Path
-) -> dict[str, Any]:
+def _describe_run(run: Manifest, latest: Manifest | None, output_dir: Path) -> dict[str, Any]:
     """A run as the page of the runs shows it; links only to pages that are there."""
-    folder, status = run.get("folder") or run["run_id"], run["status"]
+    row, folder = tell_run(run, latest), run.folder or run.run_id
     places = {name: f"{folder}/reports/{name}" for name in LINKED}
-    shown = status in ("published", "partial")
-    told = "Its run.json cannot be read." if status == "unreadable" else ""
-    return tell_run(run, latest) | {
-        **{key: run.get(key) for key in ("run_id", "title", "status")},
-        "told": f"It {describe_failure(run)}." if status in FAULTS else told,
+    shown = run.status in ("published", "partial")
+    told = "Its run.json cannot be read." if run.status == "unreadable" else ""
+    return row | {
+        "run_id": run.run_id,
+        "status": run.status,
+        "told": f"It {row['cause']}." if row["cause"] else told,
         "pages": {n: quote(p) for n, p in places.items() if shown and (output_dir / p).is_file()},
-        "newest": _is_latest(run, latest),
+        "newest": row["status"] != run.status,
     }
 
 
-def tell_run(run: Facts, latest: Facts | None) -> dict[str, Any]:
+def tell_run(run: Manifest, latest: Manifest | None) -> dict[str, Any]:
     """A run as a row of text."""
-    run, latest = read_facts(run), read_facts(latest) if latest else None
+    whole = run.status == "published"  # a failed run may have had the same id as the latest
+    newest = whole and latest is not None and run.run_id == latest.run_id
     return {
-        "run": run["run_id"],
-        "status": f"{run['status']}{', latest' if _is_latest(run, latest) else ''}",
-        "when": write_date(run.get("started")),
-        "k": run.get("k"),
-        "verdict": run.get("verdict"),
-        "customers": format_value((run.get("input") or {}).get("rows_used")),
-        "cause": describe_failure(run) if run["status"] in FAULTS else "",
+        "run": run.run_id,
+        "status": f"{run.status}{', latest' if newest else ''}",
+        "when": write_date(run.started),
+        "k": run.k,
+        "verdict": run.verdict,
+        "customers": format_value(run.input.get("rows_used")),
+        "cause": describe_failure(run) if run.status in FAULTS else "",
     }
 
 
-def _is_latest(run: dict[str, Any], latest: dict[str, Any] | None) -> bool:
-    published = run["status"] == "published"  # a failed run may have had the same id
-    return published and latest is not None and run["run_id"] == latest["run_id"]
-
-
-def describe_failure(run: dict[str, Any]) -> str:
+def describe_failure(run: Manifest) -> str:
     """What happened to a run that did not come through: "failed in 03_k_selection: …"."""
-    failure = run.get("failure") or {}
-    where = f" in {failure['notebook']}" if failure.get("notebook") else ""
-    cell = f", cell [{failure['cell']}]" if failure.get("cell") else ""
-    cause = failure.get("cause") or "unknown"
-    return f"{FAULTS[run['status']]}{where}{cell}: {cause}".rstrip(".")
+    failure = run.failure
+    where = f" in {failure.notebook}" if failure and failure.notebook else ""
+    cell = f", cell [{failure.cell}]" if failure and failure.cell else ""
+    cause = (failure and failure.cause) or "unknown"
+    return f"{FAULTS[run.status]}{where}{cell}: {cause}".rstrip(".")
 
 
-def summarize_stale(latest: Facts | None, listed: list[Facts]) -> str:
+def summarize_stale(latest: Manifest | None, listed: list[Manifest]) -> str:
     """Why the newest report is older than the newest run; empty where it is not."""
-    begun = read_facts(latest)["started"] if latest else ""
-    failed = [run for run in map(read_facts, listed) if run["status"] in FAULTS]
-    later = [run for run in failed if (run.get("started") or "") > begun]
+    begun = latest.started if latest else ""
+    later = [run for run in listed if run.status in FAULTS and run.started > begun]
     if not later:
         return ""
     first = f"The report of {write_date(begun)} is the newest that is whole"
-    last = f"the run of {write_date(later[0]['started'])} {describe_failure(later[0])}"
+    last = f"the run of {write_date(later[0].started)} {describe_failure(later[0])}"
     if len(later) > 1:
         last = f"{len(later):,} later runs did not come through. The last: {last}"
     return f"{first if latest else NONE_WHOLE}; {last}."

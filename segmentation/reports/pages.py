@@ -14,23 +14,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from segmentation import runs
 from segmentation.palette import PALETTE
 from segmentation.reports.display import escape
+from segmentation.runs import Manifest
 
 if TYPE_CHECKING:
     from bs4 import Tag
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
 
-    from segmentation.runs import Manifest
-
-Facts: TypeAlias = "Manifest | dict[str, Any]"
 TEMPLATES = Path(__file__).parent / "templates"
 ANSWER = "<!-- answer -->"
 CSP = (
@@ -55,11 +54,6 @@ VALUES = {
     "style": re.compile(r"text-align: *(?:left|right|center);?"),
 }
 NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?\s?%?|nan|", re.IGNORECASE)
-
-
-def read_facts(manifest: Facts) -> dict[str, Any]:
-    """A manifest as plain figures, as they stand in `run.json`."""
-    return manifest if isinstance(manifest, dict) else manifest.model_dump(mode="json")
 
 
 # Pages of a run ----------------------------------------------------------------------------
@@ -99,14 +93,13 @@ class Step:
         return self.heading.partition(" · ")[2] or self.heading
 
 
-def write_pages(run_dir: Path, manifest: Facts) -> Path:
+def write_pages(run_dir: Path, manifest: Manifest) -> Path:
     """Render each of `run_dir/notebooks/*.ipynb` and the index to `run_dir/reports`; the index.
 
-    `manifest` is the content of `run.json`. The notebooks are read, never changed.
+    The notebooks are read, never changed.
     """
     import nbformat
 
-    manifest = read_facts(manifest)
     reports = run_dir / "reports"
     reports.mkdir(exist_ok=True)
     paths = sorted((run_dir / "notebooks").glob("*.ipynb"))
@@ -122,20 +115,16 @@ def write_pages(run_dir: Path, manifest: Facts) -> Path:
     return index
 
 
-def list_steps(notebooks: Mapping[str, NotebookNode], manifest: dict[str, Any]) -> list[Step]:
+def list_steps(notebooks: Mapping[str, NotebookNode], manifest: Manifest) -> list[Step]:
     """The steps of a run in order: what was executed, and what the manifest says of each."""
-    told = {entry["name"]: entry for entry in manifest.get("notebooks") or []}
-    return [
-        Step(
-            name=name,
-            heading=find_heading(notebooks[name], name) if name in notebooks else name,
-            page=f"{name}.html" if name in notebooks else None,
-            answer=told.get(name, {}).get("answer") or "",
-            status=told.get(name, {}).get("status", "completed"),
-            seconds=told.get(name, {}).get("seconds"),
-        )
-        for name in sorted({*notebooks, *told})
-    ]
+    told, steps = {step.name: step for step in manifest.notebooks}, []
+    for name in sorted({*notebooks, *told}):
+        own = told.get(name, runs.Step(name=name, status="completed"))
+        executed = name in notebooks
+        heading = find_heading(notebooks[name], name) if executed else name
+        page = f"{name}.html" if executed else None
+        steps.append(Step(name, heading, page, own.answer, own.status, own.seconds))
+    return steps
 
 
 def find_heading(nb: NotebookNode, default: str) -> str:
@@ -149,56 +138,49 @@ def render_notebook(
     nb: NotebookNode,
     step: Step,
     steps: list[Step],
-    manifest: dict[str, Any],
+    manifest: Manifest,
     exporter: HTMLExporter,
 ) -> str:
     """One analyst's page: the executed notebook, its code folded, with links to its neighbours."""
     around = [other for other in steps if other.page]
     here = around.index(step)
-    chrome = _chrome(
+    values = describe_page(
         manifest,
         steps,
-        title=f"{step.heading} – {manifest['title']}",
+        title=f"{step.heading} – {manifest.title}",
         here=step.name,
         before=around[here - 1] if here else None,
         after=around[here + 1] if here + 1 < len(around) else None,
         note="A page for analysts, with the code that made it; it may show single customers.",
     )
-    answered = insert_answer(nb, step.answer)
-    page, _ = exporter.from_notebook_node(answered, {"page": chrome})
-    return _finish(page)
+    get, parts = environment().get_template, ("head", "masthead", "footer")
+    chrome = {part: Markup(get(f"{part}.html.j2").render(values)) for part in parts}
+    page, _ = exporter.from_notebook_node(insert_answer(nb, step.answer), {"page": chrome})
+    head, opening, rest = page.partition('<main id="main">')
+    content, closing, foot = rest.rpartition("</main>")
+    return f"{head}{opening}{make_inert(_furnish(content))}{closing}{foot}"
 
 
-def render_index(run_dir: Path, steps: list[Step], manifest: dict[str, Any]) -> str:
+def render_index(run_dir: Path, steps: list[Step], manifest: Manifest) -> str:
     """The analysts' door to a run as one self-contained page; downloads are relative links."""
-    title = f"{manifest['title']} – segmentation run {manifest['run_id']}"
-    chrome = _chrome(manifest, steps, title=title, note="The overview of a run, for analysts.")
-    template = environment().get_template("index.html.j2")
-    return template.render(
-        **chrome,
-        run=manifest,
-        steps=steps,
+    pictures = {name: run_dir / "figures" / name for name in PICTURES}
+    shown = {name: path for name, path in pictures.items() if path.is_file()}
+    values = describe_page(
+        manifest,
+        steps,
+        title=f"{manifest.title} – segmentation run {manifest.run_id}",
+        note="The overview of a run, for analysts.",
         readers=[path.name for path in (run_dir / "reports").glob("*.html")],
-        pictures=_list_pictures(run_dir),
+        pictures=[read_picture(path, PICTURES[name]) for name, path in shown.items()],
         downloads=_list_downloads(run_dir),
     )
+    return environment().get_template("index.html.j2").render(values)
 
 
-def _chrome(
-    manifest: dict[str, Any], steps: list[Step], *, title: str, note: str, **places: Any
-) -> dict[str, Markup]:
-    """Head, masthead and footer of a page as markup, the same on all pages of a run."""
-    values = {
-        "run": manifest,
-        "steps": steps,
-        "facts": list_facts(manifest),
-        "note": note,
-        **places,
-    }
-    values |= {"title": title, "csp": CSP, "style": stylesheet()}
-    parts = ("head", "masthead", "footer")
-    get = environment().get_template
-    return {part: Markup(get(f"{part}.html.j2").render(values)) for part in parts}
+def describe_page(manifest: Manifest, steps: list[Step], **values: Any) -> dict[str, Any]:
+    """What head, masthead and footer of a page of a run are made of, and the page's own values."""
+    shared = {"csp": CSP, "style": stylesheet(), "facts": list_facts(manifest)}
+    return shared | {"run": manifest, "steps": steps} | values
 
 
 @cache
@@ -241,83 +223,56 @@ def _without_places(text: str) -> str:
 # Words on the pages ------------------------------------------------------------------------
 
 
-def list_facts(manifest: dict[str, Any]) -> list[tuple[str, object]]:
+def list_facts(manifest: Manifest) -> list[tuple[str, object]]:
     """What a reader needs to know before any figure: label and value."""
-    k, rows = manifest.get("k"), (manifest.get("input") or {}).get("rows_used")
-    rule = str(manifest.get("rule")).replace("-", " ")
-    chosen = "as asked" if manifest.get("asked") else f"by the {rule} rule"
+    rows, rule = manifest.input.get("rows_used"), manifest.rule.replace("-", " ")
+    chosen = "as asked" if manifest.asked else f"by the {rule} rule"
     facts = [
         ("Customers", f"{rows:,}" if rows is not None else None),
-        ("Segments", f"{k}, {chosen}" if k else None),
-        ("Verdict", manifest.get("verdict")),
-        ("Run", write_date(manifest.get("started"))),
-        ("Status", manifest["status"]),
+        ("Segments", f"{manifest.k}, {chosen}" if manifest.k else None),
+        ("Verdict", manifest.verdict),
+        ("Run", write_date(manifest.started)),
+        ("Status", manifest.status),
     ]
     return [(label, value) for label, value in facts if value]
 
 
-def write_date(moment: str | None) -> str | None:
-    """An ISO time in UTC as people write it: "21 November 2026, 22:45 UTC"."""
+def write_date(moment: str | None, style: str = "%B %Y, %H:%M UTC") -> str:
+    """An ISO time in UTC as people write it: "21 November 2026, 22:45 UTC"; nothing for none."""
     if not moment:
-        return None
-    when = datetime.fromisoformat(moment).astimezone(UTC)
-    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+        return ""
+    when = datetime.fromisoformat(moment)
+    when = when.astimezone(UTC) if when.tzinfo else when
+    return f"{when.day} {when:{style}}"
 
 
 # Files of a run ----------------------------------------------------------------------------
 
 
-def _list_pictures(run_dir: Path) -> list[dict[str, str]]:
-    """The two pictures of the segments that exist, as data URIs with the findings they carry."""
-    folder = run_dir / "figures"
-    return [
-        {"src": data_uri(folder / name), "alt": read_finding(folder / name) or alt}
-        for name, alt in PICTURES.items()
-        if (folder / name).is_file()
-    ]
-
-
-def read_finding(path: Path) -> str:
-    """What `show` wrote into a picture: the sentence that says what it shows."""
+def read_picture(path: Path, default: str = "") -> dict[str, str]:
+    """A picture as it stands inside a page: src, and as alt the finding that `show` wrote in it."""
     from PIL import Image
 
     with Image.open(path) as image:
-        return str(image.info.get("Description", ""))
+        finding = image.info.get("Description")
+    src = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return {"src": src, "alt": finding or default}
 
 
-def data_uri(path: Path) -> str:
-    """A picture as it stands inside a page."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _list_downloads(run_dir: Path) -> dict[str, list[dict[str, Any]]]:
+def _list_downloads(run_dir: Path) -> dict[str, list[tuple[str, str, int]]]:
     """What there is to download, by kind: name, link relative to `reports/`, and bytes."""
-    found = {
-        kind: [path for pattern in patterns for path in sorted(run_dir.glob(pattern))]
-        for kind, patterns in DOWNLOADS.items()
-    }
-    return {
-        kind: [
-            {
-                "name": path.name,
-                "href": "../" + quote(path.relative_to(run_dir).as_posix()),
-                "bytes": path.stat().st_size,
-            }
+    found = {}
+    for kind, patterns in DOWNLOADS.items():
+        paths = [path for pattern in patterns for path in sorted(run_dir.glob(pattern))]
+        found[kind] = [
+            (path.name, "../" + quote(path.relative_to(run_dir).as_posix()), path.stat().st_size)
             for path in paths
             if path.is_file()
         ]
-        for kind, paths in found.items()
-    }
+    return found
 
 
 # Inert pages -------------------------------------------------------------------------------
-
-
-def _finish(page: str) -> str:
-    """The page with its content made inert, and its tables aligned and put into scroll boxes."""
-    head, opening, rest = page.partition('<main id="main">')
-    content, closing, foot = rest.rpartition("</main>")
-    return f"{head}{opening}{make_inert(_furnish(content))}{closing}{foot}"
 
 
 def make_inert(markup: str) -> str:

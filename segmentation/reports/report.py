@@ -6,7 +6,6 @@ Every figure in it is taken from a table of the run by its place and carries tha
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -17,8 +16,7 @@ from markupsafe import Markup
 from segmentation import words
 from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import pages
-from segmentation.reports.pages import Facts
-from segmentation.runs import Run
+from segmentation.runs import Manifest, Run
 
 TELLING = 3
 """Figures on a segment's card: those that set it most apart."""
@@ -29,18 +27,19 @@ REACH = 2.5
 LEVELS = 6
 """Levels of a descriptor that the report shows, the commonest ones."""
 
+DAY = "%B %Y"
 TEXTS = ("segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition")
 
 
 class Tables:
     """The tables of a run, and their cells as markup that says where it comes from."""
 
-    def __init__(self, run_dir: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, run_dir: Path, manifest: Manifest) -> None:
         run = Run(run_dir)
         self.frames = {
-            "run.json": pd.json_normalize(manifest),
+            "run.json": pd.json_normalize(manifest.model_dump(mode="json")),
             "segments.json": pd.json_normalize(run.read_json("segments.json")),
-            "run.json/quality": pd.DataFrame(manifest.get("quality") or []).rename_axis("number"),
+            "run.json/quality": pd.DataFrame(manifest.quality).rename_axis("number"),
         }
         profile = run.read_table("segment_profiles.csv", text=TEXTS).fillna({"unit": ""})
         descriptors = profile.dropna(subset="level")["variable"].unique()
@@ -50,7 +49,7 @@ class Tables:
         for name in names:
             self.frames[name] = run.read_table(name, text=texts)
         choices = run.read_table("k_selection.csv")
-        self.frames["k_selection.csv"] = choices[choices["k"] == manifest["k"]]
+        self.frames["k_selection.csv"] = choices[choices["k"] == manifest.k]
         self._records: dict[str, list[tuple[Any, dict[Any, Any]]]] = {}
 
     def rows(self, name: str, **where: Any) -> list[dict[str, Any]]:
@@ -78,17 +77,17 @@ class Tables:
         return Markup(markup).format(row[column], place, text)
 
 
-def write_report(run_dir: Path, manifest: Facts) -> Path:
+def write_report(run_dir: Path, manifest: Manifest) -> Path:
     """Write `run_dir/reports/report.html`, one self-contained file; its path.
 
-    `manifest` is the content of `run.json`; the figures come from the tables of the run.
+    The figures come from the tables of the run.
     """
     path = run_dir / "reports" / "report.html"
-    path.write_text(render_report(run_dir, pages.read_facts(manifest)), encoding="utf-8")
+    path.write_text(render_report(run_dir, manifest), encoding="utf-8")
     return path
 
 
-def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
+def render_report(run_dir: Path, manifest: Manifest) -> str:
     """The report's page."""
     from segmentation.segments import profiles
 
@@ -96,21 +95,20 @@ def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
     run = Run(run_dir)
     listed = run.read_json("segments.json")
     segments = sorted(listed, key=lambda segment: -segment["size"])
-    picture = run_dir / "figures" / "segments_map.png"
     choice = tables.rows("k_selection.csv")[0]
     template = pages.environment().get_template("report.html.j2")
     return template.render(
-        title=f"{manifest['title']} – customer segments",
+        title=f"{manifest.title} – customer segments",
         csp=pages.CSP,
         style=pages.stylesheet(),
         run=manifest,
         cell=tables.cell,
         rows=tables.rows,
         segments=[_describe(segment, tables, len(segments)) for segment in segments],
-        verdict=words.find_verdict(manifest["verdict"], choice),
+        verdict=words.find_verdict(str(manifest.verdict), choice),
         rivals=_find_rivals(manifest),
         selection=run.read_json("selection.json"),
-        map={"src": pages.data_uri(picture), "alt": pages.read_finding(picture)},
+        map=pages.read_picture(run_dir / "figures" / "segments_map.png"),
         descriptors=_list_levels(tables),
         centred=(run_dir / "artifacts" / "segmenter.json").is_file(),
         since=_describe_changes(tables, run.read_json("changes.json")),
@@ -118,16 +116,16 @@ def render_report(run_dir: Path, manifest: dict[str, Any]) -> str:
         fewest=words.FEWEST,
         say=words.say,
         limits=profiles.summarize_limits(_list_features(tables)),
-        data_date=_write_date(manifest.get("as_of")),
-        run_date=_write_date(manifest["started"][:10]),
+        data_date=pages.write_date(manifest.as_of, DAY),
+        run_date=pages.write_date(manifest.started[:10], DAY),
     )
 
 
-def _find_rivals(manifest: dict[str, Any]) -> dict[int, list[str]]:
+def _find_rivals(manifest: Manifest) -> dict[int, list[str]]:
     """The other numbers of segments that rules answer, each with its rules."""
     rivals: dict[int, list[str]] = {}
-    for rule, k in manifest["rules"].items():
-        if k and k != manifest["k"]:
+    for rule, k in manifest.rules.items():
+        if k and k != manifest.k:
             rivals.setdefault(k, []).append(rule)
     return dict(sorted(rivals.items()))
 
@@ -143,7 +141,7 @@ def _describe_changes(tables: Tables, summary: dict[str, Any]) -> dict[str, Any]
     told = kept[kept[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
     return {
         "run": summary["previous"],
-        "day": _write_date(summary["previous_day"]),
+        "day": pages.write_date(summary["previous_day"], DAY),
         "kept": [int(cluster) for cluster in kept["cluster"]],
         "told": [int(cluster) for cluster in told["cluster"]],
         "events": tracking.describe_transitions(table),
@@ -192,8 +190,3 @@ def _list_levels(tables: Tables) -> dict[str, list[str]]:
         counts = rows.drop_duplicates("level").set_index("level")["overall_share"]
         shown[str(label)] = list(counts.sort_values(ascending=False, kind="stable").index[:LEVELS])
     return shown
-
-
-def _write_date(day: str | None) -> str:
-    """An ISO date as people write it: "22 November 2026"; empty where there is none."""
-    return f"{date.fromisoformat(day).day} {date.fromisoformat(day):%B %Y}" if day else ""

@@ -20,6 +20,7 @@ from segmentation.palette import MARKERS, PALETTE
 from segmentation.reports import display, pages, summarize_stale, tell_run, write_runs
 from segmentation.runs import Manifest
 
+ANSWER = "<!-- answer -->"
 HOSTILE = (
     "<script>alert(1)</script>",
     '<img src=x onerror="alert(1)">',
@@ -187,18 +188,28 @@ def test_what_cannot_be_shown_is_named() -> None:
 # The answer --------------------------------------------------------------------------------
 
 
+def render(nb: nbformat.NotebookNode, answer: str) -> BeautifulSoup:
+    step = pages.Step("03_k_selection", "3 · Q?", "03_k_selection.html", answer)
+    return BeautifulSoup(pages.render_notebook(nb, step, [step], make_manifest()), "html.parser")
+
+
 def test_an_answer_takes_its_place_and_leaves_the_notebook_alone() -> None:
-    nb = make_notebook([("markdown", [], f"# 3 · Q?\n\n{pages.ANSWER}\nReads a · Writes b")])
+    nb = make_notebook([("markdown", [], f"# 3 · Q?\n\n{ANSWER}\nReads a · Writes b")])
     before = nb.cells[0].source
-    source = pages.insert_answer(nb, "Four.").cells[0].source
-    assert '<p class="answer">Four.</p>\n\n' in source
-    assert pages.ANSWER not in source
+    soup = render(nb, "Four.")
+    assert [part.get_text(" ", strip=True) for part in soup.select(".opening > *")] == [
+        "3 · Q?", "Four.", "Reads a · Writes b"
+    ]  # fmt: skip
+    assert soup.select_one(".opening > p.answer").get_text() == "Four."  # type: ignore[union-attr]
+    assert ANSWER not in str(soup)
     assert nb.cells[0].source == before
 
 
 def test_without_an_answer_the_place_stays_empty() -> None:
-    nb = make_notebook([("markdown", [], f"# Q\n\n{pages.ANSWER}")])
-    assert pages.insert_answer(nb, "").cells[0].source.strip() == "# Q"
+    opening = render(make_notebook([("markdown", [], f"# Q\n\n{ANSWER}")]), "").select(
+        ".opening > *"
+    )
+    assert [(part.name, part.get_text()) for part in opening] == [("h1", "Q")]
 
 
 # Pages -------------------------------------------------------------------------------------

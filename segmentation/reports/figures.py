@@ -171,21 +171,22 @@ def flow(series: stability.Flow) -> Axes:
     `series` is what `stability.track_cuts(X, {2: labels, 3: labels})` gives.
     """
     y = series.nodes["segment"] - (series.nodes["k"] - 1) / 2
-    return _draw_flow(series.edges, series.nodes.assign(y=y), "Where do segments come from?")
+    ax = _draw_flow(series, y, "Where do segments come from?")
+    ax.tick_params(axis="y", labelleft=False, length=0)
+    return ax
 
 
 def clustergram(series: stability.Flow) -> Axes:
     """The same against each segment's mean on the first principal axis (Schonlau 2002)."""
-    ax = _draw_flow(series.edges, series.nodes.assign(y=series.nodes["score"]), "Clustergram")
+    ax = _draw_flow(series, series.nodes["score"], "Clustergram")
     ax.set_ylabel("Mean on the first principal axis")
-    ax.tick_params(axis="y", labelleft=True, length=3)
     return ax
 
 
-def _draw_flow(edges: pd.DataFrame, nodes: pd.DataFrame, title: str) -> Axes:
-    ax = _make_axes(7, 4.6)
+def _draw_flow(series: stability.Flow, y: pd.Series, title: str) -> Axes:
+    ax, nodes = _make_axes(7, 4.6), series.nodes.assign(y=y)
     place = nodes.set_index(["k", "segment"])["y"]
-    for edge in edges[edges["share"] > 0.01].itertuples():
+    for edge in series.edges[series.edges["share"] > 0.01].itertuples():
         ends = [place[edge.previous_k, edge.previous], place[edge.k, edge.segment]]
         ax.plot([edge.previous_k, edge.k], ends, color="#c5cbd5", linewidth=30 * edge.share,
                 solid_capstyle="butt", zorder=1)  # fmt: skip
@@ -199,7 +200,6 @@ def _draw_flow(edges: pd.DataFrame, nodes: pd.DataFrame, title: str) -> Axes:
     bar.ax.set_yticklabels(["0", "0.5", "0.8", "1"])
     bar.set_label("SLSa")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.tick_params(axis="y", labelleft=False, length=0)
     ax.grid(visible=False)
     ax.set(xlabel="Number of segments K", title=title)
     return ax
@@ -331,14 +331,15 @@ def migration(ways: pd.DataFrame, colours: Mapping[int, str]) -> Axes:
     if ways.empty:
         return _draw_nothing("No customers to follow from an earlier run")
     ax = _make_axes(7, 5.4)
-    gap = 0.03 * ways["customers"].sum()
+    gap, x = 0.03 * ways["customers"].sum(), np.linspace(0.03, 0.97, 60)
     pairs = ways.assign(one=ways["previous_cluster"].fillna(-1), two=ways["cluster"].fillna(-1))
     left = _stack_nodes(pairs, "one", "previous_segment", gap)
     right = _stack_nodes(pairs, "two", "segment", gap)
     tops = [dict(nodes["start"]) for nodes in (left, right)]
     for way in pairs.sort_values(["one", "two"]).itertuples():
         one, two, colour = tops[0][way.one], tops[1][way.two], colours.get(way.one, QUIET)
-        _draw_band(ax, one, two, way.customers, colour)
+        edge = one + (two - one) * (3 * x**2 - 2 * x**3)
+        ax.fill_between(x, edge, edge + way.customers, color=colour, alpha=0.45, linewidth=0)
         tops[0][way.one] += way.customers
         tops[1][way.two] += way.customers
     _label_nodes(ax, left, colours, x=0.0, empty="came")
@@ -355,12 +356,6 @@ def _stack_nodes(pairs: pd.DataFrame, side: str, name: str, gap: float) -> pd.Da
     nodes = grouped.agg(customers=("customers", "sum"), name=(name, "first"))
     nodes = nodes.iloc[np.lexsort((-nodes["customers"].to_numpy(), nodes.index == -1))]
     return nodes.assign(start=(nodes["customers"] + gap).cumsum() - nodes["customers"] - gap)
-
-
-def _draw_band(ax: Axes, one: float, two: float, width: float, colour: str) -> None:
-    x = np.linspace(0.03, 0.97, 60)
-    top = one + (two - one) * (3 * x**2 - 2 * x**3)
-    ax.fill_between(x, top, top + width, color=colour, alpha=0.45, linewidth=0)
 
 
 def _label_nodes(

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 TEMPLATES = Path(__file__).parent / "templates"
-ANSWER = "<!-- answer -->"
 CSP = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
@@ -57,20 +56,6 @@ NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?\s?%?|nan|", re.IG
 
 
 # Pages of a run ----------------------------------------------------------------------------
-
-
-def insert_answer(nb: NotebookNode, answer: str) -> NotebookNode:
-    """The notebook with `answer` in the place that its first cell keeps for it.
-
-    The answer is data: each character but letters, digits and plain punctuation becomes an
-    entity, so that neither Markdown nor HTML nor TeX finds a meaning in it.
-    """
-    nb = nb.copy()
-    first = nb.cells[0].copy()
-    paragraph = f'\n\n<p class="answer">{escape(answer)}</p>\n\n' if answer else ""
-    first.source = first.source.replace(ANSWER, paragraph)
-    nb.cells = [first, *nb.cells[1:]]
-    return nb
 
 
 @dataclass(frozen=True)
@@ -105,10 +90,9 @@ def write_pages(run_dir: Path, manifest: Manifest) -> Path:
     paths = sorted((run_dir / "notebooks").glob("*.ipynb"))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
     steps = list_steps(notebooks, manifest)
-    exporter = load_exporter()
     for step in steps:
         if step.page:
-            page = render_notebook(notebooks[step.name], step, steps, manifest, exporter)
+            page = render_notebook(notebooks[step.name], step, steps, manifest)
             (reports / step.page).write_text(page, encoding="utf-8")
     index = reports / "index.html"
     index.write_text(render_index(run_dir, steps, manifest), encoding="utf-8")
@@ -134,14 +118,12 @@ def find_heading(nb: NotebookNode, default: str) -> str:
     return match[1] if match else default
 
 
-def render_notebook(
-    nb: NotebookNode,
-    step: Step,
-    steps: list[Step],
-    manifest: Manifest,
-    exporter: HTMLExporter,
-) -> str:
-    """One analyst's page: the executed notebook, its code folded, with links to its neighbours."""
+def render_notebook(nb: NotebookNode, step: Step, steps: list[Step], manifest: Manifest) -> str:
+    """One analyst's page: the executed notebook, its code folded, with links to its neighbours.
+
+    The answer, in the place that the first cell keeps for it, is data: each character but letters,
+    digits and plain punctuation is an entity, without meaning to Markdown, HTML or TeX.
+    """
     around = [other for other in steps if other.page]
     here = around.index(step)
     values = describe_page(
@@ -154,8 +136,9 @@ def render_notebook(
         note="A page for analysts, with the code that made it; it may show single customers.",
     )
     get, parts = environment().get_template, ("head", "masthead", "footer")
-    chrome = {part: Markup(get(f"{part}.html.j2").render(values)) for part in parts}
-    page, _ = exporter.from_notebook_node(insert_answer(nb, step.answer), {"page": chrome})
+    chrome = {part: get(f"{part}.html.j2").render(values) for part in parts}
+    chrome["answer"] = f'\n\n<p class="answer">{escape(step.answer)}</p>\n\n' * bool(step.answer)
+    page, _ = load_exporter().from_notebook_node(nb, {"page": chrome})
     head, opening, rest = page.partition('<main id="main">')
     content, closing, foot = rest.rpartition("</main>")
     return f"{head}{opening}{make_inert(_furnish(content))}{closing}{foot}"

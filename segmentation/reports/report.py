@@ -42,9 +42,10 @@ class Tables:
             "run.json/quality": pd.DataFrame(manifest.quality).rename_axis("number"),
         }
         profile = run.read_table("segment_profiles.csv", text=TEXTS).fillna({"unit": ""})
-        descriptors = profile.dropna(subset="level")["variable"].unique()
-        texts = (*TEXTS, *descriptors)
         self.frames["segment_profiles.csv"] = profile
+        levelled = profile["level"].notna()
+        self.features, self.levels = profile[~levelled], profile[levelled]
+        texts = (*TEXTS, *self.levels["variable"].unique())
         names = ["segment_rules.csv", "segment_prototypes.csv", "borderline.csv", "changes.csv"]
         for name in names:
             self.frames[name] = run.read_table(name, text=texts)
@@ -115,7 +116,7 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         glossary=words.read_words()["glossary"],
         fewest=words.FEWEST,
         say=words.say,
-        limits=profiles.summarize_limits(_list_features(tables)),
+        limits=profiles.summarize_limits(tables.features),
         data_date=pages.write_date(manifest.as_of, DAY),
         run_date=pages.write_date(manifest.started[:10], DAY),
     )
@@ -150,27 +151,18 @@ def _describe_changes(tables: Tables, summary: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _list_features(tables: Tables) -> pd.DataFrame:
-    profile = tables.frames["segment_profiles.csv"]
-    return profile[profile["level"].isna()]
-
-
 def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[str, Any]:
     """A segment as the page shows it: what it is, its features and the most telling of them."""
-    profile = _list_features(tables)
-    own = profile[profile["cluster"] == segment["id"]]
+    own = tables.features[tables.features["cluster"] == segment["id"]]
     features = [
-        {"label": row["variable"], "unit": row["unit"], "grade": int(row["grade"])}
-        | _place(row["effect"])
-        for row in own.to_dict("records")
+        row | {"label": row["variable"]} | _place(row["effect"]) for row in own.to_dict("records")
     ]
-    telling = own.sort_values("effect", key=abs, ascending=False, kind="stable")["variable"]
-    by_label = {feature["label"]: feature for feature in features}
+    telling = sorted(features, key=lambda feature: -abs(feature["effect"]))
     return segment | {
         "told": segment["size"] >= words.FEWEST,
         "outline": OUTLINES[find_look(segment["colour"])],
         "features": features,
-        "telling": [by_label[label] for label in telling[:TELLING]],
+        "telling": telling[:TELLING],
         "alone": segments == 1,
     }
 
@@ -183,10 +175,6 @@ def _place(effect: float) -> dict[str, float]:
 
 def _list_levels(tables: Tables) -> dict[str, list[str]]:
     """The levels of each descriptor that the report shows, by the descriptor's label."""
-    profile = tables.frames["segment_profiles.csv"]
-    levels = profile.dropna(subset="level")
-    shown = {}
-    for label, rows in levels.groupby("variable", sort=False):
-        counts = rows.drop_duplicates("level").set_index("level")["overall_share"]
-        shown[str(label)] = list(counts.sort_values(ascending=False, kind="stable").index[:LEVELS])
-    return shown
+    known = tables.levels.drop_duplicates(["variable", "level"]).groupby("variable", sort=False)
+    commonest = {label: rows.nlargest(LEVELS, "overall_share") for label, rows in known}
+    return {str(label): rows["level"].to_list() for label, rows in commonest.items()}

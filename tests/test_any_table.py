@@ -46,7 +46,8 @@ def segment(card, k=2):
     clustered = modelling.assign_customers(figures or fitted, table, card)
     measures, levels = modelling.measure_segments(clustered, card, figures=figures)
     profile = profiles.profile_features(measures, card)
-    segments = tracking.identify_segments(clustered, profile, card)
+    means = clustered.groupby("cluster")[list(card.features)].mean()
+    segments = tracking.identify_segments(clustered, profile, card, centres=means)
     levels, rules = profiles.profile_levels(levels, card), profiles.find_rules(clustered, card)
     return clustered, profiles.add_words(segments, profile, levels, rules, card)
 

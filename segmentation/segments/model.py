@@ -104,29 +104,35 @@ def _list_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigu
     """The figures with the limits of the rows at hand."""
     import sklearn
 
-    from segmentation.clustering import keep_rows
+    from segmentation.clustering import Clipper, keep_rows
 
     used = keep_rows(table, card)
     blocks = _read_blocks(model, used, card)
     features = [block for block in blocks if "levels" not in block]
-    for feature in features:
-        values = used[feature["column"]]
-        feature["fence"] = _find_fence(table, feature["column"], card)
-        feature["range"] = [values.min(), values.max()]
-    centres = _find_centres(model, used[card.distance])
+    for block in features:
+        name, feature = block["column"], card.features[block["column"]]
+        block["range"] = [used[name].min(), used[name].max()]
+        if feature.outliers == "drop":  # found on the scale on which they are judged
+            values = table[[name]].dropna()
+            fitted = Clipper().fit(np.log1p(values) if feature.transform == "log" else values)
+            block["fence"] = [float(fitted.low_[0]), float(fitted.high_[0])]
+    centres = _find_centres(model, used[card.distance])[:, _order_columns(blocks)]
     versions = {"python": platform.python_version(), "scikit-learn": sklearn.__version__}
     told = {
+        "features": features,
         "codes": [block for block in blocks if "levels" in block],
+        "centres": centres.tolist(),
         "radius": [0.0] * len(centres),
+        "card": card,
+        "versions": versions | {"numpy": np.__version__},
     }
-    told |= {"centres": centres[:, _order_columns(blocks)].tolist(), "features": features}
-    told |= {"card": card, "versions": versions | {"numpy": np.__version__}}
     figures = ModelFigures.read(told)
     scorer = Scorer(figures)
     scores = scorer.score(*scorer.take(used))
     radius = pd.Series(scores.distance).groupby(scores.position).max()
-    every = radius.reindex(range(len(centres)), fill_value=0.0)
-    return figures.model_copy(update={"radius": every.tolist()})
+    return figures.model_copy(
+        update={"radius": radius.reindex(range(len(centres)), fill_value=0.0).tolist()}
+    )
 
 
 def _find_centres(model: Pipeline, used: pd.DataFrame) -> Floats:
@@ -140,18 +146,6 @@ def _find_centres(model: Pipeline, used: pd.DataFrame) -> Floats:
     if (own > away.min(axis=1) * (1 + 1e-9) + 1e-9).any():
         raise NoCentres(f"{name} does not put every customer to the nearest of its centres")
     return np.asarray(centres, dtype=np.float64)
-
-
-def _find_fence(table: pd.DataFrame, name: str, card: Card) -> list[float] | None:
-    """Where outliers begin of a feature that drops them, on the scale on which they are found."""
-    from segmentation.clustering import Clipper
-
-    feature = card.features[name]
-    if feature.outliers != "drop":
-        return None
-    values = table[[name]].dropna()
-    fitted = Clipper().fit(np.log1p(values) if feature.transform == "log" else values)
-    return [float(fitted.low_[0]), float(fitted.high_[0])]
 
 
 def _read_blocks(model: Pipeline, used: pd.DataFrame, card: Card) -> list[dict[str, Any]]:
@@ -252,13 +246,12 @@ def assign_customers(
         told = scores._asdict() | {"cluster": scores.position}
     else:
         told = _predict(model, table, card)
-    result = pd.DataFrame(index=table.index)
-    for name in ("cluster", "distance", "second", "confidence"):
-        kind = "Int64" if name in ("cluster", "second") else "float64"
-        own = pd.Series(told[name], index=table.index, dtype=kind)
-        result[name] = own.mask(own < 0) if kind == "Int64" else own
-    result["status"] = np.array(STATUSES)[told["status"]]
-    return pd.concat([table, result], axis=1)
+    told = pd.DataFrame(told, index=table.index)
+    for name in ("cluster", "second"):
+        told[name] = told[name].astype("Int64").mask(told[name] < 0)
+    told["status"] = np.array(STATUSES)[told["status"]]
+    names = ["cluster", "distance", "second", "confidence", "status"]
+    return pd.concat([table, told[names]], axis=1)
 
 
 def _predict(model: Pipeline, table: pd.DataFrame, card: Card) -> dict[str, Any]:

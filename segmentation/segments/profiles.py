@@ -166,25 +166,22 @@ def profile_levels(counted: pd.DataFrame, card: Card) -> pd.DataFrame:
     segment), overall_share, lift = level_share / overall_share, and whether the level is marked.
     """
     keys = ["variable", "level"]
-    order = pd.CategoricalDtype(counted["variable"].unique())
-    counted = counted.astype({"variable": order})
-    own, everyone = counted.dropna(subset="cluster"), counted[counted["cluster"].isna()]
-    wide = own.set_index(["cluster", *keys])["customers"].unstack(keys, fill_value=0)
+    everyone = counted[counted["cluster"].isna()].set_index(keys)["customers"].rename("all_of")
+    totals = everyone.groupby("variable").sum().rename("total")
+    own = counted.dropna(subset="cluster").set_index(["cluster", *keys])["customers"]
+    wide = own.unstack(keys, fill_value=0)
     table = wide.melt(ignore_index=False, value_name="customers").reset_index()
-    table = table.astype({"variable": order, "cluster": int})
-    table = table.sort_values(["variable", "cluster", "level"], ignore_index=True)
-    each = table.groupby(["variable", "cluster"], observed=True)["customers"]
-    table["size"] = each.transform("sum")
-    all_of = everyone.set_index(keys)["customers"].reindex(table[keys]).to_numpy()
-    total = everyone.groupby("variable", observed=True)["customers"].sum()
-    total = table["variable"].map(total).astype(int)
-    table["share"] = table["size"] / total
+    table = table.join(everyone, on=keys).join(totals, on="variable").astype({"cluster": int})
+    table["size"] = table.groupby(["variable", "cluster"])["customers"].transform("sum")
+    table["share"] = table["size"] / table["total"]
     table["level_share"] = table["customers"] / table["size"]
-    table["overall_share"] = all_of / total
+    table["overall_share"] = table["all_of"] / table["total"]
     table["lift"] = table["level_share"] / table["overall_share"]
     more = (table["lift"] >= MORE) & (table["customers"] >= FEWEST_MARKED)
     expected = table["overall_share"] * table["size"]
     table["marked"] = more | (table["lift"] <= LESS) & (expected >= FEWEST_MARKED)
+    order = pd.Categorical(table["variable"], counted["variable"].unique())
+    table = table.assign(order=order).sort_values(["order", "cluster", "level"], ignore_index=True)
     table["variable"] = table["variable"].map(card.labels).astype(object)
     return table[COMPARED].astype({"size": int, "customers": int})
 
@@ -299,12 +296,9 @@ def _phrase(
     strongest = effects.abs().sort_values(ascending=False, kind="stable")
     marked = min(int((strongest >= words.MARKER).sum()), TOLD_IN_NAME)
     told = effects[effects.index.isin(strongest.index[: marked + more])]
-    parts = [_describe(label, effect, kinds, fine=fine) for label, effect in told.items()]
+    grades = told.map(words.grade).items()
+    parts = [words.describe_grade(str(v), kinds[str(v)], own, fine=fine) for v, own in grades]
     return words.upper_first(", ".join(parts)) or "Near the average"
-
-
-def _describe(label: Any, effect: float, kinds: Mapping[str, str], *, fine: bool) -> str:
-    return words.describe_grade(label, kinds[label], words.grade(effect), fine=fine)
 
 
 def _number(names: dict[Any, str], former: Iterable[str] = ()) -> dict[int, str]:
@@ -319,9 +313,9 @@ def _number(names: dict[Any, str], former: Iterable[str] = ()) -> dict[int, str]
 
 def find_outgrown(name: str, effects: pd.Series, kinds: Mapping[str, str]) -> list[str]:
     """The words of a kept name that are not among those that the effects (by label) give today."""
-    ways = [(label, effect, fine) for label, effect in effects.items() for fine in (False, True)]
-    today = {_describe(label, effect, kinds, fine=fine) for label, effect, fine in ways}
-    today.add(lower_first(_phrase(effects, kinds)))
+    today = {lower_first(_phrase(effects, kinds))}
+    for label, own in effects.map(words.grade).items():
+        today |= {words.describe_grade(label, kinds[label], own, fine=f) for f in (False, True)}
     rest = f", {lower_first(re.sub(r' [(][0-9]+[)]$', '', name))}, "
     for phrase in sorted(today, key=len, reverse=True):
         rest = rest.replace(f", {phrase}, ", ", ")
@@ -390,18 +384,15 @@ def list_segments(
             "profile": rows[["mean", "sd", "median", "effect"]].to_dict("index"),
             "colour": PALETTE[position % len(PALETTE)],
         }
-        if position in given:
-            segment["given"] = _tell_given(given[position], grades.loc[[position]])
+        if name := given.get(position):
+            stands_for = words.join(f"{lower_first(v)} {word}" for v, word in name.when.items())
+            fails = _find_failing(name, grades.loc[[position]]).iloc[0]
+            told = words.join(fails.index[fails])
+            segment["given"] = {"stands_for": stands_for, "fails_in": told}
         elif position in known and len(names) > 1:
             segment["outgrown"] = find_outgrown(known[position], rows["effect"], card.kinds)
         segments.append(segment)
     return segments
-
-
-def _tell_given(name: cards.GivenSegment, grades: pd.DataFrame) -> Given:
-    stands_for = words.join(f"{lower_first(v)} {word}" for v, word in name.when.items())
-    fails = _find_failing(name, grades).iloc[0]
-    return {"stands_for": stands_for, "fails_in": words.join(fails.index[fails])}
 
 
 def add_stability(segments: list[Segment], jaccards: Floats, within: Floats) -> list[Segment]:
@@ -522,10 +513,11 @@ def list_warnings(segments: list[Segment], card: Card) -> list[str]:
 def tabulate_profile(profile: pd.DataFrame) -> pd.DataFrame:
     """For people: one row a segment, mean ± sd of each feature in raw units, everyone last."""
     parts = profile.drop_duplicates("segment")
-    sizes, shares = [*parts["size"], parts["size"].sum()], [*parts["share"], 1.0]
-    told = pd.DataFrame({"Segment": [*parts["segment"], "Everyone"]})
-    told["Customers"] = [f"{size:,}" for size in sizes]
-    told["Share"] = [f"{share:.1%}" for share in shares]
+    told = {
+        "Segment": [*parts["segment"], "Everyone"],
+        "Customers": [f"{size:,}" for size in (*parts["size"], parts["size"].sum())],
+        "Share": [f"{share:.1%}" for share in (*parts["share"], 1)],
+    }
     for label, rows in profile.fillna({"unit": ""}).groupby("variable", sort=False):
         first = rows.iloc[0]
         write = partial(words.write_measure, spread=first["overall_sd"])
@@ -533,7 +525,7 @@ def tabulate_profile(profile: pd.DataFrame) -> pd.DataFrame:
         cells = [f"{write(mean)} ± {write(sd)}" for mean, sd in pairs]
         title = f"{label} ({first['unit']})" if first["unit"] else label
         told[title] = [*cells, write(first["overall_mean"])]
-    return told
+    return pd.DataFrame(told)
 
 
 def summarize_limits(profile: pd.DataFrame) -> str:

@@ -6,7 +6,6 @@ Vocabulary of the transitions: MONIC (Spiliopoulou et al. 2006).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -84,14 +83,9 @@ class Matching(NamedTuple):
 
 
 def index_customers(clustered: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """The customers with a segment by their id; by nothing where there are no ids.
-
-    Rows of an earlier version that stand for several customers, in a column `customers`, tell of
-    none of them whether he is there again.
-    """
+    """The customers with a segment by their id; by nothing where there are no ids."""
     used = clustered[clustered["cluster"].notna()].astype({"cluster": int})
-    known = card.id in used and card.id != cards.ROW and "customers" not in used
-    return used.set_index(card.id) if known else used
+    return used.set_index(card.id) if card.id in used and card.id != cards.ROW else used
 
 
 # Matching ----------------------------------------------------------------------------------
@@ -103,31 +97,24 @@ def match_segments(customers: pd.DataFrame, before: Snapshot) -> Matching:
     On the people where at least half of the previous customers recur, else on the centres in the
     previous model's scale, where it has one. One segment that holds everyone continues only such.
     """
-    counts = count_shared(before.customers["cluster"], customers["cluster"])
+    then, now = before.customers["cluster"], customers["cluster"]
+    named = then.index.name is not None and then.index.name == now.index.name
+    both = then.index.intersection(now.index) if named else then.index[:0]
+    shared = pd.crosstab(then[both].to_numpy(), now.reindex(both).to_numpy())
+    ids = {"index": sorted(then.unique()), "columns": sorted(now.unique())}
+    counts = shared.reindex(**ids, fill_value=0).astype(int)
     recurring = float(counts.to_numpy().sum() / len(before.customers))
-    people = recurring >= RECURRING
-    pairs = match_people(counts) if people else _match_to_centres(customers, before)
+    people, pairs = recurring >= RECURRING, dict[int, int]()
+    if people:
+        pairs = match_people(counts)
+    elif before.scorer:
+        scaled = pd.DataFrame(before.scorer.scale(*before.scorer.take(customers)))
+        centres = scaled.groupby(now.to_numpy()).mean()
+        matched = match_centres(before.scorer.centres, centres.to_numpy())
+        pairs = {int(centres.index[j]): before.segments[i]["id"] for j, i in matched.items()}
     everyone = len(counts) == 1, len(counts.columns) == 1
     pairs = pairs if all(everyone) or not any(everyone) else {}
     return Matching("people" if people else "centres", recurring, pairs, counts)
-
-
-def _match_to_centres(customers: pd.DataFrame, before: Snapshot) -> dict[int, int]:
-    if before.scorer is None:
-        return {}
-    scaled = pd.DataFrame(before.scorer.scale(*before.scorer.take(customers)))
-    centres = scaled.groupby(customers["cluster"].to_numpy()).mean()
-    pairs = match_centres(before.scorer.centres, centres.to_numpy())
-    return {int(centres.index[j]): before.segments[i]["id"] for j, i in pairs.items()}
-
-
-def count_shared(before: pd.Series, now: pd.Series) -> pd.DataFrame:
-    """Customers in both runs, previous clusters by clusters, of clusters by customer id."""
-    named = before.index.name is not None and before.index.name == now.index.name
-    both = before.index.intersection(now.index) if named else before.index[:0]
-    counts = pd.crosstab(before[both].to_numpy(), now.reindex(both).to_numpy())
-    rows, columns = sorted(before.unique()), sorted(now.unique())
-    return counts.reindex(index=rows, columns=columns, fill_value=0).astype(int)
 
 
 def match_people(counts: pd.DataFrame) -> dict[int, int]:
@@ -177,41 +164,29 @@ def identify_segments(
     profile: pd.DataFrame,
     card: Card,
     *,
+    centres: pd.DataFrame,
     before: Snapshot | None = None,
-    centres: pd.DataFrame | None = None,
 ) -> list[Segment]:
     """The core of `segments.json` with the identities of a previous run: see `list_segments`.
 
-    `clustered` and its `profile` have positions as `cluster`; `centres` (k, p) are in raw units,
-    else the segments' means. What survives keeps id, name and colour; without a previous run the
-    ids are the positions.
+    `clustered` and its `profile` have positions as `cluster`; `centres` (k, p) are in raw units.
+    What survives keeps id, name and colour. A new segment gets an id that was never given and a
+    colour that no living one has, if possible none of the previous run's. Without a previous run
+    the ids are the positions.
     """
-    if centres is None:
-        centres = clustered.groupby("cluster")[list(card.features)].mean()
     if before is None:
         return list_segments(profile, centres, card)
     pairs = match_segments(index_customers(clustered, card), before).pairs
     former = {segment["id"]: segment for segment in before.segments}
     kept = {position: former[number] for position, number in pairs.items()}
-    listed = list_segments(profile, centres, card, kept=kept, former=before.segments)
-    return _keep_identities(listed, kept, before)
-
-
-def _keep_identities(
-    segments: list[Segment], kept: Mapping[int, Segment], before: Snapshot
-) -> list[Segment]:
-    """The segments, by position, with the ids and colours that they are known by.
-
-    A survivor has those of the segment that it survives. A new one gets an id that was never
-    given and a colour that no living segment has, if possible none of the previous run's.
-    """
-    ids, former = count(before.highest_id + 1), [s["colour"] for s in before.segments]
+    segments = list_segments(profile, centres, card, kept=kept, former=before.segments)
+    ids, used = count(before.highest_id + 1), [s["colour"] for s in before.segments]
     living = [segment["colour"] for segment in kept.values()]
     for position, segment in enumerate(segments):
         if known := kept.get(position):
             segment.update({"id": known["id"], "colour": known["colour"]})
         else:
-            colour = min(PALETTE, key=lambda c: (living.count(c), former.count(c)))
+            colour = min(PALETTE, key=lambda c: (living.count(c), used.count(c)))
             living.append(colour)
             segment.update({"id": next(ids), "colour": colour})
     return segments
@@ -334,8 +309,9 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame, name: str, card: Card) -> 
         test = ks_2samp(before[name].dropna(), now[name].dropna())
     else:
         told = {"kind": "descriptor", "unit": "", "test": "χ²"}
-        levels = [table[name].fillna("missing").value_counts() for table in (before, now)]
-        counts = pd.concat(levels, axis=1).sort_index().fillna(0).to_numpy(dtype=float)
+        levels = pd.concat([before[name], now[name]], keys=["before", "now"]).fillna("missing")
+        runs = levels.index.get_level_values(0)
+        counts = pd.crosstab(levels.to_numpy(), runs).to_numpy(dtype=float)
         test = chi2_contingency(counts.T)
     psi = measure_psi(counts)
     told |= {"psi": psi, "statistic": test.statistic, "p_value": test.pvalue}
@@ -347,14 +323,10 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame, name: str, card: Card) -> 
 
 def count_bins(before: pd.DataFrame, now: pd.DataFrame, name: str) -> Floats:
     """Customers (bins, 2) of two tables between the first one's deciles; the missing ones last."""
-    edges = np.unique(before[name].dropna().quantile(np.linspace(0.1, 0.9, 9)).dropna())
-    columns = []
-    for table in (before, now):
-        values = table[name].dropna()
-        bins = np.searchsorted(edges, values, side="left")
-        columns.append([*np.bincount(bins, minlength=len(edges) + 1), len(table) - len(values)])
-    counted = np.array(columns, dtype=float).T
-    return counted[counted.sum(axis=1) > 0]
+    deciles = np.unique(before[name].quantile(np.linspace(0.1, 0.9, 9)).dropna())
+    values = pd.concat([before[name], now[name]], keys=["before", "now"])
+    bins = pd.cut(values, [-np.inf, *deciles, np.inf], labels=False).fillna(len(deciles) + 1)
+    return pd.crosstab(bins, values.index.get_level_values(0)).to_numpy(dtype=float)
 
 
 def measure_psi(counts: Floats) -> float:
@@ -484,21 +456,16 @@ def find_previous(folder: Path, card: Card, *, against: str = "previous") -> Sna
         return None
     place = folder.parent
     place = place.parent if place.name in ("running", "failed", "partial") else place
-    if against != "previous":
-        return read_snapshot(_find_named(place, against), card)
-    digest = hash_table(card)
-    published = (run.folder for run in Archive(place).list_published())
-    found = next((folder for folder in published if _is_previous(folder, card, digest)), None)
-    return read_snapshot(found, card) if found else None
-
-
-def _find_named(place: Path, against: str) -> Path:
-    """The published run of an id or a path, verified."""
+    if against == "previous":
+        digest = hash_table(card)
+        published = (run.folder for run in Archive(place).list_published())
+        found = next((folder for folder in published if _is_previous(folder, card, digest)), None)
+        return read_snapshot(found, card) if found else None
     for folder in ((place / against).resolve(), (ROOT / against).resolve()):
         manifest = read_manifest(folder)
         if manifest and manifest.status == "published":
             _verify(folder, manifest)
-            return folder
+            return read_snapshot(folder, card)
     raise InputError(
         f"against: {against} is no published run; give an id in the output folder, a path or none."
     )

@@ -196,7 +196,14 @@ def fit(
     if centres is None:
         seen = draw_positions(len(weight), STARTED, seed=seed) if many else slice(None)
         some = np.ascontiguousarray(columns[:, seen]), weight[seen]
-        found, inertia, done = _run_starts(some, k, _draw_seeds(seed, starts), limits, threads)
+        seeds, work = _draw_seeds(seed, starts), len(some[1]) * k * starts
+
+        def run(part: slice) -> tuple[Floats, Floats, int]:
+            return kernels.best_start(*some, k, seeds[part], *limits)
+
+        parts = spread(run, starts, threads, work)
+        found, _, done = min(parts, key=lambda part: part[1].min())
+        inertia = np.concatenate([part[1] for part in parts])
     else:
         found, inertia, done = check_array(centres, dtype=np.float64) - middle, np.zeros(1), 0
         if found.shape != (k, rows.shape[1]):
@@ -317,19 +324,6 @@ def _centre(rows: Floats) -> tuple[Floats, Floats]:
 
 def _draw_seeds(seed: int, count: int) -> NDArray[np.uint64]:
     return stream(seed, "starts").integers(2**64, size=count, dtype=np.uint64)
-
-
-def _run_starts(
-    some: Weighed, k: int, seeds: NDArray[np.uint64], limits: Limits, threads: int | None
-) -> tuple[Floats, Floats, int]:
-    """The best centres, the inertia of each start, the best's iterations."""
-
-    def run(part: slice) -> tuple[Floats, Floats, int]:
-        return kernels.best_start(*some, k, seeds[part], *limits)
-
-    found = spread(run, len(seeds), threads, len(some[1]) * k * len(seeds))
-    centres, _, iterations = min(found, key=lambda part: part[1].min())
-    return centres, np.concatenate([part[1] for part in found]), iterations
 
 
 def _polish(

@@ -225,21 +225,17 @@ def vary(X: pd.DataFrame, codes: pd.DataFrame, labels: ArrayLike, *, seed: int =
     if k == 1:
         return pd.DataFrame({"variation": [], "ari": []})
     drawn = kmeans.draw_positions(len(X), stability.RESAMPLED_ROWS, seed=seed)
-    rows, starts = X.iloc[drawn], stability.CUT_STARTS
-    variants = _vary_features(rows, codes.iloc[drawn])
-    cuts = {name: kmeans.fit(m, k, starts=starts, seed=seed).labels for name, m in variants.items()}
-    cuts["Ward instead of K-means"] = AgglomerativeClustering(k).fit_predict(rows)
-    mixture = GaussianMixture(k, n_init=5, random_state=seed, reg_covar=1e-4)
-    cuts["Gaussian mixture instead of K-means"] = mixture.fit_predict(rows)
-    found = [(name, adjusted_rand_score(given[drawn], cut)) for name, cut in cuts.items()]
-    return pd.DataFrame(found, columns=["variation", "ari"])
-
-
-def _vary_features(rows: pd.DataFrame, codes: pd.DataFrame) -> dict[str, Any]:
+    rows, codes = X.iloc[drawn], codes.iloc[drawn]
     variants: dict[str, Any] = {"min–max scaling": minmax_scale(rows)}
     variants["robust scaling"] = robust_scale(rows)
     if len(rows.columns) > 1:
         variants |= {f"without {name}": rows.drop(columns=name) for name in rows}
     for name in codes:
         variants[f"with {name} in the distance"] = np.hstack([rows, scale(codes[[name]])])
-    return variants
+    how = {"starts": stability.CUT_STARTS, "seed": seed}
+    cuts = {name: kmeans.fit(matrix, k, **how).labels for name, matrix in variants.items()}
+    cuts["Ward instead of K-means"] = AgglomerativeClustering(k).fit_predict(rows)
+    mixture = GaussianMixture(k, n_init=5, random_state=seed, reg_covar=1e-4)
+    cuts["Gaussian mixture instead of K-means"] = mixture.fit_predict(rows)
+    found = [(name, adjusted_rand_score(given[drawn], cut)) for name, cut in cuts.items()]
+    return pd.DataFrame(found, columns=["variation", "ari"])

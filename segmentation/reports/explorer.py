@@ -48,11 +48,12 @@ def write_explorer(run_dir: Path, manifest: Manifest) -> Path:
     from plotly.offline import get_plotlyjs
 
     scripts = [(pages.TEMPLATES / "explore.js").read_text(encoding="utf-8"), get_plotlyjs()]
+    digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()) for each in scripts]
     values = pages.describe_page(
         manifest,
         [HERE],
         title=f"Explore – {manifest.title}",
-        csp=CSP.format(" ".join(map(_hash, scripts))),
+        csp=CSP.format(" ".join(f"'sha256-{digest.decode()}'" for digest in digests)),
         here=HERE.name,
         note="A page to explore; it shows single customers, without ids.",
         picture=pages.read_picture(run_dir / "figures" / "segments_map.png"),
@@ -132,9 +133,3 @@ def _describe_segment(segment: dict[str, Any], drawn: pd.DataFrame) -> dict[str,
         "outline": OUTLINES[look],
         "rows": json.loads(own.to_json(orient="values")),
     }
-
-
-def _hash(script: str) -> str:
-    """A script as the Content-Security-Policy names it."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

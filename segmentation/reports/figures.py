@@ -96,10 +96,9 @@ def draw_bands(ax: Axes) -> Axes:
     >>> len(draw_bands(plt.subplots()[1]).lines)
     4
     """
-    bands = stability.BANDS
-    for bound in list(bands)[:-1]:
-        ax.axhline(bound, color=QUIET, linewidth=0.8, linestyle=":")
-    for low, (high, word) in zip([0.36, *bands], bands.items(), strict=False):
+    for low, (high, word) in zip([0.36, *stability.BANDS], stability.BANDS.items(), strict=False):
+        if high < 1:
+            ax.axhline(high, color=QUIET, linewidth=0.8, linestyle=":")
         ax.annotate(
             word, (1.01, (low + high) / 2), xycoords=("axes fraction", "data"), va="center",
             color="#5f6368", fontsize=9, annotation_clip=False,
@@ -118,14 +117,12 @@ def rules_by_k(answers: pd.DataFrame, k_max: int, chosen: int) -> Axes:
     """
     ax = _make_axes(7, 1.0 + 0.42 * len(answers))
     ax.axvspan(chosen - 0.4, chosen + 0.4, color=NOISE, linewidth=0)
-    names = []
-    for row, (rule, k) in enumerate(zip(answers["rule"], answers["k"], strict=True)):
-        known = pd.notna(k) and k > 0
-        names.append(wrap(rule) if known else f"{wrap(rule)}: none")
-        if known:
-            ax.plot(k, row, "o", markersize=11, color=INK if k == chosen else QUIET)
+    known = answers.reset_index(drop=True)["k"].dropna().astype(int)
+    for row, k in known.items():
+        ax.plot(k, row, "o", markersize=11, color=INK if k == chosen else QUIET)
+    names = [wrap(rule) + ": none" * (i not in known) for i, rule in enumerate(answers["rule"])]
     ax.set_yticks(range(len(names)), names)
-    ax.set_xticks(range(1, max([k_max, chosen, *answers["k"].dropna().astype(int)]) + 1))
+    ax.set_xticks(range(1, max([k_max, chosen, *known]) + 1))
     ax.margins(x=0.05)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="Number of segments K")
     ax.set_title(f"What each rule answers; shaded, the choice: K = {chosen}")
@@ -293,11 +290,10 @@ def share_changes(changes: pd.DataFrame, colours: Mapping[int, str]) -> Axes:
         return _draw_nothing("No earlier run to compare with")
     rows = _pair_shares(changes)
     ax = _make_axes(7, 1.4 + 0.5 * len(rows))
-    for place, row in enumerate(rows.itertuples()):
-        then, now, colour = row.previous_share, row.share, colours[row.id]
-        ax.plot([then, now], [place, place], color=colour, linewidth=2.5)
-        ax.plot(then, place, "o", markersize=9, mew=2, color="white", mec=colour)
-        ax.plot(now, place, "o", markersize=9, color=colour)
+    then, now, own = rows["previous_share"], rows["share"], [*rows["id"].map(colours)]
+    ax.hlines(rows.index, then, now, colors=own, linewidth=2.5)
+    ax.scatter(then, rows.index, s=81, linewidth=2, color="white", edgecolor=own, zorder=2)
+    ax.scatter(now, rows.index, s=81, color=own, zorder=2)
     ax.set_yticks(range(len(rows)), [wrap(name, width=30) for name in rows["name"]])
     ax.invert_yaxis()
     ax.margins(y=0.15)

@@ -39,7 +39,7 @@ class Tables:
         self.frames = {
             "run.json": pd.json_normalize(manifest.model_dump(mode="json")),
             "segments.json": pd.json_normalize(run.read_json("segments.json")),
-            "run.json/quality": pd.DataFrame(manifest.quality).rename_axis("number"),
+            "run.json/quality": pd.DataFrame(manifest.quality).reset_index(names="number"),
         }
         profile = run.read_table("segment_profiles.csv", text=TEXTS).fillna({"unit": ""})
         self.frames["segment_profiles.csv"] = profile
@@ -51,17 +51,16 @@ class Tables:
             self.frames[name] = run.read_table(name, text=texts)
         choices = run.read_table("k_selection.csv")
         self.frames["k_selection.csv"] = choices[choices["k"] == manifest.k]
-        self._records: dict[str, list[tuple[Any, dict[Any, Any]]]] = {}
+        self._records: dict[str, list[dict[str, Any]]] = {}
 
     def rows(self, name: str, **where: Any) -> list[dict[str, Any]]:
         """The rows of a table that hold these values."""
         if name not in self._records:  # a page asks for a hundred cells
-            frame = self.frames[name]
-            self._records[name] = list(zip(frame.index, frame.to_dict("records"), strict=True))
+            self._records[name] = self.frames[name].to_dict("records")
         return [
-            {str(key): value for key, value in row.items()}
-            for number, row in self._records[name]
-            if all(row.get(column, number) == value for column, value in where.items())
+            row
+            for row in self._records[name]
+            if all(row[column] == value for column, value in where.items())
         ]
 
     def cell(self, name: str, column: str, *, unit: bool = True, **where: Any) -> Markup:

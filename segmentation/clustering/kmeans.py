@@ -31,8 +31,6 @@ from segmentation.clustering import kernels
 from segmentation.clustering.kernels import Floats, Labels
 
 Rows = TypeVar("Rows", pd.DataFrame, Floats)
-Weighed = tuple[Floats, Floats]  # columns (p, n) and the weights (n,) of their rows
-Limits = tuple[float, int]  # tol and max_iter of `KMeans`
 
 MAX_ITERATIONS = 300
 TOLERANCE = 1e-4
@@ -327,9 +325,12 @@ def _draw_seeds(seed: int, count: int) -> NDArray[np.uint64]:
 
 
 def _polish(
-    rows: Weighed, centres: Floats, limits: Limits, threads: int | None
+    rows: tuple[Floats, Floats], centres: Floats, limits: tuple[float, int], threads: int | None
 ) -> tuple[Floats, float, int]:
-    """Lloyd's iterations from some centres, part by part of the rows: centres, inertia, number."""
+    """Lloyd's iterations from some centres, part by part of the rows: centres, inertia, number.
+
+    `rows` are columns (p, n) and weights (n,), `limits` tol and max_iter of `KMeans`.
+    """
     n, moved = len(rows[1]), centres.copy()
     labels, rest = np.full(n, -1), kernels.tolerance(*rows, limits[0])
     shift, done = np.inf, 0

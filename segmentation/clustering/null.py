@@ -78,13 +78,10 @@ def open_gate(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
     be smaller than 5 %.
     """
     wide = figures.pivot_table(index="draw", columns="k", values="silhouette")
-    if wide.empty:
-        empty = pd.DataFrame(columns=["excess", "z", "gated"], dtype=float)
-        return empty.astype({"gated": "boolean"})
     drawn = wide[wide.index >= 0]
     spread = drawn.std().where(lambda sd: sd > 0)
     threshold = ((drawn - drawn.mean()) / spread).max(axis=1).quantile(FAMILY_WISE)
-    gate = pd.DataFrame({"excess": wide.loc[-1] - drawn.mean()})
+    gate = pd.DataFrame({"excess": wide.reindex([-1]).loc[-1] - drawn.mean()})
     gate["z"] = gate["excess"] / spread
     clear = (gate["z"].fillna(np.inf) > threshold) & (gate["excess"] >= LEAST_EXCESS)
     large = smallest_share.reindex(gate.index) >= LEAST_SHARE

@@ -66,8 +66,7 @@ class BlockScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
         """Learn means and spread of a table (n, p)."""
         values = validate_data(self, X, dtype=float)
-        self.mean_ = np.average(values, axis=0)
-        spread = np.sqrt(np.average((values - self.mean_) ** 2, axis=0).sum())
+        self.mean_, spread = values.mean(axis=0), np.sqrt(values.var(axis=0).sum())
         self.scale_ = spread / self.weight if spread > 0 and self.weight > 0 else 1.0
         return self
 

@@ -123,11 +123,7 @@ def _describe_segment(segment: dict[str, Any], drawn: pd.DataFrame) -> dict[str,
     """What the page knows of a segment: name, size, look, and the rows drawn, axis by axis."""
     own = drawn[drawn["cluster"] == segment["id"]].drop(columns="cluster")
     look = find_look(segment["colour"])
-    return {
-        "id": segment["id"],
-        "name": segment["name"],
-        "size": segment["size"],
-        "colour": segment["colour"],
+    return {name: segment[name] for name in ("id", "name", "size", "colour")} | {
         "symbol": SYMBOLS[look],
         "glyph": GLYPHS[look],
         "outline": OUTLINES[look],

@@ -6,7 +6,7 @@ import json
 import platform
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -333,9 +333,8 @@ def save_customers(place: Path, figures: ModelFigures, card: Card, segments: lis
     """
     if not is_large(card) or card.backend:
         return False
-    named = cast(list[dict[str, Any]], segments)
-    scored = queries.score_table(open_customers(card), Scorer(figures), named)
-    database.save_file(scored, place)
+    named: Any = segments
+    database.save_file(queries.score_table(open_customers(card), Scorer(figures), named), place)
     return True
 
 

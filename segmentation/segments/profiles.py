@@ -429,12 +429,12 @@ def add_words(
     card: Card,
 ) -> list[Segment]:
     """The segments with their sentences, roles and actions; the card's own come first."""
-    told = []
+    told, tables = [], [rows.assign(segments=len(segments)) for rows in (profile, levels, rules)]
     for segment in segments:
-        own = [rows[rows["cluster"] == segment["id"]] for rows in (profile, levels, rules)]
+        own = [rows[rows["cluster"] == segment["id"]] for rows in tables]
         role = find_role(own[0], card, segment, len(segments))
         words_of: Any = {"roles": [role["role"]], "actions": [role["action"]]}
-        words_of["sentences"] = _describe_segment(segment, *own, segments=len(segments))
+        words_of["sentences"] = _describe_segment(segment, len(segments), *own)
         told.append(segment | words_of)
     return told
 
@@ -446,21 +446,14 @@ def find_role(profile: pd.DataFrame, card: Card, segment: Segment, segments: int
     markers = int((profile["effect"].abs() >= words.MARKER).sum())
     facts = {**by_kind, "markers": markers, "segments": segments}
     entry = dict(words.pick(words.read_words()["roles"], facts))
-    own = next((g for g in card.segments if g.name == segment["name"]), None)
-    return entry | (
-        own.model_dump(include={"role", "action"}, exclude_defaults=True) if own else {}
-    )
+    for own in (given for given in card.segments if given.name == segment["name"]):
+        entry |= own.model_dump(include={"role", "action"}, exclude_defaults=True)
+    return entry
 
 
-def _describe_segment(
-    segment: Segment,
-    profile: pd.DataFrame,
-    levels: pd.DataFrame,
-    rules: pd.DataFrame,
-    *,
-    segments: int,
-) -> list[str]:
+def _describe_segment(segment: Segment, segments: int, *own: pd.DataFrame) -> list[str]:
     """Sentences on one segment, each true of its own rows; the most telling feature first."""
+    profile, levels, rules = own
     facts = {**segment, **segment.get("stability", {}), "segments": segments}
     facts |= {"segment": segment["name"]}
     told = [words.say("size", facts)]
@@ -469,22 +462,21 @@ def _describe_segment(
     if segment["size"] < words.FEWEST:
         return told
     telling = profile.sort_values("effect", key=abs, ascending=False, kind="stable")
-    told += _say_each("feature", telling.fillna({"unit": ""}), segments)
+    told += _say_each("feature", telling.fillna({"unit": ""}))
     for _, rows in levels.groupby("variable", sort=False):
         marked = rows[rows["marked"]]
-        told += _say_each("level", marked, segments)
+        told += _say_each("level", marked)
         if marked.empty:
-            told += _say_each("mix", rows.loc[[rows["customers"].idxmax()]], segments)
+            told += _say_each("mix", rows.loc[[rows["customers"].idxmax()]])
     if segments > 1:
-        told += _say_each("rule", rules, segments)
+        told += _say_each("rule", rules)
     if segments > 1 and "stability" in segment:
         told.append(words.say("stability", facts))
     return told
 
 
-def _say_each(kind: str, rows: pd.DataFrame, segments: int) -> list[str]:
-    facts = rows.assign(segments=segments).to_dict("records")
-    return [words.say(kind, cast(words.Facts, row)) for row in facts]
+def _say_each(kind: str, rows: pd.DataFrame) -> list[str]:
+    return [words.say(kind, cast(words.Facts, row)) for row in rows.to_dict("records")]
 
 
 def list_warnings(segments: list[Segment], card: Card) -> list[str]:

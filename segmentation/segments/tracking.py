@@ -432,10 +432,6 @@ def describe_transitions(changes: pd.DataFrame) -> list[str]:
 # The previous run --------------------------------------------------------------------------
 
 
-class AnotherVersion(InputError):
-    """A run whose figures this version cannot read."""
-
-
 def find_previous(folder: Path, card: Card, *, against: str = "previous") -> Snapshot | None:
     """The published run that the one in a folder is compared with; None where there is none.
 
@@ -481,7 +477,7 @@ def _is_previous(folder: Path, card: Card, digest: str) -> bool:
     _verify(folder, manifest)
     try:
         scorer = _read_scorer(folder)
-    except AnotherVersion:
+    except InputError:
         return False
     return scorer is None or {*scorer.columns, *scorer.levels} == {*card.distance}
 
@@ -521,4 +517,4 @@ def _read_scorer(folder: Path) -> Scorer | None:
     try:
         return Scorer(json.loads(path.read_text("utf-8"))) if path.is_file() else None
     except ValueError:
-        raise AnotherVersion(f"{folder.name} was written by another version; {MEND}") from None
+        raise InputError(f"{folder.name} was written by another version; {MEND}") from None

@@ -125,8 +125,7 @@ def format_value(value: object, digits: int = 2) -> str:
         return str(value)
     if isinstance(value, Integral):
         return f"{int(value):,}"
-    text = f"{float(value):,.{digits}f}"
-    return text[1:] if text.startswith("-") and not text.strip("-0.,") else text
+    return f"{float(value):z,.{digits}f}"
 
 
 # Figures -----------------------------------------------------------------------------------

@@ -250,12 +250,12 @@ def label_centres(ax: Axes, segments: Segments, x: str, y: str) -> Axes:
     return ax
 
 
-def _move_apart(boxes: list[Bbox], frame: Bbox, *, rounds: int = 200) -> np.ndarray:
+def _move_apart(boxes: list[Bbox], frame: Bbox) -> np.ndarray:
     """How far to move each box (n, 2) so that none overlaps another and all stay in the frame."""
-    centres = np.array([[(b.x0 + b.x1) / 2, (b.y0 + b.y1) / 2] for b in boxes]).reshape(-1, 2)
-    half = np.array([[b.width / 2 + 2, b.height / 2 + 2] for b in boxes]).reshape(-1, 2)
+    corners = np.array([box.get_points() for box in boxes]).reshape(-1, 2, 2)
+    centres, half = corners.mean(axis=1), np.ptp(corners, axis=1) / 2 + 2
     start, inside = centres.copy(), (np.array(frame.min), np.array(frame.max))
-    for _ in range(rounds):
+    for _ in range(200):
         gaps = centres[:, None] - centres[None]
         overlaps = half[:, None] + half[None] - np.abs(gaps)
         both = (overlaps > 0).all(axis=2) & ~np.eye(len(boxes), dtype=bool)

@@ -84,8 +84,13 @@ class Feature(Column):
 
     @property
     def title(self) -> str:
-        """The label with its unit, as an axis shows it."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
+        """The label with its unit, as an axis shows it; once, where the label is of that unit.
+
+        >>> Feature(label="Days since last visit", unit="days").title
+        'Days since last visit'
+        """
+        held = re.search(rf"(?<!\w){re.escape(self.unit)}(?!\w)", self.label, re.I)
+        return f"{self.label} ({self.unit})" if self.unit and not held else self.label
 
 
 class Descriptor(Column):
@@ -131,16 +136,17 @@ class Card(Part):
         """Give every column without a label its own name as label."""
         if not isinstance(values, dict):
             return values
-        values = dict(values)
+        values, made = dict(values), dict[str, dict[str, str]]()
         if values.get("transactions"):
             unit = {"unit": str(values.get("currency") or "")}
-            spent = {name: MADE[name] | unit for name in ("monetary", "basket")}
-            values = {"id": "customer", "features": MADE | spent} | values
+            made = MADE | {name: MADE[name] | unit for name in ("monetary", "basket")}
+            values = {"id": "customer", "features": made} | values
         for kind in ("features", "inputs", "descriptors"):
             if isinstance(values.get(kind), dict):
+                known = made if kind == "features" else {}
                 said = {str(name): {} if c is None else c for name, c in values[kind].items()}
-                labelled = {n: {"label": n} | c for n, c in said.items() if isinstance(c, dict)}
-                values[kind] = said | labelled
+                own = {n: c for n, c in said.items() if isinstance(c, dict)}
+                values[kind] = said | {n: {"label": n} | known.get(n, {}) | own[n] for n in own}
         return values
 
     @model_validator(mode="after")

@@ -8,6 +8,8 @@ import pytest
 
 from segmentation import InputError
 from segmentation.customers import Card, purchases
+from segmentation.customers.card import Feature, load_card
+from segmentation.customers.dates import find_date_format
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -85,8 +87,14 @@ def refuse(path, options=None, **columns):
 def way(request, monkeypatch):
     """Each CSV is read as text, and as if it were too large for that."""
     if request.param == "scanned":
-        monkeypatch.setattr(purchases, "SCANNED", 0)
+        scan_all(monkeypatch)
     return request.param
+
+
+def scan_all(monkeypatch):
+    """As if every file were too large to be read as text, also where the scan refuses it."""
+    monkeypatch.setattr(purchases, "SCANNED", 0)
+    monkeypatch.setattr(purchases.tables, "LARGEST_FILE", 0)
 
 
 def check_same(table, expected):
@@ -236,7 +244,11 @@ def test_an_empty_file_is_refused(tmp_path, text):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (",1,2024-01-01,1\n", "column id: 1 customer ids are empty (line 14); fill them."),
+        (
+            ",1,2024-01-01,1\n",
+            "column id: 1 customer ids are empty (line 14); fill them, or leave these rows out by "
+            "`missing: drop` in `transactions:`.",
+        ),
         (" ,1,2024-01-01,1\n" * 5, "5 customer ids are empty (lines 14, 15, 16…)"),
         (
             "A,1,31/12/2024,1\n",
@@ -274,7 +286,8 @@ def test_a_refund_needs_no_order(tmp_path):
 def test_all_problems_come_at_once_without_ids(tmp_path):
     said = refuse(write_text(tmp_path, "id,day,paid\nJane Doe,x,y\n,2024-01-01,1\n"))
     assert said.splitlines() == [
-        "sales.csv: column id: 1 customer ids are empty (line 3); fill them.",
+        "sales.csv: column id: 1 customer ids are empty (line 3); fill them, or leave these rows "
+        "out by `missing: drop` in `transactions:`.",
         "sales.csv: column day: 1 dates are not ISO (2024-12-31) ('x' in line 2); "
         "correct them or say `date_format:`.",
         "sales.csv: column paid: 1 amounts are not numbers ('y' in line 2); correct them.",
@@ -310,7 +323,7 @@ def test_missing_columns_are_refused(tmp_path, header, messages):
     ],
 )
 def test_tables_are_refused(tmp_path, monkeypatch, text, message):
-    monkeypatch.setattr(purchases, "SCANNED", 0)
+    scan_all(monkeypatch)
     said = refuse(write_text(tmp_path, text))
     assert message in said
     assert "SECRET" not in said
@@ -322,7 +335,7 @@ def test_files_are_refused(tmp_path, monkeypatch):
     assert "is not utf-8" in refuse(latin)
     assert "encoding ebc is not known" in refuse(latin, {"encoding": "ebc"})
     late = write_text(tmp_path, GOOD + "é,1,2024-01-01,1\n" * 400_000, encoding="latin-1")
-    monkeypatch.setattr(purchases, "SCANNED", 0)
+    scan_all(monkeypatch)
     assert "is not utf-8" in refuse(late)
     late = write_text(tmp_path, GOOD + "e,1,2024-01-01,1\n" * 60_000 + "é,", encoding="latin-1")
     assert "save it as UTF-8" in refuse(late)
@@ -372,3 +385,221 @@ def test_nothing_stays_behind(tmp_path, monkeypatch):
     read(write_text(tmp_path, GOOD))
     refuse(write_text(tmp_path, "id\n"))
     assert not list((tmp_path / "folder").iterdir())
+
+
+PARTS = {
+    "customer": "id",
+    "date": "day",
+    "amount": "",
+    "quantity": "pieces",
+    "price": "each",
+    "order": "order",
+}
+
+
+def draw_parts(rows=3000, seed=0):
+    """Random purchases by quantity and price: cancelled orders, rows without a customer, `.0`."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "order": rng.integers(536_000, 536_000 + rows // 3, rows),
+            "pieces": rng.integers(1, 30, rows),
+            "each": rng.integers(0, 3000, rows) / 100,
+            "id": rng.integers(17_000, 17_200, rows),
+            "day": rng.choice(DAYS, rows),
+        }
+    )
+    cancelled, unknown = rng.random((2, rows)) < [[0.1], [0.2]]
+    table["order"] = np.where(cancelled, "C", "") + table["order"].astype(str)
+    table["pieces"] = table["pieces"].where(~cancelled | (table["pieces"] > 15), -table["pieces"])
+    table["id"] = (table["id"].astype(str) + ".0").where(
+        table["id"] % 2 == 0, table["id"].astype(str)
+    )
+    table["id"] = table["id"].mask(unknown, rng.choice(["", "nan", " NULL", "n/a"], rows))
+    return table.assign(cancelled=cancelled, unknown=unknown)
+
+
+def write_german(rows):
+    """The same rows as a shop in Germany exports them."""
+    money = rows["each"].map("{:,.2f} €".format).str.translate(str.maketrans(",.", ".,"))
+    day = pd.to_datetime(rows["day"])
+    day = day.dt.day.astype(str) + day.dt.strftime(".%m.%Y") + " 8:26"
+    return rows.assign(each=money, day=day).to_csv(index=False, sep=";")
+
+
+@pytest.mark.parametrize("returns", ["subtract", "drop"])
+def test_amounts_are_quantity_times_price(tmp_path, monkeypatch, returns):
+    rows = draw_parts()
+    signed = rows["pieces"].abs() * rows["each"] * np.where(rows["cancelled"], -1, 1)
+    known = rows.assign(paid=signed.round(2), id=rows["id"].str.removesuffix(".0"))
+    known = known[~known["unknown"] & ~(known["cancelled"] & (returns == "drop"))]
+    expected = compute_in_pandas(known, order="order")
+    says = PARTS | {"missing": "drop", "returns": returns}
+    path = write_text(tmp_path, rows.drop(columns=["cancelled", "unknown"]).to_csv(index=False))
+    table, report = read(path, **says)
+    check_same(table, expected)
+    counts = report.set_index("finding")["rows"]
+    cancelled = (rows["cancelled"] & ~rows["unknown"]).sum()
+    assert counts["rows without a customer"] == rows["unknown"].sum()
+    told = counts.filter(like="returns" if returns == "drop" else "cancelled")
+    assert told.to_list() == [cancelled]
+    german = write_text(tmp_path, write_german(rows), "german.csv")
+    scanned = write_parquet(tmp_path, path)
+    again = read(german, **says, date_format="%d.%m.%Y %H:%M")[0]
+    pd.testing.assert_frame_equal(again, table)
+    scan_all(monkeypatch)
+    for other in (path, scanned):
+        pd.testing.assert_frame_equal(read(other, **says)[0], table)
+
+
+def test_what_a_scan_does_not_know_is_read_as_text(tmp_path, monkeypatch):
+    """Signs, a line of totals and short rows far below a plain beginning; 1.234 is no guess."""
+    monkeypatch.setattr(purchases, "SCANNED", 0)
+    monkeypatch.setattr(purchases, "FIRST_ROWS", 5)
+    text = GOOD + 'A,1,2024-02-01,"€ 1,234.50"\nTotal,,,99\n'
+    table, report = read(write_text(tmp_path, text), order="order")
+    assert table.set_index("customer").loc["A", "monetary"] == 1234.5
+    assert "a line of totals at the end" in {*report["finding"]}
+    semicolons = GOOD.replace(",", ";").replace(".50", "")
+    for extra in ("A;1;2024-02-01;1.234\n", "A;1;2024-02-01;1.234\n" * 2):
+        path = write_text(tmp_path, semicolons + extra)
+        assert "`decimal:`" in refuse(path)
+        for decimal, paid in ((".", 1.234), (",", 1234)):
+            table, _ = read(path, {"decimal": decimal})
+            assert table["basket"].iloc[-1] == paid
+
+
+@pytest.mark.parametrize(
+    ("orders", "counted"),
+    [
+        (["C7", "c-8"], [-3, -3]),
+        (["A7", "CX8"], [3, 3]),
+    ],
+)
+@pytest.mark.usefixtures("way")
+def test_a_cancellation_is_an_order_among_numbers(tmp_path, orders, counted):
+    rows = "".join(f"001,{order},2024-02-01,3\n" for order in orders)
+    table, _ = read(write_text(tmp_path, GOOD + rows), order="order")
+    assert table["monetary"].iloc[0] == 1.5 + sum(counted)
+    coded = "".join(f"{i:03d},C{i},2024-01-01,1\n" for i in range(1, 40))
+    table, _ = read(write_text(tmp_path, GOOD + coded), order="order")
+    assert table["monetary"].iloc[0] == 2.5
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    ("extra", "ids"), [("", {"1", "3"}), ("A7", {"1.0", "3.0", "3", "A7"}), ("1.5", {"1.0", "1.5"})]
+)
+def test_ids_lose_a_point_only_where_all_are_whole(tmp_path, extra, ids):
+    text = "id,day,paid\n" + "".join(f" {i}.0 ,{DAYS[i]},1\n" for i in range(1, 13))
+    text += f"3,2024-03-01,1\n{extra or 5},2024-03-01,1\n"
+    table, _ = read(write_text(tmp_path, text))
+    assert ids <= {*table["customer"]}
+    assert len(table) == (12 if not extra else 14)
+
+
+@pytest.mark.usefixtures("way")
+def test_days_far_behind_all_others_are_asked_about(tmp_path):
+    rows = "".join(f"{i % 50:03d},1,{DAYS[i % 300]},1\n" for i in range(400))
+    text = f"id,order,day,paid\n{rows}A,1,2035-01-01,1\n"
+    said = refuse(write_text(tmp_path, text))
+    assert said == (
+        "sales.csv: column day: 1 dates lie far behind all others ('2035-01-01' in line 402); "
+        "correct them, or say in the card up to which day rows count, as `as_of: 2024-10-26`."
+    )
+    table, _ = read(tmp_path / "sales.csv", {"as_of": date(2024, 10, 26)})
+    assert len(table) == 50
+    assert "9 dates" in refuse(write_text(tmp_path, text + "A,1,9999-12-31,1\n" * 8))
+    many = write_text(tmp_path, text + "B,1,2035-01-01,1\n" * 9)  # 2 % are no slip
+    assert read(many)[0]["recency"].min() == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({}, "`quantity:` and `price:` together; got none of them."),
+        ({"amount": "a", "price": "p"}, "by `amount:` alone, or"),
+        ({"quantity": "q"}, "together; got quantity."),
+        ({"price": "p"}, "together; got price."),
+        ({"amount": "a", "missing": "skip"}, "'refuse' or 'drop'"),
+        ({"amount": "a", "returns": "keep"}, "'subtract' or 'drop'"),
+        ({"quantiy": "q", "price": "p"}, "did you mean quantity?"),
+    ],
+)
+def test_what_a_card_may_say_of_amounts(tmp_path, said, message):
+    parts = {"customer": "c", "date": "d"} | said
+    card = write_text(tmp_path, f"title: T\ntable: t.csv\ntransactions: {parts}\n", "card.yaml")
+    with pytest.raises(InputError) as error:
+        load_card(card)
+    assert message in str(error.value)
+
+
+def test_features_of_purchases_read_as_people_say_them():
+    fields = {"title": "T", "table": "t.csv", "currency": "€", "transactions": COLUMNS}
+    every = Card.model_validate(fields)
+    named = {"recency": {}, "monetary": {"transform": "log"}, "basket": {"label": "Mean bill"}}
+    some = Card.model_validate(fields | {"features": named})
+    assert [*every.titles.values()] == [
+        "Days since last purchase",
+        "Purchases",
+        "Total spent (€)",
+        "Days since first purchase",
+        "Average basket (€)",
+    ]
+    assert [*every.kinds.values()] == ["recency", "frequency", "spending", "tenure", ""]
+    assert [*some.titles.values()] == [
+        "Days since last purchase",
+        "Total spent (€)",
+        "Mean bill (€)",
+    ]
+    assert [*some.kinds.values()] == ["recency", "spending", ""]
+    assert some.features["monetary"].transform == "log"
+    told = {Feature(label="Loyalty Points", unit="points").title, Feature(label="Age").title}
+    assert told == {"Loyalty Points", "Age"}
+    assert Feature(label="Holidays", unit="days").title == "Holidays (days)"
+
+
+DATED = [
+    "%d.%m.%Y",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%y",
+    "%d-%b-%Y",
+    "%d. %B %Y",
+    "%B %d, %Y",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%Y/%m/%d",
+    "%Y%m%d",
+    "%d.%m.%Y, %H:%M:%S.%f",
+]
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("form", DATED)
+def test_the_format_of_dates_is_found_and_read(tmp_path, form, padded):
+    days = pd.Series(pd.date_range("2023-12-05", periods=40, freq="37h"))
+    cells = days.dt.strftime(form)
+    if not padded:
+        cells = cells.str.replace(r"^0|(?<=[./])0(?=\d[./])", "", regex=True)
+    assert find_date_format(cells) == form
+    text = "id;day;paid\n" + "".join(f"{i};{cell};1\n" for i, cell in enumerate(cells))
+    table, _ = read(write_text(tmp_path, text), date_format=form)
+    far = (days.dt.normalize().max() - days.dt.normalize()).dt.days
+    assert sorted(table["recency"]) == sorted(far)
+
+
+@pytest.mark.parametrize(
+    ("cells", "found"),
+    [
+        (["2024-01-05", "2024-12-31T08:00"], ""),
+        (["05.01.2024", "12.12.2024"], "ambiguous"),
+        (["24-12-01", "24-11-02", "24-11-03"], "ambiguous"),
+        (["13/01/2024"] * 97 + ["?", "later", "soon", "x"], "%d/%m/%Y"),
+        (["13/01/2024"] * 9 + ["x"], None),
+        (["13/01/2024", "01/13/2024"], None),
+        (["3 Mai 2024", "4 Mai 2024"], None),
+        (["1.5", "2.25"], None),
+        (["", "nan"], None),
+    ],
+)
+def test_formats_are_asked_or_none(cells, found):
+    assert find_date_format(pd.Series(cells)) == found

@@ -54,13 +54,35 @@ class Part(BaseModel):
 
 
 class Transactions(Part):
-    """Which columns of a table of purchases hold what; without `order`, each row is a purchase."""
+    """Which columns of a table of purchases hold what; without `order`, each row is a purchase.
+
+    What was paid stands in `amount`, or is `quantity` × `price`.
+    """
 
     customer: Name
     date: Name
-    amount: Name
+    amount: str = ""
+    quantity: str = ""
+    price: str = ""
     order: str = ""
     date_format: str = ""
+    missing: Literal["refuse", "drop"] = "refuse"
+    returns: Literal["subtract", "drop"] = "subtract"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse amounts that are said in no way, by half or in two ways."""
+        said = [key for key in ("amount", "quantity", "price") if getattr(self, key)]
+        if said not in (["amount"], ["quantity", "price"]):
+            way = "say what was paid by `amount:` alone, or by `quantity:` and `price:` together"
+            raise ValueError(f"{way}; got {words.join(said) or 'none of them'}")
+        return self
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The column of each part that is said: {"customer": "CustomerID", …}."""
+        keys = ("customer", "date", "amount", "quantity", "price", "order")
+        return {key: name for key in keys if (name := getattr(self, key))}
 
 
 class Column(Part):
@@ -210,7 +232,7 @@ class Card(Part):
     def headers(self) -> list[str]:
         """The columns that the card needs of its file."""
         if said := self.transactions:
-            return [name for name in (said.customer, said.date, said.amount, said.order) if name]
+            return [*said.columns.values()]
         return [self.id, *self.sources, *self.descriptors]
 
     @property

@@ -98,7 +98,7 @@ def check_rows(rows: int, notes: Notes) -> bool:
 
 def _check_ids(ids: pd.Series, notes: Notes) -> None:
     """Refuse ids that are missing or stand twice; they are never shown."""
-    empty = ids[ids.str.casefold().isin(tables.MISSING - {"-", "–", "?", "na"})]
+    empty = ids[ids.str.casefold().isin(tables.NOTHING - {"-", "–", "?", "na"})]
     if len(empty):
         notes.refuse(str(ids.name), f"{len(empty)} ids are empty", "fill them", empty.rename(ROW))
     twice = ids[(ids != "") & ids.duplicated()].rename(ROW)
@@ -184,7 +184,7 @@ def parse_levels(
     if descriptor.levels:
         codes = list_codes(descriptor)
         found = text.map(lambda cell: codes.get(clean_text(cell).casefold())).astype(object)
-        odd = text[found.isna() & ~tables.find_missing(text)]
+        odd = text[found.isna() & ~text.str.casefold().isin(tables.NOTHING)]
         if len(odd):
             mend = f"say in the card's `levels:` which of {', '.join(descriptor.levels)} they mean"
             rule = f"{odd.nunique()} codings are unknown"
@@ -213,7 +213,7 @@ def read_level(cell: str, descriptor: Descriptor) -> str | None:
     if not descriptor.levels:
         return _clean_level(cell)
     level = list_codes(descriptor).get(clean_text(cell).casefold())
-    if level is None and cell.strip().casefold() not in tables.MISSING:
+    if level is None and cell.strip().casefold() not in tables.NOTHING:
         raise InputError(f"must be one of {', '.join(descriptor.levels)}.")
     return level
 

@@ -92,7 +92,13 @@ class Column(Part):
     aliases: list[str] = []
 
 
-class Feature(Column):
+class Number(Column):
+    """A column of numbers; `missing_values` are cells in it that mean that there is nothing."""
+
+    missing_values: list[str] = []
+
+
+class Feature(Number):
     """A number that the distance is computed on: a column, or an expression of columns."""
 
     expression: Line = ""
@@ -139,7 +145,7 @@ class Card(Part):
     backend: str = ""
     id: str = ROW
     features: Annotated[dict[str, Feature], Field(min_length=2)]
-    inputs: dict[str, Column] = {}
+    inputs: dict[str, Number] = {}
     descriptors: dict[str, Descriptor] = {}
     map: tuple[str, str] | None = None
     transactions: Transactions | None = None
@@ -147,6 +153,7 @@ class Card(Part):
     owner: Line = ""
     as_of: date | None = None
     currency: Line = ""
+    sheet: Line = ""
     encoding: str = ""
     delimiter: Annotated[str, Field(max_length=1)] = ""
     decimal: Literal["", ".", ","] = ""
@@ -184,6 +191,9 @@ class Card(Part):
             yield f"`transactions:` make the features {', '.join(MADE)}, no others"
         if self.transactions and self.backend:
             yield "`transactions:` are read from a file; leave `backend:` out"
+        for name, feature in self.features.items():
+            if feature.expression and feature.missing_values:
+                yield f"{name}: say `missing_values:` of its expression's columns, in `inputs:`"
         columns, labels = [*self.columns, *self.inputs], [*self.labels.values()]
         names = {"column": columns, "label": labels, "segment": [g.name for g in self.segments]}
         for what, texts in names.items():
@@ -207,6 +217,12 @@ class Card(Part):
         """What the card says about each column of the table but the id."""
         stored = {n: f for n, f in self.features.items() if not f.expression}
         return {**stored, **self.inputs, **self.descriptors}
+
+    @property
+    def gaps(self) -> dict[str, list[str]]:
+        """What means that there is nothing, by column, where the card says it."""
+        said = {n: c.missing_values for n, c in self.described.items() if isinstance(c, Number)}
+        return {name: cells for name, cells in said.items() if cells}
 
     @property
     def expressions(self) -> dict[str, Expression]:
@@ -330,7 +346,7 @@ def write_draft(card: Card, reasons: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-PARTS: dict[str, type[BaseModel]] = {"features": Feature, "inputs": Column}
+PARTS: dict[str, type[BaseModel]] = {"features": Feature, "inputs": Number}
 PARTS |= {"descriptors": Descriptor, "segments": GivenSegment, "transactions": Transactions}
 
 
@@ -370,7 +386,7 @@ def keep_features(card: Card, wanted: str) -> Card:
     kept = {name: feature for name, feature in card.features.items() if name in keep}
     needed = {name for n, made in card.expressions.items() if n in keep for name in made.columns}
     inputs = {
-        name: Column(label=feature.label, aliases=feature.aliases)
+        name: Number(**feature.model_dump(include={"label", "aliases", "missing_values"}))
         for name, feature in card.features.items()
         if name in needed - keep
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -78,7 +78,7 @@ def parse_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     notes.check(card.name)
     cells = pd.DataFrame({name: text[header].str.strip() for name, header in found.items()})
     numbers = pd.Series(range(1, len(text) + 1), index=text.index).astype(str)
-    table = pd.DataFrame({card.id: numbers if card.id == ROW else cells[card.id]})
+    table = pd.DataFrame({card.id: numbers if card.id == ROW else clean_ids(cells[card.id])})
     _check_ids(table[card.id], notes)
     if check_rows(len(text), notes):
         return table
@@ -96,6 +96,13 @@ def check_rows(rows: int, notes: Notes) -> bool:
     return rows < FEWEST_ROWS
 
 
+def clean_ids(ids: pd.Series) -> pd.Series:
+    """Ids as text; where all are whole numbers, `17850.0` is `17850`."""
+    filled = ids[ids != ""]
+    whole = filled.str.fullmatch(tables.WHOLE_ID).all()
+    return ids.str.replace(r"\.0+$", "", regex=True) if whole else ids
+
+
 def _check_ids(ids: pd.Series, notes: Notes) -> None:
     """Refuse ids that are missing or stand twice; they are never shown."""
     empty = ids[ids.str.casefold().isin(tables.NOTHING - {"-", "–", "?", "na"})]
@@ -110,11 +117,13 @@ def _check_ids(ids: pd.Series, notes: Notes) -> None:
 def _parse_features(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     """The features as numbers, checked; those by expression from the columns that they name."""
     decimal = card.decimal or tables.find_decimal(cells[card.sources])
-    numbers = {name: read_numbers(cells[name], decimal, notes) for name in card.sources}
+    gaps = card.gaps
+    numbers = {n: read_numbers(cells[n], decimal, notes, gaps.get(n, ())) for n in card.sources}
     values = pd.DataFrame(compute_features(card, numbers), index=cells.index)
     for name, feature in card.features.items():
         own, shown = values[name], values[name] if feature.expression else cells[name]
-        missing = own.isna() if feature.expression else tables.find_missing(shown)
+        gone = feature.expression or feature.missing_values
+        missing = own.isna() if gone else tables.find_missing(shown)
         beyond = shown[own.notna() & ~own.between(*feature.range)]
         counts = {"missing": missing.sum(), "beyond": len(beyond), "negative": (own < 0).sum()}
         counts |= {"rows": len(own), "low": own.min(), "high": own.max()}
@@ -163,9 +172,15 @@ def check_feature(
         notes.tell(name, "the same value in every row", rows, "has no part in the distance")
 
 
-def read_numbers(text: pd.Series, decimal: str, notes: Notes) -> pd.Series:
-    """A column as numbers, NaN where missing; what is no number or ambiguous is noted."""
-    missing = tables.find_missing(text)
+def read_numbers(
+    text: pd.Series, decimal: str, notes: Notes, gaps: Sequence[str] = ()
+) -> pd.Series:
+    """A column as numbers, NaN where missing; what is no number or ambiguous is noted.
+
+    gaps : texts or numbers that the card's `missing_values:` name.
+    """
+    said = text.str.casefold().isin([gap.casefold() for gap in gaps])
+    missing = tables.find_missing(text) | said
     reading = tables.parse_numbers(text[~missing], decimal, point=notes.point)
     values = reading.values.reindex(text.index)
     odd = text[~missing & values.isna()]
@@ -173,7 +188,20 @@ def read_numbers(text: pd.Series, decimal: str, notes: Notes) -> pd.Series:
         notes.refuse(str(text.name), reading.rule.format(len(odd)), reading.mend, odd)
     elif reading.mend:
         notes.tell(str(text.name), reading.rule, int((~missing).sum()), reading.mend)
-    return values
+    said |= values.isin(list_numbers(gaps))
+    tell_gaps(str(text.name), int(said.sum()), notes)
+    return values.mask(said)
+
+
+def list_numbers(gaps: Iterable[str]) -> list[float]:
+    """Those of the card's `missing_values:` that are numbers."""
+    return pd.to_numeric(pd.Series([*gaps], dtype="str"), errors="coerce").dropna().tolist()
+
+
+def tell_gaps(name: str, rows: int, notes: Notes) -> None:
+    """Tell how many cells the card's `missing_values:` mean."""
+    if rows:
+        notes.tell(name, "values that the card says mean nothing", rows, "read as missing")
 
 
 def parse_levels(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,10 +202,12 @@ def write_number(value: float) -> ibis.Scalar:
     return ibis.literal(repr(float(value))).cast("float64")
 
 
-def take_number(cells: ibis.Column) -> ibis.Column:
-    """A numeric column as float64, NULL where missing or NaN."""
+def take_number(cells: ibis.Column, gaps: Iterable[float] = ()) -> ibis.Column:
+    """A numeric column as float64, NULL where missing, NaN, or one of the card's `gaps`."""
     values = cells.cast("float64")
-    return values.isnan().ifelse(None, values) if cells.type().is_floating() else values
+    values = values.isnan().ifelse(None, values) if cells.type().is_floating() else values
+    gone = [write_number(gap) for gap in gaps]
+    return values.isin(gone).ifelse(None, values) if gone else values
 
 
 def divide_columns(left: ibis.Column, right: ibis.Column) -> ibis.Column:
@@ -215,8 +217,21 @@ def divide_columns(left: ibis.Column, right: ibis.Column) -> ibis.Column:
 
 def take_text(cells: ibis.Column) -> ibis.Column:
     """Cells as text; whole numbers without a fraction."""
-    text = cells.cast("string")
-    return text.re_replace(r"\.0+$", "") if cells.type().is_floating() else text
+    kind, text = cells.type(), cells.cast("string")
+    return text.re_replace(r"\.0+$", "") if kind.is_floating() or kind.is_decimal() else text
+
+
+def take_ids(cells: ibis.Column) -> ibis.Column:
+    """Ids as text; in a column of text, too, `17850.0` is `17850` where all are whole numbers."""
+    text = take_text(cells)
+    if not cells.type().is_string():
+        return text
+    text = text.strip()
+    few = text.name("own").as_table().limit(1_000).own.execute()
+    if not few.str.fullmatch(r"[0-9]+\.0+").any():
+        return text
+    whole = (text.re_search(f"^{tables.WHOLE_ID}$") | (text == "")).all().execute()
+    return text.re_replace(r"\.0+$", "") if whole else text
 
 
 def measure_columns(

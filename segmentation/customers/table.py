@@ -169,11 +169,17 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
             rule = f"its values are {cells[name].type()}, not numbers"
             notes.refuse(name, rule, "store it as numbers, or make it a descriptor")
     notes.check(card.name)
-    texts = {name: database.take_text(cells[name]) for name in found if name not in card.sources}
+    texts = {
+        name: (database.take_ids if name == card.id else database.take_text)(cells[name])
+        for name in found
+        if name not in card.sources
+    }
     if card.id == ROW and STORED in table.columns:
         texts = {ROW: (table[STORED] + 1).cast("string")} | texts
-    numbers = {name: database.take_number(cells[name]) for name in card.sources}
-    whole = {name: cells[name] for name in card.sources if cells[name].type().is_integer()}
+    gaps = {name: columns.list_numbers(card.gaps.get(name, ())) for name in card.sources}
+    numbers = {name: database.take_number(cells[name], gaps[name]) for name in card.sources}
+    kept = [name for name in card.sources if not gaps[name]]
+    whole = {name: cells[name] for name in kept if cells[name].type().is_integer()}
     made = {
         name: each.compute(numbers, divide=database.divide_columns, number=database.write_number)
         for name, each in card.expressions.items()
@@ -199,6 +205,7 @@ def _sample_customers(card: Card, notes: Notes, *, seed: int, check_ids: bool) -
         raise InputError(f"{card.name} has no ids; {mend}.")
     if check_ids and card.id != ROW:
         _check_ids(table[card.id], notes)
+    _tell_gaps(card, notes)
     rows = _check_features(table, card, notes)
     levels = {name: _read_levels(table, name, card, notes) for name in card.descriptors}
     notes.check(card.name)
@@ -210,6 +217,18 @@ def _sample_customers(card: Card, notes: Notes, *, seed: int, check_ids: bool) -
     for name, known in levels.items():
         drawn[name] = pd.Series([known.get(cell) for cell in drawn[name]], dtype=object)
     return Customers(drawn.astype(dict.fromkeys(card.features, float)), notes.tabulate(), rows)
+
+
+def _tell_gaps(card: Card, notes: Notes) -> None:
+    """Tell how many cells the card's `missing_values:` mean, counted in one pass."""
+    gaps = {name: own for name, said in card.gaps.items() if (own := columns.list_numbers(said))}
+    if gaps:
+        table = _open(card)
+        found = columns.match_columns(table.columns, card)
+        counts = [table[found[name]].cast("float64").isin(own).sum() for name, own in gaps.items()]
+        told = table.aggregate(**{f"n{i}": count for i, count in enumerate(counts)}).to_pandas()
+        for name, rows in zip(gaps, told.fillna(0).iloc[0], strict=True):
+            columns.tell_gaps(name, int(rows), notes)
 
 
 def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:

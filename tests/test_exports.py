@@ -89,7 +89,7 @@ def test_a_drafted_card_finds_the_planted_groups(name):
 
 def test_the_bank_is_refused_step_by_step_until_its_card_says_enough():
     source = EXPORTS / "bank.csv"
-    with pytest.raises(InputError, match="it may be cp1252: say so by `encoding:`"):
+    with pytest.raises(InputError, match="it may be cp1252: run again with `--encoding cp1252`"):
         explain_card(source)
     values = {
         "title": "Bank",

@@ -47,7 +47,7 @@ GERMAN = make_table([german(row) for row in ROWS], delimiter=";")
 REFUSED = {
     "3 bytes that are no UTF-8": (
         make_table(change(4, 3, "é")).encode("cp1252"),
-        "is not utf-8 in line 6; it may be cp1252: say so by `encoding:` in the card.",
+        "is not utf-8 in line 6; it may be cp1252: run again with `--encoding cp1252`",
     ),
     "6 empty": (b"", "is empty; give a table with a header."),
     "6 blank lines": (b"\n\n\n", "is empty; give a table with a header."),
@@ -198,7 +198,7 @@ MENDED = {
     ),
     "a total below": (
         make_table(end="Total,1200,1800,\n"),
-        ("", "a line of totals at the end", 1, "left out"),
+        ("", "a line of totals at the end", 1, "left out: line 32"),
     ),
 }
 

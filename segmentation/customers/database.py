@@ -164,11 +164,12 @@ def split_name(name: str) -> tuple[tuple[str, ...] | None, str]:
 def open_file(path: Path, **options: Any) -> ibis.Table:
     """A Parquet file of any size, read by the embedded DuckDB as needed, with DuckDB's options."""
     tables.check_file(path, limit=None)
+    tables.count_rows(path)  # refuses what is none, and columns of one name
     backend = connect("duckdb://")
     try:
         return backend.read_parquet(glob.escape(str(path)), hive_partitioning=False, **options)
-    except Exception:
-        raise InputError(f"{path.name} is not a Parquet file; write it anew.") from None
+    except Exception as error:
+        raise InputError(tables.explain_parquet(path, str(error))) from None
 
 
 def show_url(url: str) -> str:

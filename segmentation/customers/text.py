@@ -7,11 +7,12 @@ import csv
 import glob
 import io
 import re
+import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from segmentation import InputError
-from segmentation.customers.card import ROW, Card, clean_text
+from segmentation.customers.card import ROW, Card, clean_text, suggest
 
 SAMPLED = 500_000  # rows of a Parquet file from which on a draft looks at some ten thousand of them
 NOTHING = frozenset({"", "-", "–", "?", "na", "n/a", "#n/a", "nan", "null", "none"})
@@ -39,7 +40,18 @@ LARGEST_FILE = 300_000_000  # bytes of a file that is read into memory; a larger
 HEAD = 1_000_000  # bytes of a large CSV that are read to find its header and its delimiter
 EXCEL = (".xlsx", ".xlsm")
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
-TOTALS = frozenset({"total", "totals", "grand total", "sum", "summe", "gesamt"})
+MOST_COLUMNS = 2_000  # of a file that is read as text
+MOST_CELLS = 30_000_000  # of an Excel sheet, as its dimensions say
+LARGEST_BOOK = 200_000_000  # bytes of a workbook's parts when unpacked
+WORDS_OF_TOTALS = """total|totals|grand total|subtotal|sum|summe|gesamt|gesamtsumme|insgesamt|somme
+totale|totaal|suma|soma|summa|razem|celkem|итого|合計|总计|average|mean|mittelwert|durchschnitt
+moyenne|promedio|media|média"""
+TOTALS = frozenset(WORDS_OF_TOTALS.replace("\n", "|").split("|"))
+TOTAL = re.compile(rf"(?:{'|'.join(TOTALS)})\s*(?:[:(].*)?")
+RUNNING = re.compile(
+    r"(?:Unnamed: ?\d+(?:_level_\d+)?|__index_level_\d+__)?"
+)  # no name, or pandas'
+NO_ENCODINGS = {"punycode", "idna", "undefined", "unicode-escape", "raw-unicode-escape"}
 KINDS = {
     (b"PK\x03\x04",): "an Excel or zip file; save it as CSV",
     (b"PAR1",): "Parquet; let its name end in .parquet",
@@ -100,20 +112,33 @@ def load_extra(name: str, what: str, *, extra: str = "tables") -> Any:
 
 
 def read_text(
-    source: Path, notes: Notes, *, card: Card | None = None, sample: bool = False
+    source: Path,
+    notes: Notes,
+    *,
+    card: Card | None = None,
+    sample: bool = False,
+    encoding: str = "",
+    sheet: str = "",
 ) -> pd.DataFrame:
     """Every cell as text, nothing guessed; the index is the line (or row) of the file.
 
     CSV as the card says or as found, Excel, Parquet (a `sample` where it has very many rows).
+    `encoding` and `sheet` win over the card's.
     """
     kind = source.suffix.lower()
     check_file(source, card, limit=None if kind == ".parquet" else LARGEST_FILE)
     notes.point = kind in (".parquet", *EXCEL)
+    wanted, sheet = (card.headers, sheet or card.sheet) if card else ([], sheet)
+    if sheet and kind not in EXCEL:
+        raise InputError(f"{source.name} has no sheets; leave `sheet:` (or `--sheet`) out.")
     if kind == ".parquet":
-        return _read_parquet(source, part=1 + count_rows(source) // SAMPLED if sample else 1)
+        rows = count_rows(source)
+        frame = _read_parquet(source, part=1 + rows // SAMPLED if sample else 1)
+        return _drop_nameless(frame, notes, wanted)
     if kind in EXCEL:
-        return _tabulate(_read_excel(source), source, notes)
-    return _tabulate(_read_records(source.read_bytes(), source, notes, card)[0], source, notes)
+        return _tabulate(_read_excel(source, sheet, notes), source, notes, wanted)
+    records = _read_records(source.read_bytes(), source, notes, card, encoding)[0]
+    return _tabulate(records, source, notes, wanted)
 
 
 def check_file(source: Path, card: Card | None = None, *, limit: int | None = LARGEST_FILE) -> None:
@@ -128,6 +153,19 @@ def check_file(source: Path, card: Card | None = None, *, limit: int | None = LA
             f"{source.name} has {size / 1e6:,.0f} MB, the limit is {limit / 1e6:,.0f} MB; "
             "save it as Parquet, which is read at any size, or keep only the card's columns."
         )
+    try:
+        source.open("rb").close()
+    except OSError as error:
+        raise InputError(
+            f"{source.name} cannot be read: {error.strerror}; see whether you may."
+        ) from None
+
+
+def check_width(width: int, source: Path) -> None:
+    """Refuse very many columns before they are parsed: each takes time and memory."""
+    if width > MOST_COLUMNS:
+        told = f"{source.name} has {width:,} columns, the limit is {MOST_COLUMNS:,}"
+        raise InputError(f"{told}; keep only those that you need.")
 
 
 def _read_parquet(source: Path, *, part: int) -> pd.DataFrame:
@@ -142,7 +180,14 @@ def _read_parquet(source: Path, *, part: int) -> pd.DataFrame:
 
 
 def count_rows(source: Path) -> int:
-    """How many rows a Parquet file has, as its footer says."""
+    """How many rows a Parquet file has, as its footer says; refused where columns share a name."""
+    names = "SELECT lower(path_in_schema) AS name FROM parquet_metadata(?) WHERE row_group_id = 0"
+    twice = _ask_parquet(f"{names} GROUP BY ALL HAVING count(*) > 1", source)["name"]
+    if len(twice):
+        raise InputError(
+            f"{source.name}: column {clean_text(twice[0])} stands twice (small letters or capitals "
+            "do not tell columns of Parquet apart); give each its own name."
+        )
     query = "SELECT coalesce(sum(num_rows), 0) AS rows FROM parquet_file_metadata(?)"
     return int(_ask_parquet(query, source)["rows"].iloc[0])
 
@@ -152,33 +197,151 @@ def _ask_parquet(query: str, source: Path) -> pd.DataFrame:
     try:
         with duckdb.connect() as db:
             return db.execute(query, [glob.escape(str(source))]).df()
-    except duckdb.Error:
-        raise InputError(f"{source.name} is not a Parquet file; write it anew.") from None
+    except duckdb.Error as error:
+        raise InputError(explain_parquet(source, str(error))) from None
 
 
-def _read_excel(source: Path) -> Records:
-    load_extra("openpyxl", "Excel")
+def explain_parquet(source: Path, error: str) -> str:
+    """Why a Parquet file cannot be read: whether it is none, or what its reader says."""
+    with source.open("rb") as file:
+        begins = file.read(4)
+        file.seek(max(0, source.stat().st_size - 4))
+        marks = {begins, file.read()}
+    if b"PARE" in marks:
+        return f"{source.name} is encrypted Parquet; write it without a key."
+    if marks != {b"PAR1"}:
+        return f"{source.name} is not a Parquet file; write it anew."
+    told = error.partition("\n")[0].replace(str(source), source.name).rstrip(" .")
+    return f"{source.name} is Parquet that cannot be read: {told}; write it anew."
+
+
+def _read_excel(source: Path, sheet: str, notes: Notes) -> Records:
+    """The rows of a workbook's table, weighed before they are unpacked."""
+    openpyxl = load_extra("openpyxl", "Excel")
     try:
-        frame = pd.read_excel(source, header=None, dtype=str, keep_default_na=False)
+        with zipfile.ZipFile(source) as parts:
+            size = sum(part.file_size for part in parts.infolist() if part.filename[-4:] == ".xml")
+            _check_book(size <= LARGEST_BOOK, source, f"{size / 1e6:,.0f} MB unpacked")
+            book = openpyxl.load_workbook(source, read_only=True, data_only=True)
+            try:
+                return _read_sheet(_find_sheet(book, sheet, source), parts, source, notes)
+            finally:
+                book.close()
+    except (InputError, MemoryError):
+        raise
     except Exception:
         raise InputError(f"{source.name} is no readable Excel file; save it as CSV.") from None
-    rows = enumerate(frame.fillna("").astype(str).to_numpy().tolist(), 1)
-    return [(line, cells) for line, cells in rows if "".join(cells).strip()]
+
+
+def _check_book(holds: bool, source: Path, weight: str) -> None:
+    if not holds:
+        mend = "delete empty rows and columns beyond the table, or save it as CSV or Parquet"
+        raise InputError(f"{source.name} is too large for Excel's reader: {weight}; {mend}.")
+
+
+def _find_sheet(book: Any, wanted: str, source: Path) -> Any:
+    """The sheet of that name, or the only one that holds a table: two columns in ten rows."""
+    sheets = {sheet.title: sheet for sheet in book.worksheets}
+    if wanted:
+        names = {name.casefold(): name for name in sheets}
+        if wanted.casefold() not in names:
+            told = f"{source.name} has no sheet {wanted!r}"
+            raise InputError(f"{told}; {suggest(wanted, sheets)} Correct `sheet:` (or `--sheet`).")
+        return sheets[names[wanted.casefold()]]
+    filled = {}
+    for name, sheet in sheets.items():
+        width, _ = _measure_sheet(sheet)
+        if sheet.sheet_state == "visible" and width <= 16_384:
+            rows = islice(sheet.iter_rows(values_only=True, max_col=min(width, 99)), 100)
+            filled[name] = sum(sum(cell is not None for cell in row) > 1 for row in rows)
+    tables = [name for name, rows in filled.items() if rows >= 10]
+    if len(tables) > 1:
+        told = ", ".join(map(repr, tables))
+        mend = f"name one by `sheet: {tables[0]}` in a card, or by `--sheet {tables[0]!r}`"
+        raise InputError(f"{source.name} holds tables in {len(tables)} sheets: {told}; {mend}.")
+    best = tables[0] if tables else max(filled or sheets, key=lambda name: filled.get(name, 0))
+    return sheets[best]
+
+
+def _measure_sheet(sheet: Any) -> tuple[int, int]:
+    """How many columns and rows a sheet says that it has."""
+    return sheet.max_column or MOST_COLUMNS, sheet.max_row or 1
+
+
+def _read_sheet(sheet: Any, parts: zipfile.ZipFile, source: Path, notes: Notes) -> Records:
+    width, rows = _measure_sheet(sheet)
+    _check_book(width * rows <= MOST_CELLS, source, f"{rows:,} rows × {width:,} columns")
+    check_width(width, source)
+    content = parts.read(sheet._worksheet_path.lstrip("/"))
+    if b"f>" in content or b"f " in content:
+        _check_formulas(content, source, sheet.title)
+    sheet.reset_dimensions()  # as they may be wrong
+    records, weight = list[tuple[int, list[str]]](), 0
+    for line, row in enumerate(sheet.iter_rows(values_only=True), 1):
+        cells = [_show_value(value) for value in row]
+        if any(cells):
+            records.append((line, cells))
+            weight += sum(map(len, cells))
+            check_width(len(cells), source)
+            _check_book(weight <= LARGEST_FILE, source, "its texts are beyond 300 MB")
+    errors = [line for line, cells in records if any(cell.casefold() in ERRORS for cell in cells)]
+    if errors:
+        notes.tell(
+            "",
+            f"rows with errors of Excel such as #DIV/0! ({_list_lines(errors)})",
+            0,
+            "read as missing",
+        )
+    width = max((len(cells) for _, cells in records), default=0)
+    for _, cells in records:
+        cells[:] = ["" if cell.casefold() in ERRORS else cell for cell in cells]
+        cells += [""] * (width - len(cells))
+    return [record for record in records if any(record[1])]
+
+
+def _show_value(value: Any) -> str:
+    """A cell of Excel as text: whole numbers without a fraction."""
+    if value is None:
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def _check_formulas(content: bytes, source: Path, sheet: str) -> None:
+    """Refuse formulas whose values were never stored: they would be read as nothing."""
+    bare = re.findall(
+        rb'<(?:\w+:)?c(?![^>]*\bt="str")[^>]*\br="([A-Z]+[0-9]+)"[^>]*>\s*<(?:\w+:)?f\b[^>]*?'
+        rb"(?:/>|>[^<]*</(?:\w+:)?f>)\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>",
+        content,
+    )
+    if bare:
+        places = ", ".join(cell.decode() for cell in bare[:3]) + ("…" if len(bare) > 3 else "")
+        told = f"{len(bare)} formulas of sheet {sheet!r} have no stored value ({places})"
+        raise InputError(f"{source.name}: {told}; open it in Excel or LibreOffice and save it.")
+
+
+def _list_lines(lines: list[int]) -> str:
+    """Lines as they are told: the first three."""
+    shown = ", ".join(map(str, lines[:3])) + ("…" if len(lines) > 3 else "")
+    return f"line{'s' if len(lines) > 1 else ''} {shown}"
 
 
 def _read_records(
-    content: bytes, source: Path, notes: Notes, card: Card | None
+    content: bytes, source: Path, notes: Notes, card: Card | None, encoding: str = ""
 ) -> tuple[Records, str]:
     """The records of a CSV and its delimiter, by the card or as found."""
-    text = _decode(content, source, card)
+    text = _decode(content, source, encoding or (card.encoding if card else ""))
+    for line in islice(io.StringIO(text[: 10 * HEAD], newline=None), 100):
+        check_width(1 + max(map(line.count, DELIMITERS)), source)
     wanted = card.headers if card else []
     delimiter = (card.delimiter if card else "") or _find_delimiter(text, source, wanted)
     notes.point = delimiter == ","
     try:
-        return list(_split(text, delimiter)), delimiter
+        records = list(_split(text, delimiter))
     except csv.Error as error:
         mend = "close the quotes" if "end of data" in str(error) else "mend its quotes"
         raise InputError(f"{source.name} is not a regular CSV: {error}; {mend}.") from None
+    check_width(max((len(cells) for _, cells in records), default=0), source)
+    return records, delimiter
 
 
 def read_header(source: Path, notes: Notes, card: Card) -> tuple[list[str], int, int, str]:
@@ -195,22 +358,26 @@ def read_header(source: Path, notes: Notes, card: Card) -> tuple[list[str], int,
     return header, line, line - 1 - broken, delimiter
 
 
-def _decode(content: bytes, source: Path, card: Card | None) -> str:
-    """The file's text by the card's encoding, its byte-order mark, or UTF-8; never by a guess."""
+def _decode(content: bytes, source: Path, encoding: str) -> str:
+    """The file's text by the encoding, its byte-order mark, or UTF-8; never by a guess."""
     begins = content.lstrip()[:8]
     for starts, kind in KINDS.items():
         if begins.startswith(starts):
             raise InputError(f"{source.name} is no CSV but {kind}.")
     marked = (name for marks, name in BOMS.items() if content.startswith(marks))
-    encoding = (card.encoding if card else "") or next(marked, "utf-8-sig")
+    encoding = encoding or next(marked, "utf-8-sig")
     try:
+        if codecs.lookup(encoding).name in NO_ENCODINGS:
+            raise LookupError
         text = content.decode(encoding)
-    except LookupError:
-        raise InputError(f"encoding {encoding} is not known; try utf-8 or cp1252.") from None
     except UnicodeDecodeError as error:
         line, name = content[: error.start].count(b"\n") + 1, encoding.removesuffix("-sig")
-        mend = "it may be cp1252: say so by `encoding:` in the card"
+        mend = "run again with `--encoding cp1252` (or `encoding: cp1252` in a card)"
+        mend = f"it may be cp1252: {mend}" if "1252" not in name else "name its encoding"
         raise InputError(f"{source.name} is not {name} in line {line}; {mend}.") from None
+    except (LookupError, ValueError):
+        told = clean_text(encoding)[:40]
+        raise InputError(f"{told!r} is no encoding of text; try utf-8 or cp1252.") from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise InputError(f"{source.name} has a NUL character in line {line}; export it anew.")
@@ -250,10 +417,23 @@ def _find_header(records: Records, notes: Notes) -> tuple[list[str], int]:
     """The header, below title lines where there are some, and which record is the first row."""
     usual = Counter(len(cells) for _, cells in records[:100]).most_common(1)[0][0]
     filled = [sum(bool(cell.strip()) for cell in cells) for _, cells in records[:20]]
-    titles = next((i for i, n in enumerate(filled) if n > max(1, usual // 2)), 0)
+    place = next((i for i, n in enumerate(filled) if n > max(1, usual // 2)), 0)
+    rows = [[clean_text(cell.lstrip("\ufeff")) for cell in cells] for _, cells in records[:60]]
+    grouped = [i for i in (place - 1, place) if i >= 0 and _is_grouped(rows[i:])]
+    titles = min([*grouped, place])
+    header, first = rows[place], place + 1
     if titles:
         notes.tell("", "title lines above the header", titles, "skipped")
-    header = [clean_text(name.lstrip("\ufeff")) for name in records[titles][1]]
+    if grouped:
+        header, first = _join_names(rows[titles], rows[titles + 1]), titles + 2
+        if not header[0] and first < len(rows) and not any(rows[first][1:]):  # as pandas has it
+            header, first = [rows[first][0], *header[1:]], first + 1
+        line = records[titles][0]
+        notes.tell("", "a line of groups above the header", 1, f"joined to it: line {line}")
+    if _describes(rows[first : first + 1], rows[first + 1 :]):
+        line = records[first][0]
+        notes.tell("", "a line of units below the header", 1, f"left out: line {line}")
+        first += 1
     numbers = [name for name in header if re.fullmatch(r"[-+]?[0-9]+([.,][0-9]+)?", name)]
     years = [name for name in numbers if re.fullmatch("(19|20)[0-9]{2}", name)]
     addresses = [name for name in header if re.fullmatch(r"\S+@\S+\.\S+", name)]
@@ -262,18 +442,118 @@ def _find_header(records: Records, notes: Notes) -> tuple[list[str], int]:
     for name, times in Counter(filter(None, header)).items():
         if times > 1:
             notes.refuse(name, f"stands {times} times in the header", "give each its own name")
-    return header, titles + 1
+    return header, first
 
 
-def _tabulate(records: Records, source: Path, notes: Notes) -> pd.DataFrame:
+def _is_grouped(rows: list[list[str]]) -> bool:
+    """Whether names of groups, with gaps or repeats where cells were merged, stand above names."""
+    above = rows[0]
+    start = next((i for i, name in enumerate(above) if name), len(above))
+    merged = [i for i, name in enumerate(above) if i > start and (not name or name in above[:i])]
+    named = [bool(i < len(row) and row[i]) for row in rows[1:2] for i in merged]
+    return sum(named) > len(named) / 2 and _describes(rows[1:2], rows[2:])
+
+
+def _join_names(groups: list[str], names: list[str]) -> list[str]:
+    """The names, each behind its group where some stand twice; the group's where there is none."""
+    above = pd.Series(groups, dtype="str").reindex(range(len(names)), fill_value="")
+    joined = above.where(above != "").ffill().fillna("") + " " + pd.Series(names, dtype="str")
+    own = [name or above[i] for i, name in enumerate(names)]
+    twice = len({*filter(None, names)}) < len([*filter(None, names)])
+    return [joined[i].strip() if twice and names[i] else own[i] for i in range(len(names))]
+
+
+def _describes(line: list[list[str]], rows: list[list[str]]) -> bool:
+    """Whether a line has words, and no number, above columns of numbers; a customer has not."""
+    if not line or len(rows) < 3:
+        return False
+    kinds = [_find_kind([row[i] for row in rows if i < len(row)]) for i in range(len(line[0]))]
+    above = [cell for cell, kind in zip(line[0], kinds, strict=True) if kind == "number"]
+    words = [cell for cell in above if cell.casefold() not in MISSING]
+    coded = any(
+        re.search(r"\d", c) for c, kind in zip(line[0], kinds, strict=True) if kind == "code"
+    )
+    return len(words) >= max(1, len(above) / 2) and not coded and not any(map(_is_number, above))
+
+
+def _is_number(cell: str) -> bool:
+    return NUMBER.fullmatch(cell.strip("()- ")) is not None
+
+
+def _find_kind(cells: list[str]) -> str:
+    """Whether cells of a column are a number each, or a code: each with a digit."""
+    known = [cell for cell in map(str.strip, cells) if cell.casefold() not in MISSING]
+    if known and sum(map(_is_number, known)) > 0.8 * len(known):
+        return "number"
+    return "code" if known and all(re.search(r"\d", cell) for cell in known) else "words"
+
+
+def count_footer(records: Records) -> int:
+    """How many lines at the end are no rows but totals, remarks or filters."""
+    half = [cells for _, cells in records[: max(len(records) // 2, 5)][:1000]]
+    columns = [
+        [cell.strip() for cell in cells if cell.strip()]
+        for cells in zip_longest(*half, fillvalue="")
+    ]
+    kinds, count = [_find_kind(cells[:100]) for cells in columns], 0
+    for _, cells in reversed(records[len(half) :]):
+        if not _is_footer([cell.strip() for cell in cells], columns, kinds):
+            break
+        count += 1
+    return count
+
+
+def _is_footer(cells: list[str], columns: list[list[str]], kinds: list[str]) -> bool:
+    """Whether a line is a total, or holds little and nothing that looks like its column.
+
+    A customer looks like those above: a number among numbers, a digit in a code, not more words.
+    """
+    filled = [i for i, cell in enumerate(cells) if cell]
+    first = filled[0]
+    cells = cells[: len(columns)] if first < len(columns) else []
+    odd = [i for i in filled if i >= len(columns) or _is_unlike(cells[i], columns[i], kinds[i])]
+    if cells and TOTAL.fullmatch(cells[first].casefold().rstrip(" .*")):
+        return not any(TOTAL.fullmatch(cell.casefold()) for cell in columns[first])
+    if len(filled) <= max(1, len(columns) // 2) and (odd == filled or cells[first].endswith(":")):
+        return first in odd
+    numbers = [i for i in filled if i < len(columns) and kinds[i] == "number" and i not in odd]
+    unnamed = first in odd or (first > 0 and len(columns[0]) == max(map(len, columns)))
+    return unnamed and len(numbers) > 1 and all(_is_sum(cells[i], columns[i]) for i in numbers)
+
+
+def _is_unlike(cell: str, others: list[str], kind: str) -> bool:
+    if kind == "number":
+        return not _is_number(cell) and cell.casefold() not in MISSING
+    if kind == "code" and not re.search(r"\d", cell):
+        return True
+    return len(cell.split()) > max((len(other.split()) for other in others), default=0)
+
+
+def _is_sum(cell: str, others: list[str]) -> bool:
+    """Whether a number is at least the sum of others that are not negative."""
+    values = parse_numbers(pd.Series([cell, *others], dtype="str"), "", point=True).values
+    return bool(values[1:].min() >= 0 and values[0] >= values[1:].sum() > values[1:].max())
+
+
+def _tabulate(
+    records: Records, source: Path, notes: Notes, wanted: Sequence[str] = ()
+) -> pd.DataFrame:
     """Records as a table with their lines, without totals and blank columns; uneven ones noted."""
     if not records:
         raise InputError(f"{source.name} is empty; give a table with a header.")
     header, first = _find_header(records, notes)
-    records, width = records[first:], len(header)
-    if records and records[-1][1][0].strip(" :").casefold() in TOTALS:
-        notes.tell("", "a line of totals at the end", 1, "left out")
-        records = records[:-1]
+    records = records[first:]
+    if footer := count_footer(records):
+        records, below = records[:-footer], records[-footer:]
+        total = footer == 1 and TOTAL.match(
+            next(filter(None, map(str.strip, below[0][1]))).casefold()
+        )
+        rule = "a line of totals at the end" if total else "lines of totals or remarks at the end"
+        notes.tell("", rule, footer, f"left out: {_list_lines([line for line, _ in below])}")
+    wider = bool(records) and all(len(cells) == len(header) + 1 for _, cells in records)
+    if wider and _is_running(pd.Series([cells[0] for _, cells in records], dtype="str")):
+        header = ["", *header]  # R's row names have none
+    width = len(header)
     if long := [line for line, cells in records if any(c.strip() for c in cells[width:])]:
         rule = f"{len(long)} rows have more cells than the header's {width}"
         mend = "quote cells that hold the delimiter, or name each column"
@@ -282,21 +562,36 @@ def _tabulate(records: Records, source: Path, notes: Notes) -> pd.DataFrame:
         notes.tell("", "rows with fewer cells than the header", short, "read as missing")
     rows = [cells[:width] + [""] * (width - len(cells)) for _, cells in records]
     lines = [line for line, _ in records]
-    return _drop_blank(pd.DataFrame(rows, columns=header, index=lines).astype(str), notes)
+    frame = pd.DataFrame(rows, columns=header, index=lines).astype(str)
+    return _drop_nameless(frame, notes, wanted)
 
 
-def _drop_blank(frame: pd.DataFrame, notes: Notes) -> pd.DataFrame:
-    """Without columns that have no name and no content; with content they are refused."""
-    named = frame.columns != ""
-    for i in np.flatnonzero(~named):
+def _drop_nameless(frame: pd.DataFrame, notes: Notes, wanted: Sequence[str]) -> pd.DataFrame:
+    """Without running numbers and empty columns that have no name; other content is refused."""
+    kept = [i for i, name in enumerate(frame) if name in wanted or not RUNNING.fullmatch(name)]
+    for i in {*range(frame.shape[1])} - {*kept}:
         cells = frame.iloc[:, i].rename(ROW)
         filled = cells[cells.str.strip() != ""]
-        if len(filled):
+        if _is_running(filled):
+            rule = f"column {i + 1} has no name and numbers the rows"
+            notes.tell("", rule, len(frame), "left out")
+        elif frame.columns[i]:
+            kept.append(i)
+        elif len(filled):
             mend = "name it in the header, or delete it"
             notes.refuse("", f"column {i + 1} has no name", mend, filled)
         else:
             notes.tell("", "an empty column without a name", 0, "left out")
-    return frame.loc[:, named]
+    return frame.iloc[:, sorted(kept)]
+
+
+def _is_running(cells: pd.Series) -> bool:
+    """Whether cells are the numbers 0…n or 1…n, in any order."""
+    if cells.empty or not cells.str.fullmatch(r"[0-9]{1,12}(?:\.0)?").all():
+        return False
+    values = cells.astype(float)
+    low = values.min()
+    return bool(low in (0, 1) and values.max() - low == len(values) - 1 == values.nunique() - 1)
 
 
 def find_key(name: str) -> str:

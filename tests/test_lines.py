@@ -158,7 +158,7 @@ def test_sheets_with_tables_are_named_and_chosen(tmp_path):
     with pytest.raises(InputError) as error:
         text.read_text(path, text.Notes())
     assert "holds tables in 2 sheets: 'Shops', 'Leute'" in str(error.value)
-    assert "`sheet: Shops` in a card, or by `--sheet 'Shops'`" in str(error.value)
+    assert "`sheet: 'Shops'` in a card, or by `--sheet 'Shops'`" in str(error.value)
     for name in ("Leute", "leute"):
         assert [*text.read_text(path, text.Notes(), sheet=name)] == ["id", "age"]
     with pytest.raises(InputError, match="no sheet 'Leude'; did you mean Leute"):
@@ -173,7 +173,8 @@ def test_errors_and_formulas_without_values(tmp_path):
     notes = text.Notes()
     frame = text.read_text(save_book(tmp_path / "b.xlsx", A=rows), notes)
     assert frame["age"].tolist().count("") == 1
-    assert "#DIV/0! (line 4)" in notes.mends[0][1]
+    told = "rows with errors of Excel such as #DIV/0!"
+    assert notes.mends == [("", told, 1, "read as missing: line 4")]
     rows[5][1] = "=20+4"
     with pytest.raises(InputError, match=r"1 formulas of sheet 'A' have no stored value \(B6\)"):
         text.read_text(save_book(tmp_path / "b.xlsx", A=rows), text.Notes())

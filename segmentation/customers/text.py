@@ -203,6 +203,7 @@ def _ask_parquet(query: str, source: Path) -> pd.DataFrame:
 
 def explain_parquet(source: Path, error: str) -> str:
     """Why a Parquet file cannot be read: whether it is none, or what its reader says."""
+    check_file(source, limit=None)
     with source.open("rb") as file:
         begins = file.read(4)
         file.seek(max(0, source.stat().st_size - 4))
@@ -224,7 +225,7 @@ def _read_excel(source: Path, sheet: str, notes: Notes) -> Records:
             _check_book(size <= LARGEST_BOOK, source, f"{size / 1e6:,.0f} MB unpacked")
             book = openpyxl.load_workbook(source, read_only=True, data_only=True)
             try:
-                return _read_sheet(_find_sheet(book, sheet, source), parts, source, notes)
+                return _read_sheet(*_find_sheet(book, sheet, source), parts, source, notes)
             finally:
                 book.close()
     except (InputError, MemoryError):
@@ -239,9 +240,12 @@ def _check_book(holds: bool, source: Path, weight: str) -> None:
         raise InputError(f"{source.name} is too large for Excel's reader: {weight}; {mend}.")
 
 
-def _find_sheet(book: Any, wanted: str, source: Path) -> Any:
-    """The sheet of that name, or the only one that holds a table: two columns in ten rows."""
-    sheets = {sheet.title: sheet for sheet in book.worksheets}
+def _find_sheet(book: Any, wanted: str, source: Path) -> tuple[Any, int, int]:
+    """The sheet of that name, or the only one that holds a table: two columns in ten rows; and how
+    many columns and rows it says that it has."""
+    sheets = {
+        each.title: (each, each.max_column or 1, each.max_row or 1) for each in book.worksheets
+    }
     if wanted:
         names = {name.casefold(): name for name in sheets}
         if wanted.casefold() not in names:
@@ -249,54 +253,44 @@ def _find_sheet(book: Any, wanted: str, source: Path) -> Any:
             raise InputError(f"{told}; {suggest(wanted, sheets)} Correct `sheet:` (or `--sheet`).")
         return sheets[names[wanted.casefold()]]
     filled = {}
-    for name, sheet in sheets.items():
-        width, _ = _measure_sheet(sheet)
-        if sheet.sheet_state == "visible" and width <= 16_384:
-            rows = islice(sheet.iter_rows(values_only=True, max_col=min(width, 99)), 100)
+    for name, (sheet, _, _) in sheets.items():
+        sheet.reset_dimensions()  # as they may be wrong
+        if sheet.sheet_state == "visible":
+            rows = islice(sheet.iter_rows(values_only=True, max_col=99), 100)
             filled[name] = sum(sum(cell is not None for cell in row) > 1 for row in rows)
     tables = [name for name, rows in filled.items() if rows >= 10]
     if len(tables) > 1:
         told = ", ".join(map(repr, tables))
-        mend = f"name one by `sheet: {tables[0]}` in a card, or by `--sheet {tables[0]!r}`"
+        mend = f"name one by `sheet: {tables[0]!r}` in a card, or by `--sheet {tables[0]!r}`"
         raise InputError(f"{source.name} holds tables in {len(tables)} sheets: {told}; {mend}.")
     best = tables[0] if tables else max(filled or sheets, key=lambda name: filled.get(name, 0))
     return sheets[best]
 
 
-def _measure_sheet(sheet: Any) -> tuple[int, int]:
-    """How many columns and rows a sheet says that it has."""
-    return sheet.max_column or MOST_COLUMNS, sheet.max_row or 1
-
-
-def _read_sheet(sheet: Any, parts: zipfile.ZipFile, source: Path, notes: Notes) -> Records:
-    width, rows = _measure_sheet(sheet)
+def _read_sheet(
+    sheet: Any, width: int, rows: int, parts: zipfile.ZipFile, source: Path, notes: Notes
+) -> Records:
     _check_book(width * rows <= MOST_CELLS, source, f"{rows:,} rows × {width:,} columns")
     check_width(width, source)
     content = parts.read(sheet._worksheet_path.lstrip("/"))
-    if b"f>" in content or b"f " in content:
+    if re.search(rb"<(?:\w+:)?f[ />]", content):
         _check_formulas(content, source, sheet.title)
-    sheet.reset_dimensions()  # as they may be wrong
-    records, weight = list[tuple[int, list[str]]](), 0
+    sheet.reset_dimensions()
+    records, errors, weight = list[tuple[int, list[str]]](), list[int](), 0
     for line, row in enumerate(sheet.iter_rows(values_only=True), 1):
-        cells = [_show_value(value) for value in row]
+        told = [_show_value(value) for value in row]
+        cells = ["" if c[:1] == "#" and c.casefold() in ERRORS else c for c in told]
+        errors += [line] * (cells != told)
         if any(cells):
             records.append((line, cells))
             weight += sum(map(len, cells))
             check_width(len(cells), source)
             _check_book(weight <= LARGEST_FILE, source, "its texts are beyond 300 MB")
-    errors = [line for line, cells in records if any(cell.casefold() in ERRORS for cell in cells)]
     if errors:
-        notes.tell(
-            "",
-            f"rows with errors of Excel such as #DIV/0! ({_list_lines(errors)})",
-            0,
-            "read as missing",
-        )
+        rule = "rows with errors of Excel such as #DIV/0!"
+        notes.tell("", rule, len(errors), f"read as missing: {_list_lines(errors)}")
     width = max((len(cells) for _, cells in records), default=0)
-    for _, cells in records:
-        cells[:] = ["" if cell.casefold() in ERRORS else cell for cell in cells]
-        cells += [""] * (width - len(cells))
-    return [record for record in records if any(record[1])]
+    return [(line, cells + [""] * (width - len(cells))) for line, cells in records]
 
 
 def _show_value(value: Any) -> str:
@@ -524,7 +518,8 @@ def _is_footer(cells: list[str], columns: list[list[str]], kinds: list[str]) -> 
 def _is_unlike(cell: str, others: list[str], kind: str) -> bool:
     if kind == "number":
         return not _is_number(cell) and cell.casefold() not in MISSING
-    if kind == "code" and not re.search(r"\d", cell):
+    marks = [mark for mark in ":=" if mark in cell and not any(mark in each for each in others)]
+    if marks or (kind == "code" and not re.search(r"\d", cell)):
         return True
     return len(cell.split()) > max((len(other.split()) for other in others), default=0)
 

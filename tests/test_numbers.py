@@ -109,6 +109,7 @@ def test_signs_and_words_are_understood_and_told(cells, values, told):
         (["10-20", "20-30"], text.ODD),
         (["12-pack", "24-pack"], text.ODD),
         (["12,34,56"], text.ODD),
+        (["12", "13", "5 o"], text.ODD),
         (["35 %", "1"], text.MIXED),
         (["12 GB", "500 MB"], text.MIXED),
         (["12 km", "13"], text.MIXED),

@@ -371,7 +371,7 @@ def _decode(content: bytes, source: Path, encoding: str) -> str:
         raise InputError(f"{source.name} is not {name} in line {line}; {mend}.") from None
     except (LookupError, ValueError):
         told = clean_text(encoding)[:40]
-        raise InputError(f"{told!r} is no encoding of text; try utf-8 or cp1252.") from None
+        raise InputError(f"encoding {told} is not known; try utf-8 or cp1252.") from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise InputError(f"{source.name} has a NUL character in line {line}; export it anew.")
@@ -697,6 +697,9 @@ def _read_distinct(cells: pd.Series, rows: pd.Series, decimal: str, point: bool)
     if cells.str.fullmatch(usual).all() and np.isfinite(plain := _to_floats(cells)).all():
         return Numbers(plain)
     parts = _take_apart(cells)
+    worded = ~parts["unit"].isin(["", "%", "‰"]) & parts["unit"].notna()
+    if 2 * rows[worded].sum() < rows.sum():  # slips, no unit
+        parts = parts.mask(worded)
     if _has_many_units(parts):
         return Numbers(pd.Series(np.nan, index=cells.index), *MIXED)
     readings = [_convert(parts, sign) for sign in decimal or ".,"]

@@ -114,6 +114,11 @@ class Study:
         return self.customers.table
 
     @property
+    def questions(self) -> tuple[str, ...]:
+        """What only the table's owner can know, a sentence each: the run's warnings."""
+        return self.customers.questions
+
+    @property
     def quality(self) -> pd.DataFrame:
         """What was found and mended: column, finding, rows, done."""
         return self.customers.quality

@@ -149,6 +149,8 @@ class Card(Part):
     descriptors: dict[str, Descriptor] = {}
     map: tuple[str, str] | None = None
     transactions: Transactions | None = None
+    repeats: Literal["refuse", "first", "last"] = "refuse"
+    newest: str = ""
     segments: list[GivenSegment] = []
     owner: Line = ""
     as_of: date | None = None
@@ -194,6 +196,8 @@ class Card(Part):
         for name, feature in self.features.items():
             if feature.expression and feature.missing_values:
                 yield f"{name}: say `missing_values:` of its expression's columns, in `inputs:`"
+        if (self.newest or self.repeats != "refuse") and (self.backend or self.id == ROW):
+            yield "`newest:` and `repeats:` need an `id:` and a file; leave them out"
         columns, labels = [*self.columns, *self.inputs], [*self.labels.values()]
         names = {"column": columns, "label": labels, "segment": [g.name for g in self.segments]}
         for what, texts in names.items():
@@ -249,7 +253,7 @@ class Card(Part):
         """The columns that the card needs of its file."""
         if said := self.transactions:
             return [*said.columns.values()]
-        return [self.id, *self.sources, *self.descriptors]
+        return [self.id, *self.sources, *self.descriptors, *filter(None, [self.newest])]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -341,8 +345,9 @@ def write_draft(card: Card, reasons: pd.DataFrame) -> str:
     """A drafted card as YAML to edit; behind it, what each column of the table became, and why."""
     lines = ["# Drafted from the table; edit it, and give it in the table's place."]
     lines += [write_card(card)]
-    for column, role, reason in reasons.itertuples(index=False):
-        lines += [f"# {clean_text(f'{column}: {role}, {reason}')}"]
+    for row in reasons.itertuples():
+        change = f"; {row.change}" if row.change else ""
+        lines += [f"# {clean_text(f'{row.column}: {row.role}, {row.reason}{change}')}"]
     return "\n".join(lines) + "\n"
 
 

@@ -6,24 +6,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from segmentation import InputError
 from segmentation.customers import text as tables
 from segmentation.customers.card import ROW, Card, Descriptor, Feature, clean_text, suggest
+from segmentation.customers.dates import AMBIGUOUS, find_date_format
+from segmentation.customers.headers import read_header
 from segmentation.customers.text import Notes
 
 FEWEST_ROWS, MANY_LEVELS = 10, 20
 SPARSE, EMPTY = 0.05, 0.5  # shares of missing values from which a column is warned of, and refused
+NEARLY = 0.9  # share of different values from which on what is named like an id is one
+STANDING_FOR_NOTHING = [-1, *(sign * (10**n - 1) for n in range(1, 10) for sign in (-1, 1))]
 Counts = Mapping[str, Any]
 ALIKE = "", "all customers are alike in every feature", "there is nothing to segment"
 
 
 def find_columns(headers: Iterable[str], rows: int, card: Card, notes: Notes) -> dict[str, str]:
     """Which header holds each column that the card needs; what is missing or twice is noted."""
-    known = list(headers)
-    found, taken = match_columns(known, card), dict[str, str]()
-    for name in list_names(card):
+    known, names = list(headers), list_names(card)
+    names |= {card.newest: []} if card.newest else {}
+    found, taken = match_names(known, names), dict[str, str]()
+    for name in names:
         hit = found.get(name)
         if hit is None:
             mend = f"{suggest(name, known)} Name it in the card's `aliases:`"
@@ -77,16 +83,75 @@ def parse_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     found = find_columns(text.columns, len(text), card, notes)
     notes.check(card.name)
     cells = pd.DataFrame({name: text[header].str.strip() for name, header in found.items()})
-    numbers = pd.Series(range(1, len(text) + 1), index=text.index).astype(str)
-    table = pd.DataFrame({card.id: numbers if card.id == ROW else clean_ids(cells[card.id])})
+    if card.id != ROW:
+        cells[card.id] = clean_ids(cells[card.id])
+    cells = _keep_one_row(cells, card, notes)
+    check_named_ids({n: cells[n].nunique() for n in cells}, len(cells), card, notes)
+    numbers = pd.Series(range(1, len(cells) + 1), index=cells.index).astype(str)
+    table = pd.DataFrame({card.id: numbers if card.id == ROW else cells[card.id]})
     _check_ids(table[card.id], notes)
-    if check_rows(len(text), notes):
+    if check_rows(len(cells), notes):
         return table
     values = _parse_features(cells, card, notes)
     levels = {name: parse_levels(cells[name], d, notes) for name, d in card.descriptors.items()}
     if not notes.problems and len(values.drop_duplicates()) < 2:
         notes.refuse(*ALIKE)
     return table.assign(**values, **levels)
+
+
+def _keep_one_row(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
+    """The rows of which the card keeps one a customer: the first, or the newest by a date."""
+    if not (card.newest or card.repeats != "refuse"):
+        return cells
+    if card.newest:
+        days = read_dates(cells[card.newest], notes)
+        cells = cells.loc[days.sort_values(ascending=False, kind="stable").index]
+    last = card.repeats == "last"
+    kept = cells[(cells[card.id] == "") | ~cells[card.id].duplicated("last" if last else "first")]
+    if fewer := len(cells) - len(kept):
+        which = f"newest by {card.newest}" if card.newest else "last" if last else "first"
+        notes.tell(card.id, "further rows of a customer", fewer, f"left out; the {which} is kept")
+    return kept.sort_index()
+
+
+def read_dates(cells: pd.Series, notes: Notes) -> pd.Series:
+    """A column as days; what is no date, or has two readings, is noted."""
+    known = cells[~tables.find_missing(cells)]
+    form = find_date_format(known)
+    if form in (None, AMBIGUOUS):
+        rule = "its values are not dates that can be read in one way"
+        notes.refuse(str(cells.name), rule, "write them as 2026-12-31")
+        return pd.Series(pd.NaT, index=cells.index)
+    days = pd.to_datetime(known, format=form or "ISO8601", errors="coerce", utc=True)
+    return days.reindex(cells.index)
+
+
+def check_named_ids(distinct: Mapping[str, int], rows: int, card: Card, notes: Notes) -> None:
+    """Refuse what is an id by its name and its values, but is to be measured or shown."""
+    mend = "leave it out, or name it by `id:`; if it measures something, give the card another name"
+    mend += " for it, with this one among its `aliases:`"
+    for name in (*card.sources, *card.descriptors):
+        named = read_header(name).meaning in ("customer id", "customer", "id", "row number")
+        if named and rows >= FEWEST_ROWS and distinct.get(name, 0) >= NEARLY * rows:
+            notes.refuse(name, "its name and values are those of an id", mend)
+
+
+def find_sentinels(values: pd.Series) -> list[float]:
+    """Values such as -1, 999 or 999999 that stand alone, farther away than all others span.
+
+    >>> find_sentinels(pd.Series([18.0, 44, 999, 61, 999]))
+    [999.0]
+    """
+    known = np.sort(values.dropna().unique())
+    found: list[float] = []
+    while len(known) > 2 and known[-1] in STANDING_FOR_NOTHING:
+        if known[-1] - known[-2] <= known[-2] - known[0]:
+            break
+        found.append(float(known[-1]))
+        known = known[:-1]
+    if len(known) > 2 and known[0] in STANDING_FOR_NOTHING and known[0] < 0 <= known[1]:
+        found.append(float(known[0]))
+    return found
 
 
 def check_rows(rows: int, notes: Notes) -> bool:
@@ -128,6 +193,10 @@ def _parse_features(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFra
         counts = {"missing": missing.sum(), "beyond": len(beyond), "negative": (own < 0).sum()}
         counts |= {"rows": len(own), "low": own.min(), "high": own.max()}
         check_feature(name, feature, counts, notes, beyond, shown[own < 0])
+        for value in find_sentinels(own):
+            rule = f"{(own == value).sum():,} customers stand far apart at {value:g}"
+            mend = f"kept; say `missing_values: [{value:g}]` if that means that nothing is known"
+            notes.ask(name, rule, int((own == value).sum()), mend)
         if len(own) == own.nunique() == own.max() - own.min() + 1:
             notes.tell(name, "running numbers, as of an id", len(own), "kept; leave ids out")
     return values

@@ -28,7 +28,9 @@ SAMPLED = 50_000  # customers of the sample of a larger table
 STORED = "file_row_number"  # what DuckDB calls the number of a row in a Parquet file, from 0
 
 
-def read_card(path: str | Path, *, features: str = "", as_of: str = "") -> Card:
+def read_card(
+    path: str | Path, *, features: str = "", as_of: str = "", encoding: str = "", sheet: str = ""
+) -> Card:
     """Read a dataset card, or draft one from a table; a relative path starts at the project's.
 
     Parameters
@@ -36,6 +38,7 @@ def read_card(path: str | Path, *, features: str = "", as_of: str = "") -> Card:
     path : path of the card (YAML), or of a table without one.
     features : comma-separated column names or labels to keep as features; empty keeps all.
     as_of : the date of the data (ISO), instead of the card's; empty keeps that.
+    encoding, sheet : of a CSV and of a workbook, instead of the card's; empty keeps those.
 
     Raises
     ------
@@ -48,18 +51,28 @@ def read_card(path: str | Path, *, features: str = "", as_of: str = "") -> Card:
     >>> read_card("data/mall_customers.yaml", features="Age, Annual income").titles["Age"]
     'Age (years)'
     """
-    return explain_card(path, features=features, as_of=as_of)[0]
+    return explain_card(path, features=features, as_of=as_of, encoding=encoding, sheet=sheet)[0]
 
 
 def explain_card(
-    path: str | Path, *, features: str = "", as_of: str = ""
+    path: str | Path,
+    *,
+    features: str = "",
+    as_of: str = "",
+    encoding: str = "",
+    sheet: str = "",
+    ask: bool = True,
 ) -> tuple[Card, pd.DataFrame | None]:
-    """The same card; where it was drafted, why each column became what: column, role, reason."""
+    """The same card; where it was drafted, why each column became what: see `draft_card`."""
     path = ROOT / path
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of a dataset card or a table.")
     is_card = path.suffix.lower() in (".yaml", ".yml")
-    card, reasons = (load_card(path), None) if is_card else draft_card(path)
+    told = {name: said for name, said in (("encoding", encoding), ("sheet", sheet)) if said}
+    if is_card:
+        card, reasons = load_card(path).model_copy(update=told), None
+    else:
+        card, reasons = draft_card(path, features=features, ask=ask, **told)
     card = keep_features(card, features) if features.strip() else card
     try:
         day = date.fromisoformat(as_of) if as_of else card.as_of
@@ -75,11 +88,13 @@ class Customers:
     table : the card's id (text), features (float64) and descriptors (their levels, None missing).
     quality : what was found and mended: column, finding, rows, done.
     total : how many customers there are; `table` holds all of them or a sample.
+    questions : what only the table's owner can know, a sentence each.
     """
 
     table: pd.DataFrame
     quality: pd.DataFrame
     total: int
+    questions: tuple[str, ...] = ()
 
     @property
     def sampled(self) -> bool:
@@ -123,7 +138,8 @@ def read_customers(card: Card, *, seed: int = 0, check_ids: bool = False) -> Cus
     notes.check(card.name)
     table = columns.parse_columns(cells, card, notes)
     notes.check(card.name)
-    return Customers(table.reset_index(drop=True), notes.tabulate(), len(table))
+    known = table.reset_index(drop=True)
+    return Customers(known, notes.tabulate(), len(table), tuple(notes.questions))
 
 
 def is_large(card: Card) -> bool:
@@ -208,6 +224,10 @@ def _sample_customers(card: Card, notes: Notes, *, seed: int, check_ids: bool) -
     _tell_gaps(card, notes)
     rows = _check_features(table, card, notes)
     levels = {name: _read_levels(table, name, card, notes) for name in card.descriptors}
+    if check_ids:
+        named = {n: table[n].nunique() for n in (*card.sources, *card.descriptors) if n in table}
+        told = table.aggregate(**named).to_pandas().iloc[0].to_dict() if named else {}
+        columns.check_named_ids(told, rows, card, notes)
     notes.check(card.name)
     order = (table[card.id] + f"/{seed}").hash()  # with the same ids, the same people
     drawn = table.order_by([order, table[card.id]]).limit(SAMPLED).to_pandas()

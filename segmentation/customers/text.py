@@ -74,6 +74,7 @@ class Notes:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.mends: list[tuple[str, str, int, str]] = []
+        self.questions: list[str] = []
         self.point = False  # whether a plain 1.234 has a decimal point: commas part the columns
 
     def refuse(self, column: str, rule: str, mend: str, cells: pd.Series | None = None) -> None:
@@ -85,6 +86,11 @@ class Notes:
     def tell(self, column: str, rule: str, rows: int, done: str) -> None:
         """Note what was mended or should be known."""
         self.mends.append((column, rule, rows, done))
+
+    def ask(self, column: str, rule: str, rows: int, done: str) -> None:
+        """Note, as a warning, what only its owner can know: what was done, and the mend."""
+        self.tell(column, rule, rows, done)
+        self.questions.append(f"{column}: {rule}; {done}.")
 
     def check(self, name: str) -> None:
         """Refuse the table where there is a problem, all of them at once."""

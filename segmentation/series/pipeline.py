@@ -344,8 +344,8 @@ def _freeze(plan: Plan, run: Run) -> None:
         choices["table_folder"] = _relative(plan.place)
         card = card.model_copy(update={"table": os.path.relpath(card.path, plan.place)})
         run.save_text(cards.write_draft(card, reasons), "card.yaml")
-        for column, role, reason in reasons.itertuples(index=False):
-            _say(plan, run, f"{cards.clean_text(column)}: {role} ({reason})")
+        for row in reasons.itertuples():
+            _say(plan, run, f"{cards.clean_text(row.column)}: {row.role} ({row.reason})")
     else:
         if has_secret(card.backend):
             choices["backend_of"] = asked.card

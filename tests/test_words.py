@@ -92,7 +92,12 @@ def test_a_role_is_given_only_where_its_predicate_holds(facts):
         ("Days since last order", "recency"),
         ("Orders per year", "frequency"),
         ("Member for", "tenure"),
-        ("Umsatz", ""),
+        ("Umsatz", "spending"),
+        ("Age of account", "tenure"),
+        ("Membership fee", ""),
+        ("Vehicle age", ""),
+        ("Days since first purchase", "tenure"),
+        ("Months since last visit", "recency"),
     ],
 )
 def test_a_label_tells_what_a_feature_means(label, kind):

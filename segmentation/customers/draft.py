@@ -182,7 +182,8 @@ def _draft_id(
     near = distinct >= NEARLY * len(known) and len(known) > EMPTY * rows and codes
     named = meaning in ("customer id", "customer", "id")
     running = numbers is not None and len(known) == distinct == rows >= FEWEST_IDS
-    running = running and numbers.max() - numbers.min() == rows - 1 and numbers.min() in (0, 1)
+    if numbers is not None and running:
+        running = numbers.max() - numbers.min() == rows - 1 and numbers.min() in (0, 1)
     if meaning == "customer" and numbers is None and not known.str.contains(r"\d").mean() > EMPTY:
         named = False  # names of people
     if named and near:
@@ -257,7 +258,7 @@ def _draft_texts(
             gaps = sorted({clean_text(cell) for cell in odd})
             draft = _draft_feature(name, rest, again)
             told = f"; {', '.join(map(repr, gaps))} ({len(odd):,} rows) is read as missing"
-            says = draft.says | {"missing_values": gaps}
+            says = {**draft.says, "missing_values": gaps}
             return Draft("feature", draft.reason + told, says, draft.change)
     if reading.values.notna().mean() > NEARLY:
         cell = clean_text("".join(odd.head(1)))[:20]
@@ -281,9 +282,9 @@ def _draft_feature(name: str, known: pd.Series, reading: Numbers) -> Draft:
         says["unit"] = str(unit.iloc[0])
     reasons, change = ["numbers" + (f" with {rule}" if mend else "")], ""
     if alone := find_sentinels(numbers):
-        told = ", ".join(f"{value:g}" for value in alone)
-        reasons.append(f"{int(numbers.isin(alone).sum()):,} rows stand far apart at {told}")
-        change = f"`missing_values: [{told}]` if that means that nothing is known"
+        values = ", ".join(f"{value:.0f}" for value in alone)
+        reasons.append(f"{int(numbers.isin(alone).sum()):,} rows stand far apart at {values}")
+        change = f"`missing_values: [{values}]` if that means that nothing is known"
         numbers = numbers[~numbers.isin(alone)]
     told, transform = judge_skew(numbers)
     return Draft("feature", "; ".join(reasons + told), says | transform, change)

@@ -11,11 +11,6 @@ from segmentation import words
 
 STEP = re.compile(r"(?<=[a-zà-ÿ0-9])(?=[A-ZÀ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])")
 IN_BRACKETS = re.compile(r"^(?P<label>.*\S)\s*[(\[](?P<unit>[^()\[\]\d]{1,12})[)\]]$")
-LINKS = frozenset("of de du des del di da der die das la le les el los d l the".split())
-LEADS = frozenset(
-    """per pro par por each avg average mean rate ratio pct percent share last count counts anzahl
-    cantidad antal aantal liczba""".split()
-)
 
 
 class Header(NamedTuple):
@@ -66,10 +61,10 @@ def _split(word: str) -> list[str]:
 def _find_meaning(found: list[str]) -> str:
     plain = [word for word in found if not word.isdigit()]
     ids, numbers, people = (_list_words(kind) for kind in ("ids", "numbers", "people"))
-    rows = _list_words("rows")
+    rows, links = _list_words("rows"), _list_words("links")
     if not plain or plain == ["s", "no"] or (rows & {*plain} and {*plain} <= rows | ids | numbers):
         return "row number"
-    rest = [word for word in plain if word not in ids | LINKS]
+    rest = [word for word in plain if word not in ids | links]
     if plain[0] in numbers and len(rest) > 1:  # "number of purchases", but "N° client"
         named = [word for word in rest if word not in numbers]
         if {*named} <= people and not any(map(_is_plural, named)):
@@ -77,11 +72,11 @@ def _find_meaning(found: list[str]) -> str:
         kinds = ("personal", "codes")
         told = [kind for kind in kinds if named and {*named} <= _list_words(kind)]
         return {"personal": "personal", "codes": "code"}[told[0]] if told else "amount"
-    if {*plain} & LEADS or (plain[0] == "nombre" and _is_plural(plain[-1])):
+    if {*plain} & _list_words("leads") or (plain[0] == "nombre" and _is_plural(plain[-1])):
         return "amount"
     if plain[-1] in ids | numbers or ids & {*plain}:
         return _find_thing([word for word in rest if word not in numbers], plain)
-    if {*plain} <= people | LINKS:
+    if {*plain} <= people | links:
         return "customer"
     return _find_head(plain)
 
@@ -107,8 +102,9 @@ def _find_thing(named: list[str], plain: list[str]) -> str:
 
 def _find_head(plain: list[str]) -> str:
     """What the last word is, as that is what a header is about: `store_visits` are visits."""
-    before = [word for word in plain if word not in LINKS]
-    link = next((i for i, word in enumerate(plain) if i and word in LINKS), 0)  # "age of account"
+    links = _list_words("links")
+    before = [word for word in plain if word not in links]
+    link = next((i for i, word in enumerate(plain) if i and word in links), 0)  # "age of account"
     head = plain[link - 1] if link else before[-1] if before else plain[-1]
     rest = {*before} - {head}
     amounts = _list_words("amounts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from dataclasses import dataclass, field
 from io import BytesIO
 from numbers import Integral, Real
@@ -154,7 +155,16 @@ def _draw(figure: Figure, finding: str) -> tuple[bytes, float]:
     dpi = min(DPI, (MOST_PIXELS / (width * height)) ** 0.5)
     while True:
         file = BytesIO()
-        figure.savefig(file, dpi=dpi, bbox_inches="tight", metadata={"Description": finding})
+        form: dict[str, Any] = {"bbox_inches": "tight", "metadata": {"Description": finding}}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Glyph .* missing")
+            try:
+                figure.savefig(file, dpi=dpi, **form)
+            except UserWarning:
+                from segmentation.reports import figures
+
+                file = BytesIO()
+                figures.spell_out(figure).savefig(file, dpi=dpi, **form)
         if file.tell() <= MOST_BYTES:
             return file.getvalue(), dpi
         dpi *= 0.9 * (MOST_BYTES / file.tell()) ** 0.5

@@ -6,6 +6,7 @@ back. `segments` are the entries of `segments.json`: id, name, colour, size, cen
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap as fill
@@ -17,6 +18,9 @@ import pandas as pd
 import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
@@ -33,13 +37,46 @@ LABEL = {"boxstyle": "round,pad=0.3", "facecolor": (1, 1, 1, 0.85), "linewidth":
 Segments = Sequence[Mapping[str, Any]]
 
 
+FALLBACKS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Droid Sans Fallback")
+FALLBACKS += ("WenQuanYi Zen Hei", "IPAexGothic", "Yu Gothic", "Hiragino Sans", "PingFang SC")
+FALLBACKS += ("Microsoft YaHei", "Malgun Gothic", "Apple SD Gothic Neo", "Arial Unicode MS")
+"""Fonts of the machine that draw what the style's own does not, where one is there."""
+
+
 def apply_style() -> None:
     """Draw from now on in the series' style, in neutral colours; once, before the first figure.
 
     >>> apply_style()
     """
     plt.style.use([Path(__file__).with_name("segments.mplstyle")])
+    known = {font.name for font in fontManager.ttflist}
+    warnings.filterwarnings("ignore", "Glyph .* missing")  # `show` writes it out: see `spell_out`
+    plt.rcParams["font.family"] = ["DejaVu Sans", *[name for name in FALLBACKS if name in known]]
     plt.rcParams["axes.prop_cycle"] = cycler(color=[*NEUTRAL, INK, QUIET])
+
+
+def spell_out(figure: Figure) -> Figure:
+    """Write in Latin letters what no font at hand draws, so that no box stands for a sign.
+
+    >>> figure, ax = plt.subplots()
+    >>> spell_out(ax.set_title("\u9f98 spend").figure).axes[0].get_title().isascii()
+    True
+    """
+    from anyascii import anyascii
+
+    maps = [get_font(findfont(name)).get_charmap() for name in plt.rcParams["font.family"]]
+    drawn = {chr(code) for each in maps for code in each} | {"\n"}
+
+    def spell(written: str) -> str:
+        return "".join(sign if sign in drawn else anyascii(sign) for sign in written)
+
+    for axis in [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]:
+        told = [label.get_text() for label in axis.get_ticklabels()]
+        if not {*"".join(told)} <= drawn:
+            axis.set_ticks(axis.get_ticklocs(), labels=[*map(spell, told)])
+    for text in figure.findobj(Text):
+        text.set_text(spell(text.get_text()))
+    return figure
 
 
 def wrap(text: object, *, width: int = 30, lines: int | None = None) -> str:

@@ -203,9 +203,15 @@ def _parse_features(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFra
 
 
 def compute_features(card: Card, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The card's features, in its order, from the arrays of its `sources`; NaN for x / 0."""
-    made = {name: expression.compute(columns) for name, expression in card.expressions.items()}
-    return {name: made[name] if name in made else columns[name] for name in card.features}
+    """The card's features, in its order, from the arrays of its `sources`.
+
+    NaN for x / 0, and for the numbers that the card's `missing_values:` name.
+    """
+    given = {name: columns[name] for name in card.sources}
+    for name, said in card.gaps.items():
+        given[name] = np.where(np.isin(given[name], list_numbers(said)), np.nan, given[name])
+    made = {name: expression.compute(given) for name, expression in card.expressions.items()}
+    return {name: made[name] if name in made else given[name] for name in card.features}
 
 
 def check_feature(

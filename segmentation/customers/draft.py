@@ -60,9 +60,8 @@ def draft_card(
     InputError
         The file cannot be read, ids repeat, or there are fewer than two columns of numbers.
     """
-    notes, read = Notes(), {"encoding": encoding, "sheet": sheet}
-    read = {key: said for key, said in read.items() if said}
-    text = tables.read_text(source, notes, sample=True, **read)
+    notes = Notes()
+    text = tables.read_text(source, notes, sample=True, encoding=encoding, sheet=sheet)
     notes.check(source.name)
     text = text.apply(lambda cells: cells.str.strip())
     decimal = tables.find_decimal(text)
@@ -72,7 +71,9 @@ def draft_card(
         "title": clean_text(source.stem.replace("_", " ").replace("-", " ")).capitalize(),
         "table": source.name,
         "decimal": decimal,
-    } | read
+        "encoding": encoding,
+        "sheet": sheet,
+    }
     repeating = _choose_id(text, drafts)
     if repeating and (said := _find_purchases(text, drafts, repeating)):
         return _draft_purchases(source, text, drafts, values, said)
@@ -390,8 +391,10 @@ def _draft_purchases(
     table, _ = gather_customers(card)
     parts = {name: part for part, name in said.items() if name in text}
     drafts = {
-        name: Draft(f"purchases: {parts[name]}" if name in parts else "left out", draft.reason)
-        for name, draft in drafts.items()
+        name: Draft(f"purchases: {parts[name]}", "rows of a customer are purchases")
+        if name in parts
+        else Draft("left out", "not needed of purchases")
+        for name in drafts
     }
     features = {}
     for name, feature in card.features.items():

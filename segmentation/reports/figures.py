@@ -18,8 +18,8 @@ import pandas as pd
 import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Bbox
@@ -37,9 +37,18 @@ LABEL = {"boxstyle": "round,pad=0.3", "facecolor": (1, 1, 1, 0.85), "linewidth":
 Segments = Sequence[Mapping[str, Any]]
 
 
-FALLBACKS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Droid Sans Fallback")
-FALLBACKS += ("WenQuanYi Zen Hei", "IPAexGothic", "Yu Gothic", "Hiragino Sans", "PingFang SC")
-FALLBACKS += ("Microsoft YaHei", "Malgun Gothic", "Apple SD Gothic Neo", "Arial Unicode MS")
+FALLBACKS = [
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Droid Sans Fallback",
+    "WenQuanYi Zen Hei",
+    "Yu Gothic",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+]
 """Fonts of the machine that draw what the style's own does not, where one is there."""
 
 

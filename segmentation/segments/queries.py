@@ -86,7 +86,10 @@ def take_features(table: ibis.Table, card: Card, wanted: list[str]) -> dict[str,
     plain = [name for name in wanted if name not in made]
     parts = [name for expression in made.values() for name in expression.columns]
     found = find_columns(table, card, [*dict.fromkeys([*plain, *parts])])
-    numbers = {name: database.take_number(table[own]) for name, own in found.items()}
+    gaps = {name: columns.list_numbers(said) for name, said in card.gaps.items()}
+    numbers = {
+        name: database.take_number(table[own], gaps.get(name, ())) for name, own in found.items()
+    }
     for name, expression in made.items():
         numbers[name] = expression.compute(numbers, divide=database.divide_columns, number=number)
     return {name: numbers[name] for name in wanted}

@@ -86,13 +86,22 @@ class Tally:
 # Files -------------------------------------------------------------------------------------
 
 
-def score_file(source: Path, target: Path, model: Model, *, segment: str = "") -> Tally:
+def score_file(
+    source: Path,
+    target: Path,
+    model: Model,
+    *,
+    segment: str = "",
+    encoding: str = "",
+    sheet: str = "",
+) -> Tally:
     """Score the customers of a CSV, Parquet or Excel file; the target is written whole or not.
 
     The target has the source's columns, then cluster, segment, distance, second, confidence and
     status; it is Parquet if its name ends so, else CSV. A plain CSV (commas, UTF-8, a header in
     the first line) and Parquet are streamed in constant memory; whatever else the series reads is
-    read whole. `segment` keeps the customers of one segment, by its name or id.
+    read whole. `segment` keeps the customers of one segment, by its name or id; `encoding` and
+    `sheet` say how the file is to be read, instead of the card.
 
     Raises
     ------
@@ -109,9 +118,11 @@ def score_file(source: Path, target: Path, model: Model, *, segment: str = "") -
         raise InputError(f"{target.name} would overwrite its own source; name another file.")
     kept = model.find_segment(segment)
     try:
+        if encoding or sheet:
+            raise _NotPlain
         return _score(_stream(source, model), source, target, model, kept)
     except _NotPlain:
-        return _score(_read_whole(source, model), source, target, model, kept)
+        return _score(_read_whole(source, model, encoding, sheet), source, target, model, kept)
 
 
 class Batch(NamedTuple):
@@ -316,15 +327,18 @@ def _check_width(width: int, source: Path) -> None:
         raise InputError(f"{told}; keep only the card's.")
 
 
-def _read_whole(source: Path, model: Model) -> Iterator[Batch]:
+def _read_whole(source: Path, model: Model, encoding: str, sheet: str) -> Iterator[Batch]:
     """A file as the series reads it, all at once: its encodings, delimiters, signs and mends."""
     notes, card = text.Notes(), model.scorer.card
-    table = text.read_text(source, notes, card=card)
+    table = text.read_text(source, notes, card=card, encoding=encoding, sheet=sheet)
     notes.check(source.name)
     found = _find_columns([*table.columns], source, model)
     cells = pd.DataFrame({name: table[header].str.strip() for name, header in found.items()})
     decimal = card.decimal or text.find_decimal(cells)
-    numbers = {n: columns.read_numbers(cells[n], decimal, notes).to_numpy() for n in found}
+    numbers = {
+        name: columns.read_numbers(cells[name], decimal, notes, card.gaps.get(name, ())).to_numpy()
+        for name in found
+    }
     notes.check(source.name)
     shown = pa.RecordBatch.from_pandas(table.mask(table == ""), preserve_index=False)
     yield Batch(_show_numbers(shown, found, numbers), numbers, [*table.index])

@@ -184,10 +184,13 @@ async def predict(request: Request) -> Response:
 
 
 @router.post("/predict_file", **SCORED)
-async def predict_file(request: Request, segment: str = "") -> Response:
-    """The CSV with segment columns; as the body itself, or as a file of a form.
+async def predict_file(
+    request: Request, segment: str = "", encoding: str = "", sheet: str = ""
+) -> Response:
+    """The CSV (or Excel file) with segment columns; the body itself, or a file of a form.
 
-    `segment` keeps the customers of one segment, by its name or id. The headers tell how many
+    `segment` keeps the customers of one segment, by its name or id; `encoding` and `sheet` say how
+    the file is to be read, where it is not UTF-8 or has several sheets. The headers tell how many
     customers there were, and how many of which segment and status.
     """
     model = _take(request).model
@@ -196,8 +199,12 @@ async def predict_file(request: Request, segment: str = "") -> Response:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="segmentation-")))
             source, target = folder / "customers.csv", folder / "scored.csv"
             await _save_upload(request, source)
+            with source.open("rb") as file:
+                if file.read(4) == b"PK\x03\x04":
+                    source = source.rename(source.with_suffix(".xlsx"))
             async with request.app.state.files:
-                tally = await run_in_threadpool(score_file, source, target, model, segment=segment)
+                how = {"segment": segment, "encoding": encoding, "sheet": sheet}
+                tally = await run_in_threadpool(score_file, source, target, model, **how)
             clean = BackgroundTask(stack.pop_all().close)
     except (OSError, Unwritable):
         told = "there is no room to score a file; make some where TMPDIR is"

@@ -27,7 +27,7 @@ SHARES |= {"precision", "coverage", "previous_share", "outside"}
 POINTS = {"points", "rise", "fall"}
 RATIOS = {"jaccard", "prediction_strength", "ari_mean", "jaccard_min", "lift", "effect", "psi"}
 RATIOS |= {"agreement", "least", "highest", "confidence", "v", "distance", "previous_distance"}
-MEASURES = {"mean", "overall_mean", "sd", "margin", "min", "q25", "median", "q75", "max"}
+MEASURES = {"mean", "overall_mean", "overall_median", "sd", "margin", "min", "q25", "median", "q75", "max"}
 LONGEST = 32  # characters of a label inside a name
 
 

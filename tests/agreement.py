@@ -162,8 +162,10 @@ def check_table(text, run):
             size, share = features.drop_duplicates("cluster")["size"].sum(), 1.0
         good = line.startswith(name) and agrees(cells[0], size) and agrees(cells[1], share)
         for cell, row in zip(cells[2:], rows, strict=True):
-            values = [row["mean"], row["sd"]] if len(own) else [row["overall_mean"]]
-            shown = cell.split(" ± ")
+            typical, spread = ("median", ("q25", "q75")) if row["logged"] else ("mean", ("sd",))
+            named = [typical, *spread] if len(own) else [f"overall_{typical}"]
+            values, shown = [row[name] for name in named], re.split(r" ± | \(|…|\)$", cell)
+            shown = [part for part in shown if part]
             good &= len(shown) == len(values) and all(map(agrees, shown, values))
         wrong += [] if good else [line]
     return wrong

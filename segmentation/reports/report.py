@@ -116,6 +116,7 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         fewest=words.FEWEST,
         say=words.say,
         limits=profiles.summarize_limits(tables.features),
+        logged=bool(tables.features["logged"].any()),
         data_date=pages.write_date(manifest.as_of, DAY),
         run_date=pages.write_date(manifest.started[:10], DAY),
     )
@@ -156,6 +157,8 @@ def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[st
     features = [
         row | {"label": row["variable"]} | _place(row["effect"]) for row in own.to_dict("records")
     ]
+    for feature in features:
+        feature["typical"] = "median" if feature["logged"] else "mean"
     telling = sorted(features, key=lambda feature: -abs(feature["effect"]))
     return segment | {
         "told": segment["size"] >= words.FEWEST,

@@ -57,7 +57,7 @@ class Segment(TypedDict):
 
 
 FIGURES = ["mean", "sd", "min", "q25", "median", "q75", "max"]
-MEASURES = ["cluster", "size", "variable", "customers", *FIGURES]
+MEASURES = ["cluster", "size", "variable", "customers", *FIGURES, "seen_mean", "seen_sd"]
 LEVELS = ["cluster", "variable", "level", "customers"]
 COMPARED = ["cluster", "size", "share", *LEVELS[1:], "level_share", "overall_share", "lift"]
 COMPARED += ["marked"]
@@ -73,7 +73,8 @@ def measure_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
 
     Of a table (n rows) with a column `cluster`, empty for who has no segment. Columns: cluster,
     size, variable (the column), customers (of them those with a value), mean, sd (divisor n),
-    min, q25, median, q75, max, in raw units.
+    min, q25, median, q75, max, in raw units; seen_mean and seen_sd as the distance sees the
+    feature, after its logarithm and clipped where the card says so.
 
     Examples
     --------
@@ -83,13 +84,28 @@ def measure_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     [4.0, 2.0, 8.0]
     """
     used = table[table["cluster"].notna()]
+    numbers = used[list(card.features)]
+    seen = numbers.assign(**{n: see_feature(numbers[n], f) for n, f in card.features.items()})
     parts = []
     for cluster, members in [(pd.NA, used), *used.groupby("cluster")]:
-        values = members[list(card.features)]
+        values, as_seen = numbers.loc[members.index], seen.loc[members.index]
         own = values.describe().T.assign(sd=values.std(ddof=0)).rename_axis("variable")
+        own = own.assign(seen_mean=as_seen.mean(), seen_sd=as_seen.std(ddof=0))
         parts.append(own.reset_index().assign(cluster=cluster, size=len(members)))
     measures = pd.concat(parts, ignore_index=True).rename(columns=DESCRIBED)
     return measures.astype({"cluster": "Int64", "customers": int})[MEASURES]
+
+
+def see_feature(values: pd.Series, feature: cards.Feature) -> pd.Series:
+    """A feature as the distance sees it, but for its scale: logged and clipped by the card."""
+    seen = np.log1p(values) if feature.transform == "log" else values
+    return seen.clip(*find_fences(feature, *seen.quantile([0.25, 0.75])))
+
+
+def find_fences(feature: cards.Feature, q25: float, q75: float) -> tuple[float, float]:
+    """Where a feature is clipped, three quartile distances beyond its quartiles, if it is."""
+    far = 3 * (q75 - q25) if feature.outliers == "clip" else np.inf
+    return q25 - far, q75 + far
 
 
 def profile_features(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
@@ -97,8 +113,10 @@ def profile_features(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
 
     Columns: cluster, size, share, variable (the label), unit, mean, sd, min, q25, median, q75,
     max, margin (half a 95 % confidence interval of the mean), overall_mean, overall_sd, effect
-    = (mean − overall_mean) / overall_sd, grade of the effect, and explained, the share of the
-    feature's variance that lies between the segments.
+    (the segment's mean less everyone's, in everyone's sd), grade of the effect, explained (the
+    share of the feature's variance that lies between the segments), overall_median, and logged, 1
+    where the card takes a logarithm. Effect and explained are of the feature as the distance sees
+    it, so that after a logarithm they fit the medians beside them.
     """
     own = measures[measures["cluster"].notna()].reset_index(drop=True)
     overall = measures[measures["cluster"].isna()].set_index("variable")
@@ -106,8 +124,11 @@ def profile_features(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
     empty = own["customers"] == 0  # filled with everyone's median before the distance saw them
     for name in FIGURES:
         own[name] = own[name].mask(empty, 0.0 if name == "sd" else everyone["median"])
-    spread = everyone["sd"].where(everyone["sd"] > 0)
-    effect = ((own["mean"] - everyone["mean"]) / spread).fillna(0.0)
+    logged = own["variable"].map({n: f.transform == "log" for n, f in card.features.items()})
+    filled = everyone["median"].mask(logged, np.log1p(everyone["median"].clip(lower=0)))
+    spread = everyone["seen_sd"].where(everyone["seen_sd"] > 0)
+    seen = own["seen_mean"].mask(empty, filled)
+    effect = ((seen - everyone["seen_mean"]) / spread).fillna(0.0)
     units = {name: feature.unit for name, feature in card.features.items()}
     return pd.DataFrame(
         {
@@ -123,6 +144,8 @@ def profile_features(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
             "effect": effect,
             "grade": effect.map(words.grade),
             "explained": own["variable"].map(_explain_variance(measures)),
+            "overall_median": everyone["median"],
+            "logged": logged.astype(int),
         }
     )
 
@@ -131,9 +154,10 @@ def _explain_variance(measures: pd.DataFrame) -> dict[Any, float]:
     """The share of each column's variance that lies between the segments (0…1)."""
     shares = {}
     for name, rows in measures.groupby("variable", sort=False):
-        overall, own = rows[rows["cluster"].isna()].iloc[0], rows.dropna(subset=["cluster", "mean"])
-        between = np.cov(own["mean"], aweights=own["size"], ddof=0)
-        shares[name] = float(between) / overall["sd"] ** 2 if overall["sd"] else 0.0
+        overall = rows[rows["cluster"].isna()].iloc[0]
+        own = rows.dropna(subset=["cluster", "seen_mean"])
+        between = np.cov(own["seen_mean"], aweights=own["size"], ddof=0)
+        shares[name] = float(between) / overall["seen_sd"] ** 2 if overall["seen_sd"] else 0.0
     return shares
 
 
@@ -503,7 +527,10 @@ def list_warnings(segments: list[Segment], card: Card) -> list[str]:
 
 
 def tabulate_profile(profile: pd.DataFrame) -> pd.DataFrame:
-    """For people: one row a segment, mean ± sd of each feature in raw units, everyone last."""
+    """For people: one row a segment, mean ± sd of each feature in raw units, everyone last.
+
+    After a logarithm the median stands in its place, and the quartiles behind it.
+    """
     parts = profile.drop_duplicates("segment")
     told = {
         "Segment": [*parts["segment"], "Everyone"],
@@ -513,10 +540,15 @@ def tabulate_profile(profile: pd.DataFrame) -> pd.DataFrame:
     for label, rows in profile.fillna({"unit": ""}).groupby("variable", sort=False):
         first = rows.iloc[0]
         write = partial(words.write_measure, spread=first["overall_sd"])
-        pairs = zip(rows["mean"], rows["sd"], strict=True)
-        cells = [f"{write(mean)} ± {write(sd)}" for mean, sd in pairs]
         title = f"{label} ({first['unit']})" if first["unit"] else label
-        told[title] = [*cells, write(first["overall_mean"])]
+        if first["logged"]:
+            figures = rows[["median", "q25", "q75"]].map(write)
+            cells = [f"{median} ({low}…{high})" for median, low, high in figures.to_numpy()]
+            told[f"{title}, median"] = [*cells, write(first["overall_median"])]
+        else:
+            figures = rows[["mean", "sd"]].map(write)
+            cells = [f"{mean} ± {sd}" for mean, sd in figures.to_numpy()]
+            told[title] = [*cells, write(first["overall_mean"])]
     return pd.DataFrame(told)
 
 

@@ -376,7 +376,27 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     `database.measure_columns` for what is exact.
     """
     numbers = take_features(scored, card, list(card.features))
-    return database.measure_columns(scored, numbers, by="cluster")
+    measures = database.measure_columns(scored, numbers, by="cluster")
+    everyone = measures[measures["cluster"].isna()].set_index("variable")
+    seen = {}
+    for i, (name, feature) in enumerate(card.features.items()):
+        logged = feature.transform == "log"
+        quartiles = everyone.loc[name, ["q25", "q75"]].astype(float)
+        low, high = profiles.find_fences(feature, *(np.log1p(quartiles) if logged else quartiles))
+        values = (numbers[name] + 1).ln() if logged else numbers[name]
+        clipped = values.clip(number(low), number(high)) if np.isfinite(low) else values
+        seen[f"x{i}"] = scored["cluster"].notnull().ifelse(clipped, None)
+    table = scored.select(cluster="cluster", **seen)
+    asked = {f"{x}mean": table[x].mean() for x in seen}
+    asked |= {f"{x}sd": table[x].std(how="pop") for x in seen}
+    wide = [table.aggregate(**asked).to_pandas().assign(cluster=pd.NA)]
+    wide.append(table.group_by("cluster").aggregate(**asked).to_pandas().dropna(subset="cluster"))
+    both = pd.concat(wide, ignore_index=True).astype({"cluster": "Int64"})
+    named = zip(card.features, seen, strict=True)
+    own = {name: both[["cluster", f"{x}mean", f"{x}sd"]] for name, x in named}
+    names = ["cluster", "seen_mean", "seen_sd"]
+    parts = [part.set_axis(names, axis=1).assign(variable=name) for name, part in own.items()]
+    return measures.merge(pd.concat(parts), on=["cluster", "variable"])
 
 
 def count_levels(scored: ibis.Table, card: Card) -> pd.DataFrame:

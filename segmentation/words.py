@@ -22,12 +22,10 @@ SLIGHT, MARKER, STRONG, EXTREME = 0.2, 0.5, 0.8, 1.5
 FEWEST = 5
 """Figures about fewer customers than these are withheld from whoever gets the report."""
 
-SHARES = {"share", "level_share", "overall_share", "smallest_share", "explained"}
-SHARES |= {"precision", "coverage", "previous_share", "outside"}
-POINTS = {"points", "rise", "fall"}
-RATIOS = {"jaccard", "prediction_strength", "ari_mean", "jaccard_min", "lift", "effect", "psi"}
-RATIOS |= {"agreement", "least", "highest", "confidence", "v", "distance", "previous_distance"}
-MEASURES = {"mean", "overall_mean", "overall_median", "sd", "margin", "min", "q25", "median", "q75", "max"}
+SHARES = {"share", "level_share", "overall_share", "smallest_share", "previous_share"}
+SHARES |= {"explained", "precision", "coverage"}
+RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "agreement"}
+MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
 LONGEST = 32  # characters of a label inside a name
 
 
@@ -78,7 +76,7 @@ def write_figure(name: str, facts: Facts) -> str:
     value = facts[name]
     if isinstance(value, str):
         return value
-    if name in POINTS:
+    if name == "points":
         text = f"{value:+.1f} points".replace("-", "−")
         return "unchanged" if text[1:4] == "0.0" else text
     if name in SHARES:

@@ -39,9 +39,9 @@ def play_run(
     )
     plan = pipeline.plan_series(values, job)
     run = job.archive.start_run(plan.manifest.run_id)
-    pipeline._freeze(plan, run)
+    pipeline.freeze(run, plan.card, plan.parameters, plan.reasons)
     for name in ("selection.json", "k_selection.csv") if like else ():
-        shutil.copy(like / "tables" / name, run.table(name))
+        shutil.copy(like / "tables" / name, run.place("tables", name))
     with patch.object(study, "show", sketch):
         for notebook in plan.steps:
             if notebook.name[:2] in steps and not (like and notebook.name == "03_k_selection"):

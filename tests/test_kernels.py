@@ -28,10 +28,9 @@ def make(folder, *sources, declares=""):
     return Notebook(path, path.read_text("utf-8"))
 
 
-def execute(kernels, notebook, folder):
+def execute(kernel, notebook, folder):
     """Execute a notebook; what its code cells printed."""
-    target = folder / "done.ipynb"
-    kernel, values = kernels.take(notebook), {"run_dir": str(folder)}
+    target, values = folder / "done.ipynb", {"run_dir": str(folder)}
     execution.execute_notebook(notebook, target, values, kernel=kernel, cell_timeout=600)
     cells = nbformat.read(target, 4).cells
     return "".join(out.text for cell in cells for out in cell.get("outputs", []) if "text" in out)
@@ -45,15 +44,16 @@ def test_a_kernel_started_ahead_has_the_imports_and_no_name_of_them(kernels, tmp
     look = "import sys\nprint('colorsys' in sys.modules, 'colorsys' in globals(), 'x' in globals())"
     notebook = make(tmp_path, look, "import colorsys\nfrom json import tool as x, nothing")
     assert notebook.imports[0] == "exec('import sys', {})"
-    kernels.prepare(notebook)
+    kernel = kernels.start(notebook)
     with pytest.raises(SeriesFailed, match="cannot import name 'nothing'"):
-        execute(kernels, notebook, tmp_path)
+        execute(kernel, notebook, tmp_path)
     assert "True False False" in (tmp_path / "done.ipynb").read_text("utf-8")
 
 
 def test_a_kernel_ends_with_its_notebook_and_leaves_no_file(tmp_path):
     with execution.Kernels(tmp_path / "running/.kernels") as kernels:
-        execute(kernels, make(tmp_path, TELL), tmp_path)
+        notebook = make(tmp_path, TELL)
+        execute(kernels.start(notebook), notebook, tmp_path)
         wait_for(lambda: kernels.started[0].provisioner.process.poll() is not None)
     assert not (tmp_path / "running").exists()
 
@@ -62,8 +62,9 @@ def test_kernels_that_are_left_end_with_what_they_started(tmp_path):
     child = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
     child += "Path(run_dir, 'pid').write_text(str(child.pid))"
     with execution.Kernels(tmp_path / "running/.kernels") as kernels:
-        kernels.prepare(make(tmp_path / "other", TELL))
-        execute(kernels, make(tmp_path, TELL, child), tmp_path)
+        kernels.start(make(tmp_path / "other", TELL))
+        notebook = make(tmp_path, TELL, child)
+        execute(kernels.start(notebook), notebook, tmp_path)
     wait_for(lambda: is_gone(tmp_path))
     ahead = kernels.started[0].provisioner.process
     assert ahead.poll() is not None
@@ -91,7 +92,7 @@ def test_files_of_the_current_folder_and_the_user_have_no_effect(tmp_path):
         "\nfrom segmentation.series import execution\nfrom segmentation.series.notebooks import *"
     )
     code += "\nf = Path(sys.argv[1])\nn = read_notebooks(f / 'notebooks')[0]"
-    code += "\nwith execution.Kernels(f / 'k/.kernels') as k: print(t.execute(k, n, f))"
+    code += "\nwith execution.Kernels(f / 'k/.kernels') as k: print(t.execute(k.start(n), n, f))"
     places = {"HOME": home, "JUPYTER_DATA_DIR": home / "share", "PYTHONSTARTUP": home / "start.py"}
     environment = os.environ | {name: str(path) for name, path in places.items()}
     command = [sys.executable, "-P", "-c", code, str(tmp_path), str(Path(__file__).parent)]

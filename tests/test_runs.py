@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -249,7 +248,7 @@ def test_a_mixture_is_refused(out, two, capfd):
         ("card_sha256", "x", "the card has changed"),
         ("code_sha256", "x", "the code of the package has changed"),
         ("versions", {}, "versions of packages have changed"),
-        ("files", [], "first.txt is not as it was"),
+        ("files", [], "first.txt is not the file that the run wrote; run 01_first again"),
     ],
 )
 def test_every_link_of_the_chain_is_checked(key, value, told, tmp_path, two):
@@ -363,8 +362,7 @@ def test_a_password_stays_in_the_card_of_the_user(tmp_path):
     url, path = "postgres://me:hush@host/shop", tmp_path / "card.yaml"
     path.write_text(f"title: Shop\ntable: t\nbackend: {url}\nfeatures: {{a: {{}}, b: {{}}}}\n")
     run, asked = Run(tmp_path / "run"), pipeline.Parameters(card=str(path), against="none")
-    run.folder.mkdir()
-    pipeline._freeze(SimpleNamespace(card=read_card(path), parameters=asked, reasons=None), run)
+    pipeline.freeze(run, read_card(path), asked)
     open_study(str(path), tmp_path / "hand")
     for folder in (run.folder, tmp_path / "hand"):
         assert all("hush" not in file.read_text("utf-8") for file in folder.iterdir())

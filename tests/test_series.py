@@ -22,7 +22,7 @@ from segmentation.customers import table as customers
 from segmentation.runs import Archive, hash_file
 from segmentation.segments import model as segmenter
 from segmentation.segments import profiles
-from segmentation.series import Job, Parameters, SeriesFailed, list_notebooks, run_series
+from segmentation.series import Job, Parameters, SeriesFailed, read_notebooks, run_series
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),
@@ -42,7 +42,7 @@ def read_json(path):
 
 def test_a_run_holds_every_file_and_tells_the_truth_about_them(published):
     manifest = read_json(published / "run.json")
-    names = [path.stem for path in list_notebooks()]
+    names = [notebook.name for notebook in read_notebooks()]
     pages = [f"{kind}/{name}.{end}" for name in names for kind, end in PAGES]
     listed = {entry["path"]: entry for entry in manifest["files"]}
     assert {*FILES, *pages} - {"run.json"} <= set(listed)
@@ -342,7 +342,7 @@ def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
 
 def test_the_command_prints_the_report_last_and_a_line_a_notebook(published, shared_folder):
     *lines, last = (shared_folder / "default.txt").read_text("utf-8").splitlines()
-    assert [line.split()[0] for line in lines] == [p.stem for p in list_notebooks()]
+    assert [line.split()[0] for line in lines] == [n.name for n in read_notebooks()]
     assert last == str(published / "reports" / "report.html")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_jsonable_python
 
 from segmentation import ROOT, InputError
 
@@ -33,7 +34,8 @@ WRITERS = {
 }
 """Which notebook writes which files that a later one reads."""
 
-PLACES = {"segments.json": "", "segmenter.json": "artifacts", "study.json": "", "proof.json": ""}
+PLACES = {"run.json": "", "study.json": "", "proof.json": "", "segments.json": ""}
+PLACES |= {"segmenter.json": "artifacts"}
 """The folder of each JSON file that is not a table."""
 
 UNSEALED = {"run.json", "run.log"}
@@ -113,10 +115,16 @@ class Manifest(Part):
     folder: str = ""
     """Where the run lies in its output folder; told where runs are listed, not in the file."""
 
-    def fail(self, status: Literal["failed", "aborted", "crashed"], cause: str) -> Failure:
+    def fail(
+        self,
+        status: Literal["failed", "aborted", "crashed"],
+        cause: str,
+        *,
+        cell: int | None = None,
+    ) -> Failure:
         """Enter why the run did not come through, and in which notebook."""
         at_work = next((step for step in self.notebooks if step.status == "running"), None)
-        self.status, self.failure = status, Failure(cause=cause)
+        self.status, self.failure = status, Failure(cause=cause, cell=cell)
         if at_work:
             at_work.status, self.failure.notebook = "failed", at_work.name
         return self.failure
@@ -140,10 +148,6 @@ class Run:
         """What `run.json` says; a run without one, or with an odd one, is `unreadable`."""
         return read_manifest(self.folder) or Manifest(run_id=self.folder.name, status="unreadable")
 
-    def table(self, name: str) -> Path:
-        """Where a table goes that is not written by `save_table`."""
-        return self.place("tables", name)
-
     def place(self, kind: str, name: str) -> Path:
         """Where a file goes, by the folder in the run: figures, tables or artifacts."""
         path = self.folder / kind / name
@@ -164,7 +168,7 @@ class Run:
         safe = table.rename(columns=disarm)
         for column in safe.select_dtypes(["object", "string", "category"]):
             safe[column] = safe[column].map(disarm, na_action="ignore")
-        write_text(self.table(name), safe.to_csv(index=False))
+        write_text(self.place("tables", name), safe.to_csv(index=False))
 
     def read_table(self, name: str, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
         """Read a table that an earlier notebook wrote; `text` names columns to keep as text."""
@@ -182,8 +186,10 @@ class Run:
 
     def save_json(self, value: Any, name: str) -> None:
         """Write plain figures into the folder where a file of this name belongs."""
-        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_text(self.place(PLACES.get(name, "tables"), name), text)
+        text = json.dumps(
+            value, indent=1, ensure_ascii=False, allow_nan=False, default=to_jsonable_python
+        )
+        write_text(self.place(PLACES.get(name, "tables"), name), text + "\n")
 
     def read_json(self, name: str) -> Any:
         """Read plain figures that an earlier notebook wrote."""
@@ -202,9 +208,7 @@ class Run:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write `run.json`."""
-        plain = manifest.model_dump(mode="json", exclude={"folder"})
-        text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
-        self.save_text(text + "\n", "run.json")
+        self.save_json(manifest.model_dump(mode="json", exclude={"folder"}), "run.json")
 
     def seal(self, manifest: Manifest) -> None:
         """Write the manifest of a finished run, every file listed."""

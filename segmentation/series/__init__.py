@@ -3,11 +3,12 @@
 Nothing heavy is imported before a run is planned: the command's help reads its options here.
 """
 
-from segmentation.series.notebooks import SeriesFailed, list_notebooks
+from segmentation.series.notebooks import SeriesFailed, read_notebooks
 from segmentation.series.pipeline import (
     Job,
     Parameters,
     describe_plan,
+    freeze,
     plan_series,
     run_again,
     run_series,
@@ -20,9 +21,10 @@ __all__ = [
     "SeriesFailed",
     "Stopped",
     "describe_plan",
-    "list_notebooks",
+    "freeze",
     "listen",
     "plan_series",
+    "read_notebooks",
     "run_again",
     "run_series",
 ]

@@ -68,14 +68,13 @@ class Kernel(AsyncKernelManager):
 
 
 class Kernels:
-    """The kernels of a series, each of one notebook; the next is started ahead.
+    """The kernels of a series, each of one notebook.
 
     Leaving the block ends all of them, and what they started, and removes their files.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ahead: dict[Notebook, Kernel] = {}
         self.started: list[Kernel] = []
 
     def __enter__(self) -> Kernels:
@@ -96,11 +95,10 @@ class Kernels:
         with suppress(OSError):  # the run is still there
             self.folder.parent.rmdir()
 
-    def prepare(self, notebook: Notebook) -> None:
+    def start(self, notebook: Notebook) -> Kernel:
         """Start a notebook's kernel and let it import what the notebook will."""
         file = self.folder / f"{uuid4()}.json"
         kernel = Kernel(connection_file=str(file), transport_encryption="auto")
-        self.ahead[notebook] = kernel
         self.started.append(kernel)
         own = {"IPYTHONDIR": self.folder / "ipython", "MATPLOTLIBRC": self.folder / "matplotlibrc"}
         environment = os.environ | {name: str(path) for name, path in own.items()}
@@ -112,12 +110,7 @@ class Kernels:
         there = f"__import__('os').chdir({str(notebook.path.parent)!r})"
         for line in ["__import__('matplotlib')", *notebook.imports, there]:
             client.execute(line, silent=True, store_history=False, stop_on_error=False)
-
-    def take(self, notebook: Notebook) -> Kernel:
-        """A notebook's kernel, started now if it was not before."""
-        if notebook not in self.ahead:
-            self.prepare(notebook)
-        return self.ahead.pop(notebook)
+        return kernel
 
 
 def execute_notebook(
@@ -134,12 +127,11 @@ def execute_notebook(
     Raises
     ------
     SeriesFailed
-        A cell raised, ran longer than `cell_timeout` seconds or took its kernel with it, or the
-        copy could not be written.
+        A cell raised, ran longer than `cell_timeout` seconds or took its kernel with it.
     """
     for talker in ("papermill", "asyncio", "tornado", "traitlets"):  # what is raised tells it
         logging.getLogger(talker).setLevel(logging.CRITICAL)
-    cell, code, details = None, DIED, ""
+    code, details = 1, ""
     try:
         papermill.execute_notebook(
             nbformat.reads(notebook.text, as_version=4),
@@ -154,31 +146,23 @@ def execute_notebook(
         return
     except papermill.PapermillExecutionError as error:
         cause = f"{error.ename}: {error.evalue}".splitlines()[0][:LINE]
-        cell, code, details = error.exec_count, 1, strip_color("\n".join(error.traceback))
+        details = strip_color("\n".join(error.traceback))
     except CellTimeoutError:
-        cause = f"it took longer than {cell_timeout} s; allow more by --cell-timeout"
-        cell, code = find_last_cell(target), TIMED_OUT
+        cause, code = (
+            f"it took longer than {cell_timeout} s; allow more by --cell-timeout",
+            TIMED_OUT,
+        )
     except DeadKernelError:
-        cell, cause = find_last_cell(target), "its kernel died (out of memory?)"
+        cause, code = "its kernel died (out of memory?)", DIED
     except RuntimeError as error:
-        cause = f"its kernel did not start: {error}"[:LINE]
-    raise SeriesFailed(notebook.name, cell, cause, code=code, details=details)
+        cause, code = f"its kernel did not start: {error}"[:LINE], DIED
+    raise SeriesFailed(cause, cell=find_last_cell(target), code=code, details=details)
 
 
 class Client(PapermillNotebookClient):
     """Runs the cells in a kernel that is there, and keeps no more of their text than `MOST`."""
 
     kept = 0
-
-    def execute(self, **options: Any) -> Any:
-        """Run every cell and ask the kernel to end; whoever started it sees to that."""
-        try:
-            done = super().execute(**options)
-            self.km.sender.shutdown()
-            return done
-        finally:
-            if self.kc is not None:
-                self.kc.stop_channels()
 
     def output(self, outs: list[Any], msg: Any, display_id: Any, cell_index: int) -> Any:
         """Keep one output, or what fits of its text; an error and a picture always fit."""
@@ -208,10 +192,15 @@ class Bounded(Engine):
     def execute_managed_notebook(
         cls, nb_man: Any, kernel_name: str, *, kernel: Kernel, cell_timeout: int = 0, **_: Any
     ) -> None:
-        """Run the notebook that papermill manages."""
-        log = logging.getLogger("papermill")
+        """Run every cell and ask the kernel to end; whoever started it sees to that."""
         waits = {"timeout": cell_timeout, "iopub_timeout": 60, "startup_timeout": PATIENCE}
-        Client(nb_man, km=kernel, kernel_name=kernel_name, log=log, **waits).execute()
+        client = Client(nb_man, km=kernel, kernel_name=kernel_name, **waits)
+        try:
+            client.execute()
+            kernel.sender.shutdown()
+        finally:
+            if client.kc is not None:
+                client.kc.stop_channels()
 
 
 papermill_engines.register(Bounded.__name__, Bounded)

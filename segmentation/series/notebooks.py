@@ -11,23 +11,19 @@ from pathlib import Path
 
 from segmentation import ROOT, InputError, RunError
 
-FAILED, TIMED_OUT, DIED = 1, 124, 138
+TIMED_OUT, DIED = 124, 138
 RUN, TAKE, LEAVE = "run", "take over", "leave out"
 NOTEBOOKS = ROOT / "notebooks"
 
 
 class SeriesFailed(RunError):
-    """The series stopped: in which notebook, in which cell (its `In [n]`), why, the exit code."""
-
-    run_id = ""
+    """The series stopped: why, in which cell (its `In [n]`) of the notebook at work, exit code."""
 
     def __init__(
-        self, notebook: str, cell: int | None, cause: str, *, code: int = FAILED, details: str = ""
+        self, cause: str, *, cell: int | None = None, code: int = 1, details: str = ""
     ) -> None:
-        where = f" in cell [{cell}]" if cell is not None else ""
-        super().__init__(f"{notebook or 'the run'} failed{where}: {cause}")
-        self.notebook, self.cell, self.cause = notebook, cell, cause
-        self.code, self.details = code, details
+        super().__init__(cause)
+        self.cell, self.code, self.details = cell, code, details
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +46,19 @@ class Notebook:
             if cell["cell_type"] == "code"
         ]
 
-    @cached_property
+    @property
     def code_sha256(self) -> str:
         """SHA-256 of the code but the parameters' cell."""
         code = "\n\n".join(source for source, declares in self.cells if not declares)
         return hashlib.sha256(code.encode()).hexdigest()
 
-    @cached_property
+    @property
     def parameters(self) -> set[str]:
         """The names that the parameters' cell gives a value."""
-        cells = [source for source, declares in self.cells if declares]
-        named = [n for n in _list_nodes(cells) if isinstance(n, ast.Name)]
-        return {name.id for name in named if isinstance(name.ctx, ast.Store)}
+        nodes = _list_nodes([source for source, declares in self.cells if declares])
+        return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
-    @cached_property
+    @property
     def imports(self) -> list[str]:
         """What does the notebook's imports ahead, a statement each, without leaving a name."""
         nodes = _list_nodes([source for source, _ in self.cells])
@@ -82,17 +77,12 @@ def _list_nodes(cells: list[str]) -> list[ast.AST]:
     return nodes
 
 
-def list_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
+def read_notebooks(folder: Path = NOTEBOOKS) -> list[Notebook]:
     """The numbered notebooks in order, a user's own among them; an InputError if there are none."""
     listed = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not listed:
         raise InputError(f"{folder} holds no notebooks called like 01_name.ipynb; name another.")
-    return listed
-
-
-def read_notebooks(folder: Path) -> list[Notebook]:
-    """The notebooks in order, as they are now."""
-    return [Notebook(path, path.read_text("utf-8")) for path in list_notebooks(folder)]
+    return [Notebook(path, path.read_text("utf-8")) for path in listed]
 
 
 def choose_steps(listed: list[Notebook], *, start: str = "", only: str = "") -> dict[Notebook, str]:
@@ -128,7 +118,7 @@ def find_last_cell(executed: Path) -> int | None:
     """The `In [n]` of the last cell that was started, where the executed copy can be read."""
     try:
         cells = json.loads(executed.read_text("utf-8"))["cells"]
-        code = [cell["metadata"] for cell in cells if cell["cell_type"] == "code"]
-        return len([each for each in code if each.get("papermill", {}).get("start_time")]) or None
+        code = [each for each in cells if each["cell_type"] == "code" and each["source"]]
+        return sum(bool(each["metadata"]["papermill"]["start_time"]) for each in code) or None
     except (OSError, ValueError, KeyError):
         return None

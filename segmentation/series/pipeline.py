@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -28,13 +27,14 @@ from segmentation.runs import (
     Manifest,
     Run,
     Step,
+    check_file,
     compare_runs,
     describe_environment,
     has_secret,
-    hash_file,
 )
 from segmentation.series import notebooks, signals
 from segmentation.series.notebooks import LEAVE, NOTEBOOKS, TAKE, Notebook, SeriesFailed
+from segmentation.series.signals import Stopped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,18 +126,11 @@ class Plan:
     manifest: Manifest
     steps: dict[Notebook, str]
     base: Run
-
-    @property
-    def whole(self) -> bool:
-        """Whether every notebook has its place in the run, so that it can be published."""
-        return LEAVE not in self.steps.values()
-
-    @property
-    def place(self) -> Path:
-        """Where the run goes once it is done."""
-        return self.job.output_dir / ("" if self.whole else "partial") / self.manifest.run_id
+    whole: bool  # every notebook has its place in the run, so that it can be published
+    place: Path  # where the run goes once it is done
 
 
+@signals.listen()
 def run_series(parameters: Parameters, job: Job) -> Path:
     """Run the notebooks in order and publish the run whole; returns the report's path.
 
@@ -150,21 +143,23 @@ def run_series(parameters: Parameters, job: Job) -> Path:
     SeriesFailed, Stopped
         It failed, or a signal came; the run is kept under `failed`, `latest` has not moved.
     """
+    run_id = ""
     try:
         plan = plan_series(parameters, job)
         with job.archive.lock(wait=job.wait):
             if job.wait:  # the table may have changed meanwhile
                 plan = plan_series(parameters, job)
+            run_id = plan.manifest.run_id
             report = _run_plan(plan)
-    except (InputError, SeriesFailed, signals.Stopped) as error:
+    except (InputError, SeriesFailed, Stopped) as error:
         status = "refused" if isinstance(error, InputError) else "failed"
-        status = "aborted" if isinstance(error, KeyboardInterrupt) else status
+        status = "aborted" if isinstance(error, Stopped) else status
         last = job.output_dir / "latest" / "reports" / "report.html"
         shown = str(last) if last.is_file() else ""
-        _tell(job, status, getattr(error, "run_id", ""), shown, cause=str(error))
+        _tell(job, status, run_id, shown, cause=str(error))
         raise
     if plan.whole:
-        _tell(job, "published", plan.manifest.run_id, str(report))
+        _tell(job, "published", run_id, str(report))
     return report
 
 
@@ -173,20 +168,20 @@ def run_again(folder: Path) -> list[str]:
 
     An InputError says that the table, the card or the parameters are not what they were.
     """
+    before = Run(folder).manifest
+    try:
+        asked = Parameters(**before.parameters)
+    except ValidationError:
+        raise InputError(f"{folder.name} does not tell the parameters of today.") from None
+    if asked.against != "none":
+        asked = asked.model_copy(update={"against": str(folder.parent / asked.against)})
     with TemporaryDirectory() as scratch:
-        before = Run(folder).manifest
-        job, asked = Job(output_dir=Path(scratch), run_id="again", quiet=True), before.parameters
-        try:
-            if asked["against"] != "none":
-                asked = asked | {"against": str(folder.parent / asked["against"])}
-            parameters = Parameters(**asked)
-        except (KeyError, ValidationError):
-            raise InputError(f"{folder.name} does not tell the parameters of today.") from None
-        now = plan_series(parameters, job).manifest
+        job = Job(output_dir=Path(scratch), quiet=True)
+        now = plan_series(asked, job).manifest
         if (before.input, before.card_sha256) != (now.input, now.card_sha256):
             told = f"the table or the card of {folder.name} has changed since"
             raise InputError(f"{told}; bring it back.")
-        return compare_runs(folder, run_series(parameters, job).parents[1])
+        return compare_runs(folder, run_series(asked, job).parents[1])
 
 
 def plan_series(parameters: Parameters, job: Job) -> Plan:
@@ -196,9 +191,13 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
 
     listed, archive = notebooks.read_notebooks(job.notebooks), job.archive
     steps = notebooks.choose_steps(listed, start=job.start, only=job.only)
-    run_id = archive.check_run_id(job.run_id)
+    run_id, whole = archive.check_run_id(job.run_id), LEAVE not in steps.values()
+    place = job.output_dir / ("" if whole else "partial") / run_id
     features, against = parameters.features, parameters.against
     card, reasons = explain_card(parameters.card, features=features, as_of=parameters.as_of)
+    if reasons is not None:  # a drafted card lies in the run
+        drafted = {"path": place / "card.yaml", "table": os.path.relpath(card.path, place)}
+        card = card.model_copy(update=drafted)
     facts = _read_table(parameters, card)
     archive.check(table=None if is_large(card) else card.source)
     previous = tracking.find_previous(job.output_dir / "new", card, against=against)
@@ -210,7 +209,7 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
     base = Run(job.output_dir / "latest")
     for notebook in [notebook for notebook, does in steps.items() if does == TAKE]:
         check_taken(notebook, base, manifest)
-    return Plan(parameters, job, card, reasons, manifest, steps, base)
+    return Plan(parameters, job, card, reasons, manifest, steps, base, whole, place)
 
 
 def _read_table(asked: Parameters, card: Card) -> dict[str, Any]:
@@ -247,34 +246,27 @@ def check_taken(notebook: Notebook, base: Run, now: Manifest) -> None:
     if then.status == "unreadable":
         none = f"{base.folder.parent} has no published run to take {notebook.name} over from"
         raise InputError(f"{none}; run the whole series first.")
-    step = next((step for step in then.notebooks if step.name == notebook.name), None)
-    files = step.files if step else None
+    step = next((step for step in then.notebooks if step.name == notebook.name), Step(name=""))
     told = {
-        "that run does not tell which files are its own": files is None,
+        "that run does not tell which files are its own": step.files is None,
         "the table has changed": then.input.get("sha256") != now.input["sha256"],
         "the card has changed": then.card_sha256 != now.card_sha256,
-        "the notebook has changed": not step or step.code_sha256 != notebook.code_sha256,
+        "the notebook has changed": step.code_sha256 != notebook.code_sha256,
         "the code of the package has changed": then.code_sha256 != now.code_sha256,
         "versions of packages have changed": then.versions != now.versions,
     }
     for name in sorted(notebook.parameters & set(now.parameters) - {"card"}):
         old, new = then.parameters.get(name), now.parameters[name]
         told[f"{name} was {old!r} and is {new!r}"] = old != new
-    hashes, there = {entry.path: entry.sha256 for entry in then.files}, base.find_files()
-    for path in files or []:
-        same = path in there and hash_file(there[path]) == hashes.get(path)
-        told[f"{path} is not as it was"] = not same
     for words in [words for words, differs in told.items() if differs]:
-        raise InputError(
-            f"{notebook.name} cannot be taken over from run {then.run_id}: {words}; "
-            f"run from there by --from {notebook.name[:2]}."
-        )
+        cause = f"{notebook.name} cannot be taken over from run {then.run_id}: {words}"
+        raise InputError(f"{cause}; run from there by --from {notebook.name[:2]}.")
+    for path in step.files or []:
+        check_file(base.folder, then, path, mend=f"run {notebook.name} again, by --from.")
 
 
 def describe_plan(plan: Plan) -> str:
     """What the run would do, as text."""
-    from tabulate import tabulate
-
     table, card = plan.manifest.input, plan.card
     facts = {
         "card": f"{card.title} ({card.path})",
@@ -285,7 +277,7 @@ def describe_plan(plan: Plan) -> str:
     for notebook, does in plan.steps.items():
         taken = f" from run {plan.base.manifest.run_id}" if does == TAKE else ""
         facts[notebook.name] = does + taken
-    return tabulate(facts.items(), tablefmt="plain", disable_numparse=True)
+    return "\n".join(f"{name:<20}{fact}" for name, fact in facts.items())
 
 
 # The run -------------------------------------------------------------------------------------
@@ -300,58 +292,54 @@ def _run_plan(plan: Plan) -> Path:
     try:
         with signals.limit(plan.job.deadline):
             page = _build(plan, run)
-    except (Exception, KeyboardInterrupt) as error:
-        _fail(plan, run, error)
-    with signals.ignore():
-        try:
+        with signals.listen(signals.ignore):
             moved = archive.publish(run) if plan.whole else archive.set_aside(run, kind="partial")
-        except OSError as error:
-            _fail(plan, run, error)
-        _tidy(plan.job)
-        return moved.folder / page
+            _tidy(plan.job)
+    except (Exception, Stopped) as error:
+        _fail(plan, run, error)
+    return moved.folder / page
 
 
 def _build(plan: Plan, run: Run) -> Path:
     """Make every file of the run and seal it; where the page that is shown first lies in it."""
-    from segmentation.customers import hash_table
+    from segmentation.customers import cards, hash_table
     from segmentation.series.execution import Kernels
 
     manifest, card = plan.manifest, plan.card
     run.write_manifest(manifest)
-    _freeze(plan, run)
+    freeze(run, card, plan.parameters, plan.reasons)
+    for column, role, reason in [] if plan.reasons is None else plan.reasons.to_numpy():
+        _say(plan, run, f"{cards.clean_text(column)}: {role} ({reason})")
     Thread(target=import_module, args=["nbconvert"], daemon=True).start()  # a second, for later
     with Kernels(run.folder.parent / ".kernels") as kernels:
         _take_steps(plan, run, kernels)
-    unchanged = {
-        card.name: hash_table(card) == manifest.input["sha256"],
-        "the package's code": describe_environment()["code_sha256"] == manifest.code_sha256,
-    }
-    for what in [what for what, same in unchanged.items() if not same]:
-        cause = f"{what} changed while the series ran; run it again"
-        raise SeriesFailed(manifest.notebooks[-1].name, None, cause)
+    for what, now, then in (
+        (card.name, hash_table(card), manifest.input["sha256"]),
+        ("the package's code", describe_environment()["code_sha256"], manifest.code_sha256),
+    ):
+        if now != then:
+            raise SeriesFailed(f"{what} changed while the series ran; run it again")
     page = _write_pages(plan, run)
     run.seal(manifest)
     return page.relative_to(run.folder)
 
 
-def _freeze(plan: Plan, run: Run) -> None:
-    """Keep the card as it is used, and the choices, for the notebooks to read; tell of a draft."""
+def freeze(run: Run, card: Card, asked: Parameters, reasons: pd.DataFrame | None = None) -> None:
+    """Keep the card as it is used, and the choices, for the notebooks to read.
+
+    A password in the card's `backend` stays in the file that it is in. A card that was drafted
+    tells why it is as it is.
+    """
     from segmentation.customers import cards
 
-    card, asked, reasons = plan.card, plan.parameters, plan.reasons
     choices = {"card": asked.card, "table_folder": _relative(card.path.parent)}
-    if reasons is not None:
-        choices["table_folder"] = _relative(plan.place)
-        card = card.model_copy(update={"table": os.path.relpath(card.path, plan.place)})
-        run.save_text(cards.write_draft(card, reasons), "card.yaml")
-        for row in reasons.itertuples():
-            _say(plan, run, f"{cards.clean_text(row.column)}: {row.role} ({row.reason})")
-    else:
-        if has_secret(card.backend):
-            choices["backend_of"] = asked.card
-            card = card.model_copy(update={"backend": ""})
-        run.save_text(cards.write_card(card), "card.yaml")
     choices |= asked.model_dump(include={"features", "as_of", "against", "seed"})
+    if has_secret(card.backend):
+        choices["backend_of"] = asked.card
+        card = card.model_copy(update={"backend": ""})
+    run.folder.mkdir(parents=True, exist_ok=True)
+    text = cards.write_card(card) if reasons is None else cards.write_draft(card, reasons)
+    run.save_text(text, "card.yaml")
     run.save_json(choices, "study.json")
 
 
@@ -363,16 +351,15 @@ def _relative(path: Path) -> str:
 def _take_steps(plan: Plan, run: Run, kernels: Kernels) -> None:
     """Run the notebooks in order, or take them over; the next kernel is started ahead."""
     order = [notebook for notebook, does in plan.steps.items() if does == notebooks.RUN]
-    following = dict(pairwise(order))
+    starts, ahead = map(kernels.start, order), None
     for notebook, does in plan.steps.items():
         if does == TAKE:
             _take_over(plan, run, notebook)
         elif does == notebooks.RUN:
             plan.manifest.notebooks.append(Step(name=notebook.name))
             run.write_manifest(plan.manifest)
-            kernel = kernels.take(notebook)
-            if notebook in following:
-                kernels.prepare(following[notebook])
+            kernel = ahead or next(starts)
+            ahead = next(starts, None)
             _run_notebook(plan, run, notebook, kernel)
 
 
@@ -386,27 +373,27 @@ def _take_over(plan: Plan, run: Run, notebook: Notebook) -> None:
         shutil.copyfile(plan.base.folder / path, target)
     step.taken_from = step.taken_from or then.run_id
     plan.manifest.notebooks.append(step)
-    _enter(plan, run, step, f"taken over from run {then.run_id}")
+    plan.manifest.warnings += step.warnings
+    _say(plan, run, f"{step.name:<20}taken over from run {then.run_id}")
 
 
 def _run_notebook(plan: Plan, run: Run, notebook: Notebook, kernel: Kernel) -> None:
     """Execute one notebook into the run and enter its answer."""
     from segmentation.series import execution
 
-    started, before = time.monotonic(), _see_files(run)
+    started, before, declared = time.monotonic(), _see_files(run), notebook.parameters
     asked = plan.manifest.parameters | {"run_dir": _relative(run.folder)}
     execution.execute_notebook(
         notebook,
         run.folder / "notebooks" / notebook.path.name,
-        {name: value for name, value in asked.items() if name in notebook.parameters},
+        {name: value for name, value in asked.items() if name in declared},
         kernel=kernel,
         cell_timeout=plan.job.cell_timeout,
         bar=not plan.job.quiet and sys.stderr is not None and sys.stderr.isatty(),
     )
     proof, step = run.folder / "proof.json", plan.manifest.notebooks[-1]
     if not proof.is_file():
-        cause = "it ended without `study.finish(…)`, its last cell"
-        raise SeriesFailed(notebook.name, None, cause)
+        raise SeriesFailed("it ended without `study.finish(…)`, its last cell")
     told = run.read_json(proof.name)
     proof.unlink()
     files = _see_files(run).items()
@@ -414,18 +401,13 @@ def _run_notebook(plan: Plan, run: Run, notebook: Notebook, kernel: Kernel) -> N
     step.answer, step.warnings = told["answer"], told["warnings"]
     step.code_sha256 = notebook.code_sha256
     step.files = sorted(name for name, when in files if before.get(name) != when)
-    _enter(plan, run, step, f"{step.seconds:6.1f} s  {step.answer}")
+    plan.manifest.warnings += step.warnings
+    _say(plan, run, f"{step.name:<20}{step.seconds:6.1f} s  {step.answer}")
 
 
 def _see_files(run: Run) -> dict[str, int]:
     """The files of a run, each with the time that it was written."""
     return {name: path.stat().st_mtime_ns for name, path in run.find_files().items()}
-
-
-def _enter(plan: Plan, run: Run, step: Step, line: str) -> None:
-    """Tell of a step that has been taken; what it warns of is the run's."""
-    _say(plan, run, f"{step.name:<20}{line}")
-    plan.manifest.warnings += step.warnings
 
 
 def _say(plan: Plan, run: Run, line: str) -> None:
@@ -465,15 +447,14 @@ def _tidy(job: Job) -> None:
 
     What goes wrong here is told and changes no outcome: the runs themselves are in place.
     """
-    try:
-        from segmentation.reports import write_runs
+    from segmentation.reports import write_runs
 
+    try:
         if job.keep:
             job.archive.trim(job.keep)
         write_runs(job.output_dir, job.archive.find_latest(), [*job.archive.list_runs()])
     except Exception as error:
-        told = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        print(f"{job.output_dir}: {told}; the page of the runs is old.", file=sys.stderr)
+        print(f"{job.output_dir}: {error}; the page of the runs is old.", file=sys.stderr)
 
 
 # What fails ----------------------------------------------------------------------------------
@@ -481,43 +462,40 @@ def _tidy(job: Job) -> None:
 
 def _fail(plan: Plan, run: Run, error: BaseException) -> NoReturn:
     """Keep a run that did not come through, with its cause, and raise what ends the command."""
-    fault = _explain(plan, run, error)
-    stopped = isinstance(error, KeyboardInterrupt) and fault.code != notebooks.TIMED_OUT
-    failure = plan.manifest.fail("aborted" if stopped else "failed", fault.cause)
-    failure.notebook, failure.cell = fault.notebook or None, fault.cell
-    run.note(f"{plan.manifest.status}: {fault.cause}")
+    fault = error if isinstance(error, SeriesFailed) else _explain(plan, run, error)
+    stopped = isinstance(error, Stopped) and fault.code != notebooks.TIMED_OUT
+    failure = plan.manifest.fail("aborted" if stopped else "failed", str(fault), cell=fault.cell)
+    run.note(f"{plan.manifest.status}: {fault}")
     run.note(fault.details)
     kept = _keep_failed(plan, run)
     _tidy(plan.job)
     if stopped:
-        error.run_id = plan.manifest.run_id  # type: ignore[attr-defined]
         raise error
-    fault.run_id = plan.manifest.run_id
+    where = f" in cell [{fault.cell}]" if fault.cell else ""
+    told = f"{failure.notebook or 'the run'} failed{where}: {fault}"
     if kept:
-        copy = kept / "notebooks" / f"{fault.notebook}.ipynb"
-        there = f"The executed copy is {copy}" if copy.is_file() else f"See {kept / 'run.log'}"
-        fault.args = (f"{fault}\n{there}",)
+        copy = kept / "notebooks" / f"{failure.notebook}.ipynb"
+        told += f"\nThe executed copy is {copy}" if copy.is_file() else f"\nSee {kept / 'run.log'}"
+    fault.args = (told,)
     raise fault from None
 
 
 def _explain(plan: Plan, run: Run, error: BaseException) -> SeriesFailed:
-    """Which notebook, which cell, and why, whatever ended the run."""
-    if isinstance(error, SeriesFailed):
-        return error
-    code, details = 1, "".join(traceback.format_exception(error))
-    cause = f"{type(error).__name__}: {error}"
-    if isinstance(error, KeyboardInterrupt):
-        code, details = getattr(error, "code", 130), ""
-        limit = f" ({plan.job.deadline:g} s)" if code == notebooks.TIMED_OUT else ""
-        cause = getattr(error, "cause", "it was interrupted") + limit
-    elif isinstance(error, InputError):
-        cause = str(error)
-    elif isinstance(error, OSError) and error.strerror:
-        cause = f"{error.strerror} ({plan.job.output_dir})"
+    """Why the run ended, whatever ended it, and in which cell of the notebook at work."""
+    code, cause, details = 1, str(error), ""
+    if isinstance(error, Stopped):
+        code = error.code
+        cause += f" ({plan.job.deadline:g} s)" if code == notebooks.TIMED_OUT else ""
+    else:
+        details = "".join(traceback.format_exception(error))
+        if isinstance(error, OSError) and error.strerror:
+            cause = f"{error.strerror} ({plan.job.output_dir})"
+        elif not isinstance(error, InputError):
+            cause = f"{type(error).__name__}: {error}"
     at_work = [step.name for step in plan.manifest.notebooks if step.status == "running"]
-    name = at_work[0] if at_work else ""
-    cell = notebooks.find_last_cell(run.folder / f"notebooks/{name}.ipynb")
-    return SeriesFailed(name, cell, cause.splitlines()[0], code=code, details=details)
+    copies = [run.folder / "notebooks" / f"{name}.ipynb" for name in at_work]
+    cell = notebooks.find_last_cell(copies[0]) if copies else None
+    return SeriesFailed(cause.splitlines()[0], cell=cell, code=code, details=details)
 
 
 def _keep_failed(plan: Plan, run: Run) -> Path | None:
@@ -536,31 +514,24 @@ def _keep_failed(plan: Plan, run: Run) -> Path | None:
 def _tell(job: Job, status: str, run_id: str, report: str, *, cause: str = "") -> None:
     """Run the user's shell command; that it fails is told and changes no outcome.
 
-    What it leaves running in the background holds nobody.
+    What it prints goes to the run's diary; what it leaves in the background holds nobody.
     """
     command = job.on_publish if status == "published" else job.on_failure
     if not command:
         return
     facts = {"RUN": run_id, "STATUS": status, "REPORT": report, "OUTPUT": str(job.output_dir)}
-    facts["CAUSE"], fault = cause.partition("\n")[0], ""
+    facts["CAUSE"] = cause.partition("\n")[0]
     told = os.environ | {f"SEGMENTATION_{name}": fact for name, fact in facts.items()}
-    quiet: dict[str, Any] = {
-        "stdin": DEVNULL,
-        "stderr": STDOUT,
-        "start_new_session": True,
-        "timeout": HOOK_SECONDS,
-    }
-    with TemporaryFile() as said:
+    folder = job.output_dir / ("" if status == "published" else "failed") / run_id
+    diary = folder / "run.log" if run_id and folder.is_dir() else Path(os.devnull)
+    with diary.open("a", encoding="utf-8") as said:
+        print(f"{command}:", file=said, flush=True)
+        options: dict[str, Any] = {"env": told, "timeout": HOOK_SECONDS, "start_new_session": True}
+        options |= {"stdin": DEVNULL, "stdout": said, "stderr": STDOUT}
         try:
-            subprocess.run(command, shell=True, check=True, env=told, stdout=said, **quiet)
-        except subprocess.CalledProcessError as error:
-            fault = f"failed with {error.returncode}"
+            code = subprocess.call(command, shell=True, **options)
+            fault = f"failed with {code}" if code else ""
         except subprocess.TimeoutExpired:
             fault = f"took longer than {HOOK_SECONDS} s"
-        said.seek(0)
-        printed = said.read().decode(errors="replace")[-2000:]
-    if fault:
-        print(f"the command told of the outcome {fault}: {command}", file=sys.stderr)
-    for folder in [job.output_dir / kind / run_id for kind in ("", "failed") if run_id]:
-        if folder.is_dir() and (fault or printed):
-            Run(folder).note(f"{command}: {fault} {printed}")
+        for stream in (said, sys.stderr) if fault else ():
+            print(f"the command told of the outcome {fault}: {command}", file=stream)

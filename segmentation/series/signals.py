@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -20,31 +20,27 @@ STOPS = {
 class Stopped(KeyboardInterrupt):
     """A run is stopped from outside: the exit code, and why."""
 
-    run_id = ""
-
     def __init__(self, number: int) -> None:
-        self.code, self.cause = STOPS[signal.Signals(number)]
-        super().__init__(self.cause)
+        self.code, cause = STOPS[signal.Signals(number)]
+        super().__init__(cause)
 
 
 def _stop(number: int, _frame: Any) -> NoReturn:
     """Stop once: nothing is to stop the clean-up half-way."""
     for each in STOPS:
-        signal.signal(each, _pass)
+        signal.signal(each, ignore)
     raise Stopped(number)
 
 
-def _pass(_number: int, _frame: Any) -> None:
+def ignore(_number: int, _frame: Any) -> None:
     """Do nothing; unlike SIG_IGN it is not handed on to a child, and may come in a race."""
 
 
 @contextmanager
-def listen(
-    handler: Any = _stop, numbers: Iterable[signal.Signals] = tuple(STOPS)
-) -> Iterator[None]:
+def listen(handler: Any = _stop) -> Iterator[None]:
     """Let each signal that stops raise `Stopped`, once; what is ignored (nohup) stays ignored."""
     main = threading.current_thread() is threading.main_thread()  # the only one that may
-    heard = [each for each in numbers if main and signal.getsignal(each) is not signal.SIG_IGN]
+    heard = [each for each in STOPS if main and signal.getsignal(each) is not signal.SIG_IGN]
     before = {each: signal.signal(each, handler) for each in heard}
     try:
         yield
@@ -54,18 +50,10 @@ def listen(
 
 
 @contextmanager
-def ignore() -> Iterator[None]:
-    """Let nothing stop the block, which takes a moment only."""
-    with listen(_pass):
-        yield
-
-
-@contextmanager
 def limit(seconds: float | None) -> Iterator[None]:
     """Raise `Stopped` when the block takes longer."""
-    with listen(numbers=[signal.SIGALRM]):
-        signal.setitimer(signal.ITIMER_REAL, seconds or 0)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

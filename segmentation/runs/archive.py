@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
@@ -12,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -98,20 +96,17 @@ class Archive:
             Another run holds it, and did not let go of it in `wait` seconds.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        guard = FileLock(self.folder / ".lock")
         try:
-            guard.acquire(timeout=wait)
+            guard = FileLock(self.folder / ".lock").acquire(timeout=wait)
         except Timeout:
             manifests = map(read_manifest, self.folder.glob("running/*"))
             held = next((each for each in manifests if each), None)
             who = f" (process {held.pid}, run {held.run_id}, since {held.started})" if held else ""
             told = f"{self.folder} is held by another run{who}; wait for it by --wait S."
             raise Busy(told) from None
-        try:
+        with guard:
             (self.folder / MARKER).touch()
             yield
-        finally:
-            guard.release()
 
     def recover(self) -> list[str]:
         """Set aside the runs whose process died, and finish what was being published.
@@ -182,10 +177,6 @@ class Archive:
         published = [run for run in self.list_runs() if run.status == "published"]
         return [Run(self.folder / run.folder) for run in published if "/" not in run.folder]
 
-    def find_latest(self) -> Manifest | None:
-        """The manifest of the run that `latest` points to."""
-        return read_manifest(self.folder / "latest")
-
     def find_run(self, name: str) -> Path:
         """The folder of a run by its path or its id; an InputError refuses what is none."""
         for place in [Path(name), *(self.folder / kind / name for kind in APART)]:
@@ -197,7 +188,7 @@ class Archive:
 
     def trim(self, keep: int) -> list[str]:
         """Remove all but the newest `keep` runs of each kind, never the one `latest` points to."""
-        latest, removed, bin_ = self.find_latest(), [], self.folder / ".removed"
+        latest, removed, bin_ = read_manifest(self.folder / "latest"), [], self.folder / ".removed"
         for statuses in ("published", "failed aborted crashed", "partial"):
             listed = [run for run in self.list_runs() if run.status in statuses.split()]
             removed += [r.folder for r in listed[keep:] if not latest or r.run_id != latest.run_id]
@@ -248,30 +239,19 @@ def compare_runs(one: Path, two: Path) -> list[str]:
 
 
 def _is_same(one: Path, two: Path) -> bool:
-    return one.is_file() and two.is_file() and _is_close(_read(one), _read(two))
-
-
-def _read(path: Path) -> Any:
-    """A table or a JSON file as plain lists and dictionaries."""
+    """Whether two files hold the same, numbers to ten digits, which pandas heeds in lists alone."""
     import pandas as pd
 
-    if path.suffix == ".json":
-        return json.loads(path.read_text("utf-8"))
-    is_text = path.suffix == ".csv"
-    table = (
-        pd.read_csv(path, keep_default_na=False, na_values=[""])
-        if is_text
-        else pd.read_parquet(path)
-    )
-    return table.astype(object).where(table.notna(), None).to_dict("list")
+    def read(path: Path) -> pd.DataFrame:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        if path.suffix == ".csv":
+            return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        pairs = json.loads(path.read_text("utf-8"), object_pairs_hook=list)
+        return pd.DataFrame({"figures": [pairs]})
 
-
-def _is_close(one: Any, two: Any) -> bool:
-    """Whether two values are the same, numbers to ten significant digits."""
-    if isinstance(one, float) and isinstance(two, float):
-        return math.isclose(one, two, rel_tol=DIGITS, abs_tol=1e-14)
-    if isinstance(one, dict) and isinstance(two, dict):
-        one, two = [list(item) for item in one.items()], [list(item) for item in two.items()]
-    if isinstance(one, list) and isinstance(two, list):
-        return len(one) == len(two) and all(map(_is_close, one, two))
-    return bool(one == two)
+    try:
+        pd.testing.assert_frame_equal(read(one), read(two), rtol=DIGITS, atol=1e-14)
+    except (AssertionError, FileNotFoundError):
+        return False
+    return True

@@ -46,6 +46,8 @@ PACKAGES += ["numpy", "seaborn", "matplotlib", "tabulate", "joblib"]
 FORMULA = re.compile(r"^'*[=+\-@\t\r](?![\d.,]*$)")
 """Text that a spreadsheet would run as a formula, disarmed or not; a signed number is not."""
 
+Fault = Literal["failed", "aborted", "crashed"]
+
 
 def _check_moment(text: str) -> str:
     return str(text and datetime.fromisoformat(text) and text)
@@ -91,7 +93,7 @@ class Manifest(Part):
 
     run_id: str
     title: str = ""
-    status: Literal["running", "published", "partial", "failed", "aborted", "crashed", "unreadable"]
+    status: Literal["running", "published", "partial", "unreadable"] | Fault
     started: Annotated[str, AfterValidator(_check_moment)] = ""
     pid: int | None = Field(default=None, gt=0, lt=2**31)
     k: int | None = None
@@ -115,13 +117,7 @@ class Manifest(Part):
     folder: str = ""
     """Where the run lies in its output folder; told where runs are listed, not in the file."""
 
-    def fail(
-        self,
-        status: Literal["failed", "aborted", "crashed"],
-        cause: str,
-        *,
-        cell: int | None = None,
-    ) -> Failure:
+    def fail(self, status: Fault, cause: str, *, cell: int | None = None) -> Failure:
         """Enter why the run did not come through, and in which notebook."""
         at_work = next((step for step in self.notebooks if step.status == "running"), None)
         self.status, self.failure = status, Failure(cause=cause, cell=cell)

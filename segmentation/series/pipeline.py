@@ -31,6 +31,7 @@ from segmentation.runs import (
     compare_runs,
     describe_environment,
     has_secret,
+    read_manifest,
 )
 from segmentation.series import notebooks, signals
 from segmentation.series.notebooks import LEAVE, NOTEBOOKS, TAKE, Notebook, SeriesFailed
@@ -452,7 +453,8 @@ def _tidy(job: Job) -> None:
     try:
         if job.keep:
             job.archive.trim(job.keep)
-        write_runs(job.output_dir, job.archive.find_latest(), [*job.archive.list_runs()])
+        latest = read_manifest(job.output_dir / "latest")
+        write_runs(job.output_dir, latest, [*job.archive.list_runs()])
     except Exception as error:
         print(f"{job.output_dir}: {error}; the page of the runs is old.", file=sys.stderr)
 

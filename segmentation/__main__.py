@@ -17,14 +17,11 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from segmentation import ROOT, InputError, RunError, __version__, series
-from segmentation.runs import Archive, Run
+from segmentation.runs import Archive, Run, read_manifest
 
 REFUSED, FAILED = 2, 1
 PATHS = {"card", "output_dir", "notebooks", "against"}
 """Options that may be paths: on the command line they start at the current folder."""
-
-SLOW = "rfc3987_syntax"
-"""Two seconds of grammars that jsonschema loads where it finds them; no notebook needs them."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,10 +43,11 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse an empty value: it stands for a variable that is not set."""
-        for word in args or []:
+        given = sys.argv[1:] if args is None else args
+        for word in given:
             if not word or (word[:2] == "--" and word[-1] == "="):
                 self.error(f"an empty value{word and f' for {word[:-1]}'}; is a variable unset?")
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(given, namespace)
 
     def add_fields(self, model: type[BaseModel], *names: str) -> None:
         """Options for the fields of a model; `SEGMENTATION_K_MAX` in the environment is --k-max."""
@@ -82,8 +80,9 @@ def read_options(model: type[Model], options: argparse.Namespace) -> Model:
     try:
         return model(**given)
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].rstrip('.')}." for e in error.errors()]
-        raise InputError("\n".join(told)) from None
+        from segmentation.customers import cards
+
+        raise InputError(cards.explain_error(error, model)) from None
 
 
 def build_parser() -> Parser:
@@ -121,7 +120,7 @@ def build_parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = build_parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser().parse_args(arguments)
     commands = {"run": run, "runs": show_runs, "verify": verify}
     commands |= {"card": draft, "score": score, "serve": serve}
     return _end(commands[options.command], options)
@@ -131,7 +130,7 @@ def run_main_job(arguments: list[str] | None = None) -> int:
     """`run_all.py`: the same as `segmentation run`."""
     parser = Parser(prog="run_all.py", description=__doc__)
     add_run_options(parser)
-    return _end(run, parser.parse_args(sys.argv[1:] if arguments is None else arguments))
+    return _end(run, parser.parse_args(arguments))
 
 
 def _end(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
@@ -168,7 +167,8 @@ def _tell(text: object) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the series; the exit code says how it ended."""
-    sys.modules.setdefault(SLOW, None)  # type: ignore[arg-type]
+    # two seconds of grammars that jsonschema loads where it finds them; no notebook needs them
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     parameters = read_options(series.Parameters, options)
     job = read_options(series.Job, options)
     if job.dry_run:
@@ -185,7 +185,7 @@ def show_runs(options: argparse.Namespace) -> int:
     from segmentation.reports import summarize_stale, tell_run
 
     archive = Archive(read_options(series.Job, options).output_dir)
-    latest, listed = archive.find_latest(), archive.list_runs()
+    latest, listed = read_manifest(archive.folder / "latest"), archive.list_runs()
     rows = [tell_run(run, latest) for run in listed]
     told = tabulate(rows, headers="keys", disable_numparse=True)
     _tell(told if rows else f"There are no runs in {archive.folder}.")
@@ -236,12 +236,12 @@ def score(options: argparse.Namespace) -> int:
         raise InputError(f"{' and '.join(missing)} missing; see segmentation score --help.")
     from segmentation.serving import batch
 
-    model, given = batch.load_model(options.run), options
-    if given.file:
-        tally = batch.score_file(given.file, given.o, model, segment=given.segment)
+    model, kept = batch.load_model(options.run), options.segment
+    if options.file:
+        tally = batch.score_file(options.file, options.o, model, segment=kept)
     else:
-        where = (given.backend, given.table, given.into)
-        tally = batch.score_into(*where, model, segment=given.segment)
+        backend, source, into = base.values()
+        tally = batch.score_into(backend, source, into, model, segment=kept)
     _tell(tally.describe(model))
     _tell(options.o or options.into)
     return 0

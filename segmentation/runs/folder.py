@@ -290,7 +290,10 @@ def has_secret(url: str) -> bool:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions of Python and the packages that the figures depend on, and the project's commit."""
+    """Versions of Python and of what the figures depend on, the project's commit, its code's hash.
+
+    The hash is SHA-256 of the package's code and words, whatever the commit may say.
+    """
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     try:
@@ -298,11 +301,7 @@ def describe_environment() -> dict[str, Any]:
         commit = done.stdout.strip() or None
     except OSError:
         commit = None
-    return {"versions": versions, "git_commit": commit, "code_sha256": hash_package()}
-
-
-def hash_package() -> str:
-    """SHA-256 of the package's code and words, whatever a commit may say."""
     folder = Path(__file__).parents[1]
     files = sorted([*folder.rglob("*.py"), *folder.glob("*.yaml")])
-    return sha256("".join(map(hash_file, files)).encode()).hexdigest()
+    code = sha256("".join(map(hash_file, files)).encode()).hexdigest()
+    return {"versions": versions, "git_commit": commit, "code_sha256": code}

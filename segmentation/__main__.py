@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from segmentation import ROOT, InputError, RunError, __version__, series
 from segmentation.runs import Archive, Run, read_manifest
@@ -22,6 +23,9 @@ from segmentation.runs import Archive, Run, read_manifest
 REFUSED, FAILED = 2, 1
 PATHS = {"card", "output_dir", "notebooks", "against"}
 """Options that may be paths: on the command line they start at the current folder."""
+
+JOB = [*series.Parameters.model_fields.items(), *series.Job.model_fields.items()]
+"""The fields that are options of the main job."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -49,10 +53,9 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"an empty value{word and f' for {word[:-1]}'}; is a variable unset?")
         return super().parse_known_args(given, namespace)
 
-    def add_fields(self, model: type[BaseModel], *names: str) -> None:
-        """Options for the fields of a model; `SEGMENTATION_K_MAX` in the environment is --k-max."""
-        for name in names or model.model_fields:
-            field = model.model_fields[name]
+    def add_fields(self, *fields: tuple[str, FieldInfo]) -> None:
+        """Options for fields of a model; `SEGMENTATION_K_MAX` in the environment is --k-max."""
+        for name, field in fields:
             flag = (field.alias or name).replace("_", "-")
             default = "" if field.default in ("", None, False) else f" (default: {field.default})"
             told: dict[str, Any] = {"help": f"{field.description}{default}".replace("%", "%%")}
@@ -62,12 +65,6 @@ class Parser(argparse.ArgumentParser):
             else:
                 action = "store_true" if field.annotation is bool else "store"
                 self.add_argument(f"--{flag}", dest=name, action=action, **told)
-
-
-def add_run_options(parser: Parser) -> None:
-    """The options of the main job."""
-    parser.add_fields(series.Parameters)
-    parser.add_fields(series.Job)
 
 
 def read_options(model: type[Model], options: argparse.Namespace) -> Model:
@@ -90,7 +87,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="segmentation", description="Customer segments that one can trust.")
     parser.add_argument("--version", action="version", version=f"segmentation {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
-    add_run_options(commands.add_parser("run", help="run the series on a table"))
+    commands.add_parser("run", help="run the series on a table").add_fields(*JOB)
     card = commands.add_parser("card", help="draft a card for a table")
     card.add_argument("table", type=Path, help="CSV, Parquet or Excel file")
     card.add_argument("-o", type=Path, metavar="CARD", help="where it goes (default: beside)")
@@ -114,7 +111,7 @@ def build_parser() -> Parser:
     verify.add_argument("run", metavar="RUN", help="id or folder of a run")
     verify.add_argument("--rerun", action="store_true", help="run it again and compare the figures")
     for each in (runs, verify):
-        each.add_fields(series.Job, "output_dir")
+        each.add_fields(("output_dir", series.Job.model_fields["output_dir"]))
     return parser
 
 
@@ -129,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run_main_job(arguments: list[str] | None = None) -> int:
     """`run_all.py`: the same as `segmentation run`."""
     parser = Parser(prog="run_all.py", description=__doc__)
-    add_run_options(parser)
+    parser.add_fields(*JOB)
     return _end(run, parser.parse_args(arguments))
 
 

@@ -13,7 +13,7 @@ import joblib
 from segmentation import ROOT, InputError
 from segmentation.customers import Card, Customers, read_card, read_customers
 from segmentation.reports import figures, show
-from segmentation.runs import Run
+from segmentation.runs import Run, write_text
 from segmentation.series import Parameters, freeze
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Study:
         elif name.endswith(".joblib"):
             joblib.dump(thing, self.run.place("artifacts", name))
         else:
-            self.run.save_text(thing, name)
+            write_text(self.run.folder / name, thing)
 
     def read(self, name: str) -> Any:
         """What an earlier notebook kept; an InputError says which notebook to run first."""

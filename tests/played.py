@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from segmentation import ROOT, study
 from segmentation.reports import show, write_explorer, write_report
-from segmentation.runs import Run
+from segmentation.runs import Archive, Run
 from segmentation.series import notebooks, pipeline
 
 SHOWN = "segments_map.png"
@@ -38,7 +38,7 @@ def play_run(
         output_dir=folder.parent, run_id=folder.name.replace(" ", "-"), notebooks=series, quiet=True
     )
     plan = pipeline.plan_series(values, job)
-    run = job.archive.start_run(plan.manifest.run_id)
+    run = Archive(job.output_dir).start_run(plan.manifest.run_id)
     pipeline.freeze(run, plan.card, plan.parameters, plan.reasons)
     for name in ("selection.json", "k_selection.csv") if like else ():
         shutil.copy(like / "tables" / name, run.place("tables", name))

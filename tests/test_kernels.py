@@ -10,7 +10,7 @@ import pytest
 from small_series import wait_for, write_notebook
 
 from segmentation.series import execution
-from segmentation.series.notebooks import Notebook, SeriesFailed
+from segmentation.series.notebooks import SeriesFailed, read_notebook
 
 TELL = "import os\nfrom pathlib import Path\nPath(run_dir, 'pid').write_text(str(os.getpid()))\n"
 
@@ -24,8 +24,7 @@ def kernels(tmp_path):
 
 def make(folder, *sources, declares=""):
     write_notebook(folder / "01_small.ipynb", *sources, declares=declares)
-    path = folder / "01_small.ipynb"
-    return Notebook(path, path.read_text("utf-8"))
+    return read_notebook(folder / "01_small.ipynb")
 
 
 def execute(kernel, notebook, folder):

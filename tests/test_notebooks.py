@@ -219,9 +219,7 @@ def test_every_way_gives_the_command_s_figures(run, same, tmp_path, request):
 def play(name, folder, **values):
     """Play one notebook by hand."""
     path = ROOT / "notebooks" / f"{name}.ipynb"
-    play_notebook(
-        notebooks.Notebook(path, path.read_text("utf-8")), Run(folder), Parameters(**values)
-    )
+    play_notebook(notebooks.read_notebook(path), Run(folder), Parameters(**values))
 
 
 @pytest.mark.parametrize(

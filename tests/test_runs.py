@@ -14,12 +14,11 @@ from browsing import CONTRASTS, find_violations, watch
 from small_series import FINISH, ROOT, run_small, write_notebook, write_series
 
 from segmentation import open_study, reports
-from segmentation.__main__ import Parser, add_run_options, main
+from segmentation.__main__ import JOB, Parser, main
 from segmentation.customers import read_card
 from segmentation.runs import Archive, Manifest, Run, compare_runs
 from segmentation.runs.archive import Busy
 from segmentation.series import notebooks, pipeline, signals
-from segmentation.series.notebooks import Notebook
 
 
 def read_manifest(folder):
@@ -252,8 +251,7 @@ def test_a_mixture_is_refused(out, two, capfd):
     ],
 )
 def test_every_link_of_the_chain_is_checked(key, value, told, tmp_path, two):
-    path = two / "01_first.ipynb"
-    notebook = Notebook(path, path.read_text("utf-8"))
+    notebook = notebooks.read_notebook(two / "01_first.ipynb")
     (tmp_path / "latest").mkdir()
     (tmp_path / "latest/first.txt").write_text("one")
     digest = hashlib.sha256(b"one").hexdigest()
@@ -319,7 +317,7 @@ def test_the_readme_and_the_guide_know_every_option_and_exit_code():
         (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/scheduling.md")
     )
     parser = Parser()
-    add_run_options(parser)
+    parser.add_fields(*JOB)
     options = {word for action in parser._actions for word in action.option_strings} - {"-h"}
     assert {option for option in options if option not in readme} == {"--help"}
     codes = {*(code for code, _ in signals.STOPS.values()), 0, 1, 2, Busy.code}

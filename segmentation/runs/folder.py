@@ -191,10 +191,6 @@ class Run:
         """Read plain figures that an earlier notebook wrote."""
         return json.loads(self.find(PLACES.get(name, "tables"), name).read_text("utf-8"))
 
-    def save_text(self, text: str, name: str) -> None:
-        """Write a text file at the top of the run."""
-        write_text(self.folder / name, text)
-
     def note(self, text: str) -> None:
         """Add to the run's diary; a full disk is told by what fails, not by its diary."""
         if text:

@@ -6,7 +6,6 @@ import ast
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from segmentation import ROOT, InputError, RunError
@@ -32,57 +31,46 @@ class Notebook:
 
     path: Path
     text: str
+    cells: list[tuple[str, bool]]
+    """The code of each code cell, and whether it is the parameters' cell."""
+    parameters: set[str]
+    """The names that the parameters' cell gives a value."""
+    imports: list[str]
+    """What does the notebook's imports ahead, a statement each, without leaving a name."""
+    code_sha256: str
+    """SHA-256 of the code but the parameters' cell."""
 
     @property
     def name(self) -> str:
         return self.path.stem
 
-    @cached_property
-    def cells(self) -> list[tuple[str, bool]]:
-        """The code of each code cell, and whether it is the parameters' cell."""
-        return [
-            ("".join(cell["source"]), "parameters" in cell["metadata"].get("tags", []))
-            for cell in json.loads(self.text)["cells"]
-            if cell["cell_type"] == "code"
-        ]
 
-    @property
-    def code_sha256(self) -> str:
-        """SHA-256 of the code but the parameters' cell."""
-        code = "\n\n".join(source for source, declares in self.cells if not declares)
-        return hashlib.sha256(code.encode()).hexdigest()
-
-    @property
-    def parameters(self) -> set[str]:
-        """The names that the parameters' cell gives a value."""
-        nodes = _list_nodes([source for source, declares in self.cells if declares])
-        return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-
-    @property
-    def imports(self) -> list[str]:
-        """What does the notebook's imports ahead, a statement each, without leaving a name."""
-        nodes = _list_nodes([source for source, _ in self.cells])
-        found = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
-        return [f"exec({line!r}, {{}})" for line in found]
-
-
-def _list_nodes(cells: list[str]) -> list[ast.AST]:
-    """The syntax of some cells, but of those with more than Python in them (a magic, say)."""
-    nodes: list[ast.AST] = []
-    for source in cells:
+def read_notebook(path: Path) -> Notebook:
+    """A notebook as it is now; cells with more than Python in them (a magic, say) tell nothing."""
+    text = path.read_text("utf-8")
+    cells, parameters, imports = [], set[str](), []
+    for cell in [each for each in json.loads(text)["cells"] if each["cell_type"] == "code"]:
+        source, declares = "".join(cell["source"]), "parameters" in cell["metadata"].get("tags", [])
+        cells.append((source, declares))
         try:
-            nodes += ast.walk(ast.parse(source))
+            nodes = [*ast.walk(ast.parse(source))]
         except SyntaxError:
             continue
-    return nodes
+        found = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+        imports += [f"exec({line!r}, {{}})" for line in found]
+        names = [n for n in nodes if declares and isinstance(n, ast.Name)]
+        parameters |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    code = "\n\n".join(source for source, declares in cells if not declares)
+    digest = hashlib.sha256(code.encode()).hexdigest()
+    return Notebook(path, text, cells, parameters, imports, digest)
 
 
 def read_notebooks(folder: Path = NOTEBOOKS) -> list[Notebook]:
     """The numbered notebooks in order, a user's own among them; an InputError if there are none."""
-    listed = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    listed = [read_notebook(path) for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))]
     if not listed:
         raise InputError(f"{folder} holds no notebooks called like 01_name.ipynb; name another.")
-    return [Notebook(path, path.read_text("utf-8")) for path in listed]
+    return listed
 
 
 def choose_steps(listed: list[Notebook], *, start: str = "", only: str = "") -> dict[Notebook, str]:
@@ -90,28 +78,25 @@ def choose_steps(listed: list[Notebook], *, start: str = "", only: str = "") -> 
 
     Notebooks before the last one that runs are taken over, those after it left out.
     """
-    if start and only:
-        raise InputError("--from and --only exclude each other; give one.")
-    words = [word.strip() for word in only.split(",") if word.strip()]
-    chosen = [_find(word, listed, "--only") for word in words] or listed
-    if start:
-        chosen = listed[listed.index(_find(start, listed, "--from")) :]
-    last = max(map(listed.index, chosen))
-    return {
-        notebook: RUN if notebook in chosen else TAKE if place < last else LEAVE
-        for place, notebook in enumerate(listed)
-    }
-
-
-def _find(word: str, listed: list[Notebook], option: str) -> Notebook:
-    """The notebook with this number or name."""
     from segmentation.customers import cards
 
-    for notebook in listed:
-        if word in (notebook.name, notebook.name[:2]):
-            return notebook
-    mend = cards.suggest(word, [notebook.name for notebook in listed])
-    raise InputError(f"{option}: {word} is no notebook; {mend}")
+    if start and only:
+        raise InputError("--from and --only exclude each other; give one.")
+    places = {each.name: place for place, each in enumerate(listed)}
+    places |= {each.name[:2]: place for place, each in [*enumerate(listed)][::-1]}
+    words = [start] if start else [word.strip() for word in only.split(",") if word.strip()]
+    for word in words:
+        if word not in places:
+            mend = cards.suggest(word, [notebook.name for notebook in listed])
+            option = "--from" if start else "--only"
+            raise InputError(f"{option}: {word} is no notebook; {mend}")
+    chosen = {places[word] for word in words} or {*range(len(listed))}
+    if start:
+        chosen = {*range(min(chosen), len(listed))}
+    return {
+        notebook: RUN if place in chosen else TAKE if place < max(chosen) else LEAVE
+        for place, notebook in enumerate(listed)
+    }
 
 
 def find_last_cell(executed: Path) -> int | None:

@@ -32,6 +32,7 @@ from segmentation.runs import (
     describe_environment,
     has_secret,
     read_manifest,
+    write_text,
 )
 from segmentation.series import notebooks, signals
 from segmentation.series.notebooks import LEAVE, NOTEBOOKS, TAKE, Notebook, SeriesFailed
@@ -111,10 +112,6 @@ class Job(Options):
     dry_run: bool = False
     """check everything, say what would be done"""
 
-    @property
-    def archive(self) -> Archive:
-        return Archive(self.output_dir)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -147,7 +144,7 @@ def run_series(parameters: Parameters, job: Job) -> Path:
     run_id = ""
     try:
         plan = plan_series(parameters, job)
-        with job.archive.lock(wait=job.wait):
+        with Archive(job.output_dir).lock(wait=job.wait):
             if job.wait:  # the table may have changed meanwhile
                 plan = plan_series(parameters, job)
             run_id = plan.manifest.run_id
@@ -190,7 +187,7 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
     from segmentation.customers import explain_card, is_large
     from segmentation.segments import tracking
 
-    listed, archive = notebooks.read_notebooks(job.notebooks), job.archive
+    listed, archive = notebooks.read_notebooks(job.notebooks), Archive(job.output_dir)
     steps = notebooks.choose_steps(listed, start=job.start, only=job.only)
     run_id, whole = archive.check_run_id(job.run_id), LEAVE not in steps.values()
     place = job.output_dir / ("" if whole else "partial") / run_id
@@ -286,7 +283,7 @@ def describe_plan(plan: Plan) -> str:
 
 def _run_plan(plan: Plan) -> Path:
     """Build the run aside and publish it; what fails on the way is set aside with its cause."""
-    archive = plan.job.archive
+    archive = Archive(plan.job.output_dir)
     for done in archive.recover():
         print(done, file=sys.stderr)
     run = archive.start_run(plan.manifest.run_id)
@@ -340,7 +337,7 @@ def freeze(run: Run, card: Card, asked: Parameters, reasons: pd.DataFrame | None
         card = card.model_copy(update={"backend": ""})
     run.folder.mkdir(parents=True, exist_ok=True)
     text = cards.write_card(card) if reasons is None else cards.write_draft(card, reasons)
-    run.save_text(text, "card.yaml")
+    write_text(run.folder / "card.yaml", text)
     run.save_json(choices, "study.json")
 
 
@@ -382,12 +379,13 @@ def _run_notebook(plan: Plan, run: Run, notebook: Notebook, kernel: Kernel) -> N
     """Execute one notebook into the run and enter its answer."""
     from segmentation.series import execution
 
-    started, before, declared = time.monotonic(), _see_files(run), notebook.parameters
+    started = time.monotonic()
+    before = {name: path.stat().st_mtime_ns for name, path in run.find_files().items()}
     asked = plan.manifest.parameters | {"run_dir": _relative(run.folder)}
     execution.execute_notebook(
         notebook,
         run.folder / "notebooks" / notebook.path.name,
-        {name: value for name, value in asked.items() if name in declared},
+        {name: value for name, value in asked.items() if name in notebook.parameters},
         kernel=kernel,
         cell_timeout=plan.job.cell_timeout,
         bar=not plan.job.quiet and sys.stderr is not None and sys.stderr.isatty(),
@@ -397,18 +395,13 @@ def _run_notebook(plan: Plan, run: Run, notebook: Notebook, kernel: Kernel) -> N
         raise SeriesFailed("it ended without `study.finish(…)`, its last cell")
     told = run.read_json(proof.name)
     proof.unlink()
-    files = _see_files(run).items()
     step.status, step.seconds = "completed", round(time.monotonic() - started, 2)
     step.answer, step.warnings = told["answer"], told["warnings"]
     step.code_sha256 = notebook.code_sha256
-    step.files = sorted(name for name, when in files if before.get(name) != when)
+    there = run.find_files().items()
+    step.files = sorted(n for n, path in there if path.stat().st_mtime_ns != before.get(n))
     plan.manifest.warnings += step.warnings
     _say(plan, run, f"{step.name:<20}{step.seconds:6.1f} s  {step.answer}")
-
-
-def _see_files(run: Run) -> dict[str, int]:
-    """The files of a run, each with the time that it was written."""
-    return {name: path.stat().st_mtime_ns for name, path in run.find_files().items()}
 
 
 def _say(plan: Plan, run: Run, line: str) -> None:
@@ -452,9 +445,9 @@ def _tidy(job: Job) -> None:
 
     try:
         if job.keep:
-            job.archive.trim(job.keep)
+            Archive(job.output_dir).trim(job.keep)
         latest = read_manifest(job.output_dir / "latest")
-        write_runs(job.output_dir, latest, [*job.archive.list_runs()])
+        write_runs(job.output_dir, latest, [*Archive(job.output_dir).list_runs()])
     except Exception as error:
         print(f"{job.output_dir}: {error}; the page of the runs is old.", file=sys.stderr)
 
@@ -507,7 +500,7 @@ def _keep_failed(plan: Plan, run: Run) -> Path | None:
             shutil.rmtree(run.folder / name, ignore_errors=True)
     try:
         run.write_manifest(plan.manifest)
-        return plan.job.archive.set_aside(run).folder
+        return Archive(plan.job.output_dir).set_aside(run).folder
     except OSError:
         shutil.rmtree(run.folder, ignore_errors=True)
         return None

@@ -247,7 +247,7 @@ def test_a_mixture_is_refused(out, two, capfd):
         ("card_sha256", "x", "the card has changed"),
         ("code_sha256", "x", "the code of the package has changed"),
         ("versions", {}, "versions of packages have changed"),
-        ("files", [], "first.txt is not the file that the run wrote; run 01_first again"),
+        ("files", [], "first.txt is not the file that the run wrote; run from 01_first on"),
     ],
 )
 def test_every_link_of_the_chain_is_checked(key, value, told, tmp_path, two):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import to_jsonable_python
 
 from segmentation import ROOT, InputError
@@ -53,10 +53,8 @@ def _check_moment(text: str) -> str:
     return str(text and datetime.fromisoformat(text) and text)
 
 
-class Part(BaseModel):
+class Part(BaseModel, extra="allow"):
     """A part of a manifest; what another version wrote into it is kept."""
-
-    model_config = ConfigDict(extra="allow")
 
 
 class Step(Part):

@@ -64,7 +64,6 @@ class Kernel(AsyncKernelManager):
             process.wait()
         with suppress(Exception):  # it may have been stopped before it was made
             self.sender.stop_channels()
-        self.cleanup_connection_file()
 
 
 class Kernels:

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from segmentation import ROOT, InputError
 from segmentation.runs import (
@@ -51,12 +51,8 @@ HOOK_SECONDS = 600
 Rule = Literal["calibrated", "silhouette", "elbow", "gap", "prediction-strength", "stability"]
 
 
-class Options(BaseModel):
+class Options(BaseModel, extra="forbid", use_attribute_docstrings=True):
     """What is given on the command line; the help tells what stands under each field."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True
-    )
 
 
 class Parameters(Options):
@@ -82,7 +78,7 @@ class Parameters(Options):
     """run to compare with: previous, none, an id or a path"""
 
 
-class Job(Options):
+class Job(Options, populate_by_name=True):
     """How the series is run: where, which notebooks, how long, whom to tell; no figure's matter."""
 
     output_dir: Path = ROOT / "outputs"
@@ -191,15 +187,15 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
     steps = notebooks.choose_steps(listed, start=job.start, only=job.only)
     run_id, whole = archive.check_run_id(job.run_id), LEAVE not in steps.values()
     place = job.output_dir / ("" if whole else "partial") / run_id
-    features, against = parameters.features, parameters.against
-    card, reasons = explain_card(parameters.card, features=features, as_of=parameters.as_of)
+    chosen = {"features": parameters.features, "as_of": parameters.as_of}
+    card, reasons = explain_card(parameters.card, **chosen)
     if reasons is not None:  # a drafted card lies in the run
         drafted = {"path": place / "card.yaml", "table": os.path.relpath(card.path, place)}
         card = card.model_copy(update=drafted)
     facts = _read_table(parameters, card)
     archive.check(table=None if is_large(card) else card.source)
-    previous = tracking.find_previous(job.output_dir / "new", card, against=against)
-    if against == "previous":  # found once, so that all notebooks compare with the same
+    previous = tracking.find_previous(job.output_dir / "new", card, against=parameters.against)
+    if parameters.against == "previous":  # found once, so that all notebooks compare with the same
         settled = {"against": previous.run_id if previous else "none"}
         parameters = parameters.model_copy(update=settled)
     facts["parameters"] = parameters.model_dump(mode="json")
@@ -260,7 +256,8 @@ def check_taken(notebook: Notebook, base: Run, now: Manifest) -> None:
         cause = f"{notebook.name} cannot be taken over from run {then.run_id}: {words}"
         raise InputError(f"{cause}; run from there by --from {notebook.name[:2]}.")
     for path in step.files or []:
-        check_file(base.folder, then, path, mend=f"run {notebook.name} again, by --from.")
+        mend = f"run from {notebook.name} on by --from {notebook.name[:2]}."
+        check_file(base.folder, then, path, mend=mend)
 
 
 def describe_plan(plan: Plan) -> str:
@@ -460,8 +457,7 @@ def _fail(plan: Plan, run: Run, error: BaseException) -> NoReturn:
     fault = error if isinstance(error, SeriesFailed) else _explain(plan, run, error)
     stopped = isinstance(error, Stopped) and fault.code != notebooks.TIMED_OUT
     failure = plan.manifest.fail("aborted" if stopped else "failed", str(fault), cell=fault.cell)
-    run.note(f"{plan.manifest.status}: {fault}")
-    run.note(fault.details)
+    run.note(f"{plan.manifest.status}: {fault}\n{fault.details}".rstrip())
     kept = _keep_failed(plan, run)
     _tidy(plan.job)
     if stopped:

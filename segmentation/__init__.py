@@ -16,6 +16,8 @@ __all__ = ["ROOT", "InputError", "RunError", "__version__", "open_study"]
 class InputError(ValueError):
     """Input that is refused: its message says what, where and the mend."""
 
+    code = 2
+
 
 class RunError(RuntimeError):
     """A run that did not come through: its message says what and why, `code` is the exit code."""

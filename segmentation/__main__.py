@@ -20,7 +20,6 @@ from pydantic.fields import FieldInfo
 from segmentation import ROOT, InputError, RunError, __version__, series
 from segmentation.runs import Archive, Run, read_manifest
 
-REFUSED, FAILED = 2, 1
 PATHS = {"card", "output_dir", "notebooks", "against"}
 """Options that may be paths: on the command line they start at the current folder."""
 
@@ -43,7 +42,7 @@ class Parser(argparse.ArgumentParser):
             near = get_close_matches(word, self._option_string_actions, n=1)
             mend = f"did you mean {near[0]}?" if near else f"see {self.prog} --help."
             message = f"unknown option {word}; {mend}"
-        self.exit(REFUSED, f"{self.prog}: {message}\n")
+        self.exit(InputError.code, f"{self.prog}: {message}\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse an empty value: it stands for a variable that is not set."""
@@ -140,13 +139,11 @@ def _end(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
             return command(options)
     except series.Stopped as stop:
         told, code = "stopped; the last published run stays as it was.", stop.code
-    except InputError as error:
-        told, code = str(error), REFUSED
-    except RunError as error:
+    except (InputError, RunError) as error:
         told, code = str(error), error.code
     except OSError as error:
         place = error.filename or "the output"
-        told, code = f"{place}: {error.strerror or error}; mend it, and run this again.", FAILED
+        told, code = f"{place}: {error.strerror or error}; mend it, and run this again.", 1
     print(told, file=sys.stderr)
     return code
 
@@ -200,7 +197,7 @@ def verify(options: argparse.Namespace) -> int:
     _tell("\n".join(differs) or f"{folder.name}: every file is as its manifest says.")
     if options.rerun and not differs:
         _tell("Run again, it gives the same tables and segments to ten significant digits.")
-    return FAILED if differs else 0
+    return 1 if differs else 0
 
 
 def draft(options: argparse.Namespace) -> int:

@@ -90,6 +90,8 @@ def build_parser() -> Parser:
     card = commands.add_parser("card", help="draft a card for a table")
     card.add_argument("table", type=Path, help="CSV, Parquet or Excel file")
     card.add_argument("-o", type=Path, metavar="CARD", help="where it goes (default: beside)")
+    fields = series.Parameters.model_fields
+    card.add_fields(*[(name, fields[name]) for name in ("features", "encoding", "sheet")])
     score = commands.add_parser(
         "score", help="put the customers of a file or database into segments"
     )
@@ -99,6 +101,7 @@ def build_parser() -> Parser:
     score.add_argument("--table", metavar="NAME", help="its table of customers")
     score.add_argument("--into", metavar="NAME", help="the table to make there")
     score.add_argument("--segment", default="", metavar="NAME", help="keep one segment's customers")
+    score.add_fields(*[(name, fields[name]) for name in ("encoding", "sheet")])
     serve = commands.add_parser("serve", help="answer over HTTP, with a page")
     serve.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="port (default: 8000)")
@@ -201,21 +204,26 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def draft(options: argparse.Namespace) -> int:
-    """Draft a card for a table and write it beside."""
+    """Draft a card for a table, write it beside, and tell why each column became what it is."""
+    from tabulate import tabulate
+
     from segmentation.customers import cards, explain_card
 
     source = options.table.resolve()
     target = options.o or source.with_suffix(".yaml")
     if target.exists():
         raise InputError(f"{target} is there already; name another by -o.")
-    card, reasons = explain_card(source)
+    asked = read_options(series.Parameters, options)
+    chosen = asked.model_dump(include={"features", "encoding", "sheet"})
+    card, reasons = explain_card(source, **chosen, ask=False)
     if reasons is None:
         raise InputError(f"{source} is a card already; give a table.")
     card = card.model_copy(update={"table": os.path.relpath(source, target.resolve().parent)})
     target.write_text(cards.write_draft(card, reasons), encoding="utf-8")
-    for column, role, reason in reasons.itertuples(index=False):
-        _tell(f"{column}: {role} ({reason})")
-    _tell(target)
+    told = reasons.rename(columns={"reason": "why", "change": "what to change"})
+    widths = [24, 12, 40, 14, 36]
+    _tell(tabulate(told, "keys", showindex=False, disable_numparse=True, maxcolwidths=widths))
+    _tell(f"\n{target}\nEdit it, then: segmentation run {target.name}")
     return 0
 
 
@@ -232,7 +240,8 @@ def score(options: argparse.Namespace) -> int:
 
     model, kept = batch.load_model(options.run), options.segment
     if options.file:
-        tally = batch.score_file(options.file, options.o, model, segment=kept)
+        how = {"encoding": options.encoding or "", "sheet": options.sheet or ""}
+        tally = batch.score_file(options.file, options.o, model, segment=kept, **how)
     else:
         backend, source, into = base.values()
         tally = batch.score_into(backend, source, into, model, segment=kept)

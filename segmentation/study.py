@@ -28,6 +28,8 @@ def open_study(
     *,
     features: str = "",
     as_of: str = "",
+    encoding: str = "",
+    sheet: str = "",
     against: str = "previous",
     seed: int = 0,
 ) -> Study:
@@ -42,7 +44,7 @@ def open_study(
     card : path of a dataset card (YAML) or of a table without one; relative paths start at the
         project's folder. Empty: as an earlier notebook of this run fixed it.
     run_dir : folder of the run, made where it is not there.
-    features, as_of : see `customers.read_card`.
+    features, as_of, encoding, sheet : see `customers.read_card`.
     against, seed : the run to compare with (an id, a path, `previous` or `none`); the seed of
         every random draw.
 
@@ -65,7 +67,8 @@ def open_study(
     run = Run(ROOT / run_dir)
     if card and not (run.folder / "run.json").is_file():  # by hand: this notebook decides
         asked = Parameters(card=card, features=features, as_of=as_of, against=against, seed=seed)
-        freeze(run, read_card(card, features=features, as_of=as_of), asked)
+        chosen = {"features": features, "as_of": as_of, "encoding": encoding, "sheet": sheet}
+        freeze(run, read_card(card, **chosen), asked)
     if not (run.folder / "study.json").is_file():
         raise InputError(f"{run.folder} has no card yet; run 01_eda first.")
     return Study(run, run.read_json("study.json"))

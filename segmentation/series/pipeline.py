@@ -74,6 +74,10 @@ class Parameters(Options):
     """seed of every random draw"""
     as_of: str = ""
     """date of the data"""
+    encoding: str = ""
+    """encoding of a CSV that is not UTF-8, such as cp1252"""
+    sheet: str = ""
+    """sheet of a workbook"""
     against: str = Field(default="previous", min_length=1)
     """run to compare with: previous, none, an id or a path"""
 
@@ -187,7 +191,7 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
     steps = notebooks.choose_steps(listed, start=job.start, only=job.only)
     run_id, whole = archive.check_run_id(job.run_id), LEAVE not in steps.values()
     place = job.output_dir / ("" if whole else "partial") / run_id
-    chosen = {"features": parameters.features, "as_of": parameters.as_of}
+    chosen = parameters.model_dump(include={"features", "as_of", "encoding", "sheet"})
     card, reasons = explain_card(parameters.card, **chosen)
     if reasons is not None:  # a drafted card lies in the run
         drafted = {"path": place / "card.yaml", "table": os.path.relpath(card.path, place)}
@@ -303,7 +307,7 @@ def _build(plan: Plan, run: Run) -> Path:
     manifest, card = plan.manifest, plan.card
     run.write_manifest(manifest)
     freeze(run, card, plan.parameters, plan.reasons)
-    for column, role, reason in [] if plan.reasons is None else plan.reasons.to_numpy():
+    for column, role, reason, *_ in [] if plan.reasons is None else plan.reasons.to_numpy():
         _say(plan, run, f"{cards.clean_text(column)}: {role} ({reason})")
     Thread(target=import_module, args=["nbconvert"], daemon=True).start()  # a second, for later
     with Kernels(run.folder.parent / ".kernels") as kernels:

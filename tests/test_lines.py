@@ -107,6 +107,12 @@ def test_a_header_of_several_lines_is_understood(case, tmp_path):
     assert any(rule in found and "line " in done for _, found, _, done in mends)
 
 
+def test_a_padded_title_is_no_group(tmp_path):
+    frame, mends = read(tmp_path, lines(header=f"Report,,,\n{HEADER}"))
+    assert ",".join(frame) == HEADER
+    assert mends == [("", "title lines above the header", 1, "skipped")]
+
+
 @pytest.mark.parametrize("first", ["c99,Unknown,,", "c99,,,", "c99,Unknown,n/a,k.A."])
 def test_a_first_customer_with_gaps_is_no_line_of_units(first, tmp_path):
     frame, mends = read(tmp_path, lines(rows=[first, *ROWS]))

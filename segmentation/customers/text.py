@@ -451,7 +451,8 @@ def _is_grouped(rows: list[list[str]]) -> bool:
     start = next((i for i, name in enumerate(above) if name), len(above))
     merged = [i for i, name in enumerate(above) if i > start and (not name or name in above[:i])]
     named = [bool(i < len(row) and row[i]) for row in rows[1:2] for i in merged]
-    return sum(named) > len(named) / 2 and _describes(rows[1:2], rows[2:])
+    many = sum(map(bool, above)) > 1  # one alone is a title
+    return many and sum(named) > len(named) / 2 and _describes(rows[1:2], rows[2:])
 
 
 def _join_names(groups: list[str], names: list[str]) -> list[str]:

@@ -587,6 +587,17 @@ def test_the_format_of_dates_is_found_and_read(tmp_path, form, padded):
     assert sorted(table["recency"]) == sorted(far)
 
 
+@pytest.mark.usefixtures("way")
+def test_the_mend_of_dates_is_the_format_that_they_have(tmp_path):
+    text = "id,day,paid\n" + "".join(f"{i},{i}/5/24 8:26,1\n" for i in range(1, 20))
+    path = write_text(tmp_path, text)
+    assert refuse(path).endswith('lines 2, 3, 4…); say `date_format: "%d/%m/%y %H:%M"`.')
+    assert len(read(path, date_format="%d/%m/%y %H:%M")[0]) == 19
+    assert "say which is the day" in refuse(write_text(tmp_path, "\n".join(text.split("\n")[:12])))
+    said = refuse(write_text(tmp_path, GOOD), date_format="%d.%m.%Y")
+    assert said.endswith("leave `date_format:` out.")
+
+
 @pytest.mark.parametrize(
     ("cells", "found"),
     [

@@ -23,7 +23,7 @@ from segmentation import InputError
 from segmentation.customers import columns
 from segmentation.customers import text as tables
 from segmentation.customers.card import ROW, Card, Transactions, suggest
-from segmentation.customers.dates import STAMP
+from segmentation.customers.dates import AMBIGUOUS, STAMP, find_date_format
 from segmentation.customers.text import Notes
 
 SCANNED = 10_000_000  # bytes of a CSV from which on it is scanned: UTF-8, with plain numbers
@@ -184,18 +184,29 @@ def _open_rows(db: Any, card: Card, notes: Notes, *, scanned: bool) -> list[Wron
     write = partial(_write_rows, db, said, found, numbers, _name_cells(header))
     _group_rows(db, said, write)
     db.execute(f"CREATE VIEW placed AS SELECT *, {line} AS place FROM rows")
-    form, mend = "ISO (2024-12-31)", "correct them or say `date_format:`"
-    if said.date_format:
-        form, mend = f"of the form {said.date_format!r}", "correct them or `date_format:`"
+    form = f"of the form {said.date_format!r}" if said.date_format else "ISO (2024-12-31)"
     idle = "fill them, or leave these rows out by `missing: drop` in `transactions:`"
     beyond = " AND ".join(["amount IS NULL", *(f"{key}_value IS NOT NULL" for key in numbers)])
     return [
         Wrong(said.customer, NOBODY, "''", "customer ids are empty", idle),
-        Wrong(said.date, "day IS NULL", "dated", f"dates are not {form}", mend),
+        Wrong(said.date, "day IS NULL", "dated", f"dates are not {form}", _mend_dates(db, said)),
         *wrong,
         Wrong(said.price, beyond, "''", "amounts are 1e15 or more", "correct them"),
         Wrong(said.order, "bought AND bill = ''", "''", "purchases have no order id", "fill them"),
     ]
+
+
+def _mend_dates(db: Any, said: Transactions) -> str:
+    """What to do about dates that are not understood: the format that they seem to have."""
+    if not db.execute("SELECT sum(wrong) > 0 FROM customers").fetchall()[0][0]:
+        return ""
+    dated = db.execute(f"SELECT dated FROM placed LIMIT {FIRST_ROWS}").df()["dated"]
+    found = find_date_format(dated)
+    if found is None or found == said.date_format:
+        return "correct them or say `date_format:`"
+    if found == AMBIGUOUS:
+        return 'say which is the day: `date_format:` with "%d" and "%m" in their places'
+    return f'say `date_format: "{found}"`' if found else "leave `date_format:` out"
 
 
 def _name_cells(header: list[str]) -> list[str]:

@@ -39,7 +39,6 @@ BLOCK = 2 << 20
 """Bytes of a CSV, or about as many of a Parquet file, that are in memory at a time."""
 
 ROWS = 1 << 16
-MOST_COLUMNS = 2_000
 PAIR = ["cluster", "status"]
 ALIGNED = ("right", "right", "left")
 FORMULA = r"^[=+\-@\t\r]"
@@ -278,9 +277,9 @@ def _stream(source: Path, model: Model) -> Iterator[Batch]:
 def _open_parquet(source: Path) -> Iterator[tuple[pa.RecordBatch, range]]:
     try:
         file = parquet.ParquetFile(source)
-    except pa.ArrowInvalid:
-        raise InputError(f"{source.name} is not a Parquet file; write it anew.") from None
-    _check_width(len(file.schema_arrow), source)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(text.explain_parquet(source, str(error))) from None
+    text.check_width(len(file.schema_arrow), source)
     for table in file.iter_batches(batch_size=ROWS):
         yield table, range(2, file.metadata.num_rows + 2)
 
@@ -303,28 +302,21 @@ def _read_header(source: Path, model: Model) -> list[str]:
     with source.open("rb") as file:
         head = file.read(BLOCK)
         file.seek(max(0, source.stat().st_size - ROWS))
-        last = file.read().rstrip().rsplit(b"\n", 1)[-1]
+        last = file.read().decode("utf-8", "replace").rstrip().splitlines()[-5:]
     for line in head.split(b"\n", 20)[:20]:
-        _check_width(1 + max(map(line.count, (b",", b";", b"\t", b"|"))), source)
+        text.check_width(1 + max(map(line.count, (b",", b";", b"\t", b"|"))), source)
     try:
         header = next(csv.reader([head.split(b"\n", 1)[0].decode("utf-8-sig")], strict=True), [])
     except (csv.Error, UnicodeDecodeError):
         raise _NotPlain from None
-    total = last.split(b",", 1)[0].strip(b' :"').decode("utf-8", "replace").casefold()
+    firsts = [line.strip(' ,"').split(",", 1)[0].strip(' "').casefold() for line in last]
     plain = card.delimiter in ("", ",") and card.decimal in ("", ".")
     plain &= card.encoding.casefold().replace("-", "") in ("", "utf8", "utf8sig")
     plain &= len(header) == len(set(header)) and all(header) and b"\0" not in head
     plain &= {*model.sources, *model.scorer.levels} <= {*columns.match_columns(header, card)}
-    if not plain or total in text.TOTALS:
+    if not plain or any(map(text.TOTAL.fullmatch, firsts)):
         raise _NotPlain
     return header
-
-
-def _check_width(width: int, source: Path) -> None:
-    """Refuse very many columns before they are parsed: each takes time and memory."""
-    if width > MOST_COLUMNS:
-        told = f"{source.name} has {width:,} columns, the limit is {MOST_COLUMNS:,}"
-        raise InputError(f"{told}; keep only the card's.")
 
 
 def _read_whole(source: Path, model: Model, encoding: str, sheet: str) -> Iterator[Batch]:

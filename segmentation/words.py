@@ -111,6 +111,16 @@ def describe_grade(label: str, kind: str, level: int, *, fine: bool = False) -> 
     return f"{word['very']} {plain}" if fine and abs(level) == 4 else slight + plain
 
 
+def write_title(label: str, unit: str) -> str:
+    """A label with its unit, as an axis shows it; told once, where the label is of that unit.
+
+    >>> write_title("Income", "k$"), write_title("Days since last visit", "days")
+    ('Income (k$)', 'Days since last visit')
+    """
+    held = re.search(rf"(?<!\w){re.escape(unit)}(?!\w)", label, re.I)
+    return f"{label} ({unit})" if unit and not held else label
+
+
 def lower_first(label: str) -> str:
     """A label inside a sentence: 'Annual income' → 'annual income', but 'BMI' stays."""
     return label if label[1:2].isupper() else label[:1].lower() + label[1:]

@@ -112,13 +112,8 @@ class Feature(Number):
 
     @property
     def title(self) -> str:
-        """The label with its unit, as an axis shows it; once, where the label is of that unit.
-
-        >>> Feature(label="Days since last visit", unit="days").title
-        'Days since last visit'
-        """
-        held = re.search(rf"(?<!\w){re.escape(self.unit)}(?!\w)", self.label, re.I)
-        return f"{self.label} ({self.unit})" if self.unit and not held else self.label
+        """The label with its unit, as an axis shows it."""
+        return words.write_title(self.label, self.unit)
 
 
 class Descriptor(Column):

@@ -21,7 +21,7 @@ from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import pages
 from segmentation.reports.pages import Step
 from segmentation.runs import Manifest, Run
-from segmentation.words import FEWEST
+from segmentation.words import FEWEST, write_title
 
 MOST, SEED = 5_000, 0
 CSP = (
@@ -88,7 +88,10 @@ def describe_points(run_dir: Path) -> dict[str, Any]:
     chance = ", drawn at random" if len(drawn) < large else ""
     amount = f"{len(drawn):,} of {used:,} customers{chance}"
     return {
-        "axes": [{"label": axis["label"], "unit": axis["unit"]} for axis in axes],
+        "axes": [
+            {"label": a["label"], "unit": a["unit"], "title": write_title(a["label"], a["unit"])}
+            for a in axes
+        ],
         "start": dict(zip(SIDES, _choose_axes(points), strict=False)),
         "segments": [_describe_segment(segment, drawn) for segment in told],
         "amount": f"All {used:,} customers" if len(drawn) == used else amount,

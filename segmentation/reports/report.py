@@ -159,6 +159,7 @@ def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[st
     ]
     for feature in features:
         feature["typical"] = "median" if feature["logged"] else "mean"
+        feature["title"] = words.write_title(feature["label"], feature["unit"] or "")
     telling = sorted(features, key=lambda feature: -abs(feature["effect"]))
     return segment | {
         "told": segment["size"] >= words.FEWEST,

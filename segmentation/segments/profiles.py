@@ -540,7 +540,7 @@ def tabulate_profile(profile: pd.DataFrame) -> pd.DataFrame:
     for label, rows in profile.fillna({"unit": ""}).groupby("variable", sort=False):
         first = rows.iloc[0]
         write = partial(words.write_measure, spread=first["overall_sd"])
-        title = f"{label} ({first['unit']})" if first["unit"] else label
+        title = words.write_title(str(label), first["unit"])
         if first["logged"]:
             figures = rows[["median", "q25", "q75"]].map(write)
             cells = [f"{median} ({low}…{high})" for median, low, high in figures.to_numpy()]

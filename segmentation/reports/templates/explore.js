@@ -29,10 +29,6 @@
     return short.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   }
 
-  function title({ label, unit }) {
-    return unit ? `${label} (${unit})` : label;
-  }
-
   function measure(value, unit) {
     return value === null ? "not known" : `${numbers.format(value)} ${unit}`.trim();
   }
@@ -46,7 +42,7 @@
     const missing = rows.length - known;
     const rest = missing ? `; ${count(missing)} without a value on an axis left out` : "";
     const drag = space ? "; drag to turn" : touch ? "" : "; drag to zoom in";
-    const by = chosen.map(index => title(axes[index])).join(", ");
+    const by = chosen.map(index => axes[index].title).join(", ");
     told.textContent = `Showing ${count(known)}${rest}.`;
     find("hint").textContent = `${touch ? "Tap" : "Point at"} one for its figures${drag}.`;
     plot.setAttribute("aria-label", `The customers, each a point, by ${by}`);
@@ -67,7 +63,7 @@
       ? { showspikes: false, showbackground: true, backgroundcolor: "#f7f7f5", nticks: 6 }
       : { automargin: true, linecolor: "#8b9098", fixedrange: touch };
     return {
-      title: { text: spell(title(axes[index]), space ? 26 : 44), font: { size: 14 }, standoff: 14 },
+      title: { text: spell(axes[index].title, space ? 26 : 44), font: { size: 14 }, standoff: 14 },
       range: span(index),
       exponentformat: "none",
       separatethousands: true,

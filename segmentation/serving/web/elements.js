@@ -83,7 +83,8 @@ export function count(amount, noun = "customer") {
 }
 
 export function title({ label, unit }) {
-  return unit ? `${label} (${unit})` : label;
+  const held = label.toLowerCase().split(" ").includes((unit ?? "").toLowerCase());
+  return unit && !held ? `${label} (${unit})` : label;
 }
 
 // Decimals that a computed figure has: two digits of its spread, of which a range has about four.

@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from segmentation import InputError
+from segmentation.__main__ import main
 from segmentation.customers import explain_card, headers, read_card, read_customers
 
 MEANINGS = {
@@ -179,6 +180,8 @@ def test_snapshots_are_asked_about_and_the_newest_can_be_kept(tmp_path):
 def test_codes_dates_and_places_are_no_measures_but_can_be_brought_back(tmp_path):
     table, truth = make_customers(
         customer_id=[f"c{i}" for i in range(150)],
+        **{"Order No": lambda rng: rng.choice(900, 150, replace=False)},
+        town=["Rom", "Bonn", "Graz"] * 50,
         zip_code=lambda rng: rng.integers(10_000, 99_999, 150),
         Store_ID=lambda rng: rng.integers(1, 40, 150),
         product_category=lambda rng: rng.integers(1, 9, 150),
@@ -189,12 +192,15 @@ def test_codes_dates_and_places_are_no_measures_but_can_be_brought_back(tmp_path
     source = write(table, tmp_path)
     card, reasons = explain_card(source)
     assert [*card.features] == FEATURES
-    assert [*card.descriptors] == ["product_category"]
+    assert [*card.descriptors] == ["town", "product_category"]
     check_groups(card, truth)
     again, _ = explain_card(source, features="Age, Visits, zip code, latitude")
     assert [*again.features] == ["Age", "Visits", "zip_code", "latitude"]
-    with pytest.raises(InputError, match="customer_id is an id, which is no measure"):
-        explain_card(source, features="Age, customer_id")
+    for name in ("customer_id", "Order No"):
+        with pytest.raises(InputError, match=f"{name} is an id, which is no measure"):
+            explain_card(source, features=f"Age, {name}")
+    with pytest.raises(InputError, match="town does not hold numbers"):
+        explain_card(source, features="Age, town")
     changes = reasons.set_index("column")["change"]
     assert all("--features" in changes[n] for n in ("zip_code", "month", "signup_year", "latitude"))
 
@@ -213,7 +219,7 @@ def test_counts_and_balances_are_measures_whatever_their_names_hold(tmp_path):
     assert [*card.features] == names
 
 
-@pytest.mark.parametrize("name", ["CustomerID", "user key", "Unnamed: 0", "ID"])
+@pytest.mark.parametrize("name", ["CustomerID", "user key", "Row ID", "ID"])
 def test_a_card_that_measures_an_id_is_refused_and_the_mend_works(name, tmp_path):
     table, _ = make_customers(**{name: np.random.default_rng(0).permutation(150) + 1})
     write(table, tmp_path)
@@ -291,3 +297,82 @@ def test_no_drafted_card_takes_a_planted_id(seed, tmp_path):
     assert card.id == name
     assert [*card.features] == FEATURES
     assert not card.descriptors
+
+
+@pytest.fixture(scope="module")
+def purchases():
+    """Lines of orders of 60 customers, with cancellations, guests and a total by hand."""
+    rng = np.random.default_rng(3)
+    rows = pd.DataFrame(
+        {
+            "InvoiceNo": 536_000 + np.repeat(np.arange(300), 3),
+            "Quantity": rng.integers(1, 9, 900),
+            "InvoiceDate": pd.Timestamp("2025-01-05")
+            + pd.to_timedelta(rng.integers(0, 300, 900), "D"),
+            "UnitPrice": rng.integers(100, 900, 900) / 100,
+            "CustomerID": np.repeat(17_000 + rng.integers(0, 60, 300), 3).astype(float),
+        }
+    )
+    rows.loc[rng.choice(900, 40, replace=False), "CustomerID"] = np.nan
+    rows["InvoiceNo"] = rows["InvoiceNo"].astype(str)
+    back = rows.index[::50]
+    rows.loc[back, "InvoiceNo"] = "C" + rows.loc[back, "InvoiceNo"]
+    rows.loc[back, "Quantity"] *= -1
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("names", "day", "options"),
+    [
+        ({}, "%Y-%m-%d 08:26:00", {}),
+        ({"UnitPrice": "Preis", "CustomerID": "Kunde", "InvoiceDate": "Bestelldatum"}, "%d.%m.%Y",
+         {"sep": ";", "decimal": ","}),
+        ({"UnitPrice": "price", "CustomerID": "member_no", "Quantity": "qty"}, "%m/%d/%Y %H:%M", {}),
+    ],
+)  # fmt: skip
+def test_purchases_are_known_and_gathered(names, day, options, purchases, tmp_path):
+    rows = purchases.assign(InvoiceDate=purchases["InvoiceDate"].dt.strftime(day))
+    source = write(rows.rename(columns=names), tmp_path, **options)
+    card, reasons = explain_card(source)
+    said = card.transactions
+    assert (said.quantity, said.price) == (
+        names.get("Quantity", "Quantity"),
+        names.get("UnitPrice", "UnitPrice"),
+    )
+    assert said.order == "InvoiceNo"
+    assert (reasons["role"] == "feature").sum() == 5
+    customers = read_customers(card)
+    known = purchases.dropna(subset="CustomerID").assign(
+        amount=purchases["Quantity"] * purchases["UnitPrice"]
+    )
+    bought = known[known["amount"] > 0].groupby(known["CustomerID"].astype(int).astype(str))
+    total = known.groupby(known["CustomerID"].astype(int).astype(str))["amount"].sum()
+    table = customers.table.set_index("customer")
+    assert table.index.tolist() == sorted(bought.groups)
+    np.testing.assert_allclose(table["monetary"], total[table.index], atol=1e-9)
+    assert table["frequency"].tolist() == bought["InvoiceNo"].nunique()[table.index].tolist()
+    told = customers.quality.set_index("finding")["rows"]
+    assert told["rows without a customer"] == 40
+    assert card.labels["recency"] == "Days since last purchase"
+    assert card.titles["recency"] == "Days since last purchase"
+
+
+def test_days_and_months_that_cannot_be_told_apart_are_asked(purchases, tmp_path):
+    day = purchases["InvoiceDate"].dt.day.clip(upper=12).astype(str)
+    rows = purchases.assign(InvoiceDate=day + "/" + day + "/2025")
+    rows["InvoiceDate"] = rows["InvoiceDate"].str.replace(r"^(\d+)/\d+", r"\1/3", regex=True)
+    with pytest.raises(InputError, match="column InvoiceDate: day and month cannot be told apart"):
+        explain_card(write(rows, tmp_path))
+
+
+def test_the_card_command_tells_role_why_example_and_change(tmp_path, capsys):
+    table, _ = make_customers(customer_id=[f"c{i}" for i in range(150)], month=[1, 2, 3] * 50)
+    source = write(table, tmp_path)
+    assert main(["card", str(source), "--features", "Age, Visits, month"]) == 0
+    told = capsys.readouterr().out
+    for word in ("column", "role", "why", "example", "what to change"):
+        assert word in told.splitlines()[0]
+    assert "c149" not in told
+    card = read_card(tmp_path / "table.yaml")
+    assert [*card.features] == ["Age", "Visits", "month"]
+    assert read_customers(card).total == 150

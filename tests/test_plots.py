@@ -1,5 +1,6 @@
 """Figures: a table in, Axes or a Figure out; nothing of the caller's is changed."""
 
+import warnings
 from itertools import combinations
 
 import matplotlib
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 
 from segmentation.clustering import stability
 from segmentation.palette import PALETTE
-from segmentation.reports import figures
+from segmentation.reports import display, figures
 
 HOSTILE = r"$\frac{ <b>&" + "x" * 40
 NAMES = ["Older", HOSTILE, "Younger, low annual income", "High annual income, high spending"]
@@ -174,3 +175,15 @@ def test_every_rule_has_its_place():
     ax = figures.rules_by_k(ANSWERS, 10, 4)
     assert isinstance(ax, Axes)
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[4, 0]], [[12, 1]]]
+
+
+def test_no_box_stands_for_a_sign_that_no_font_draws():
+    plt.rcParams["font.family"] = ["DejaVu Sans"]
+    ax = sns.boxplot(pd.DataFrame({"年収 (万円)": [1, 2, 3], "הכנסה": [2, 3, 4]}), orient="h")
+    ax.set_title("연간 소득")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=PendingDeprecationWarning)
+        display.render(ax, "What they earn.")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["NianShou (WanYuan)", "הכנסה"]
+    assert ax.get_title("left") == "YeonGan SoDeug"

@@ -239,3 +239,33 @@ def test_stability_is_summed_up_by_segment(jaccard, band):
     wanted = {"jaccard": jaccard, "band": band, "slsw": jaccard, "resamples": 10}
     wanted |= {"found": 10 - dissolved, "dissolved": dissolved}
     assert told["stability"] == pytest.approx(wanted)
+
+
+def test_effects_and_words_are_of_what_the_distance_sees():
+    parts = {"spend": {"label": "Spend", "unit": "€", "transform": "log"}, "age": {"label": "Age"}}
+    card = Card.model_validate({"title": "t", "table": "", "features": parts})
+    rng = np.random.default_rng(0)
+    spend = np.r_[rng.lognormal(3, 0.5, 60), rng.lognormal(6, 0.5, 60)].round(2)
+    table = pd.DataFrame({"cluster": [0] * 60 + [1] * 60, "spend": spend, "age": 40.0})
+    table.loc[119, "spend"] = 1e6  # in the own unit, this one customer would decide
+    profile = profiles.profile_features(profiles.measure_features(table, card), card)
+    low, high = (row for _, row in profile[profile["variable"] == "Spend"].iterrows())
+    logs = np.log1p(table["spend"])
+    assert high["effect"] == pytest.approx((logs[60:].mean() - logs.mean()) / logs.std(ddof=0))
+    assert low["effect"] == pytest.approx(-high["effect"])
+    assert (low["grade"], high["grade"]) == (-3, 3)
+    assert high["explained"] == pytest.approx(
+        1 - (logs[:60].var(ddof=0) + logs[60:].var(ddof=0)) / 2 / logs.var(ddof=0)
+    )
+    assert high["overall_median"] == pytest.approx(table["spend"].median())
+    segments = profiles.list_segments(profile, pd.DataFrame({"spend": [3.0, 6.0], "age": 40.0}), card)
+    told = profiles.add_words(
+        segments,
+        profile,
+        profiles.profile_levels(profiles.measure_levels(table, card), card),
+        profiles.find_rules(table, card),
+        card,
+    )
+    median = f"{spend[60:119].tolist() and np.median(table['spend'][60:]):,.0f}"
+    assert any(f"Spend is high: a median of {median} €" in line for line in told[1]["sentences"])
+    assert "on average" not in " ".join(told[1]["sentences"]).split("Age")[0]

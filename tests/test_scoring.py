@@ -1,5 +1,8 @@
 """Files through `segmentation score`: whole or not at all, the series' answers, streamed."""
 
+import copy
+import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -310,3 +313,36 @@ def test_a_long_file_is_streamed_in_constant_memory(mall_model, tmp_path):
         peaks.append(int(done.stdout.splitlines()[-1]))
     assert peaks[1] < peaks[0] + 60_000  # KiB; the larger file has 14 MB, its columns far more
     assert (tmp_path / "o.csv").stat().st_size > 40_000_000
+
+
+def test_another_encoding_or_sheet_has_the_same_way_out(model, tmp_path):
+    content = (HEADER + "J\u00f6,Female,21,30,80\n").encode("cp1252")
+    with pytest.raises(InputError, match="run again with `--encoding cp1252`"):
+        score(model, tmp_path, content)
+    tally, target = score(model, tmp_path, content, encoding="cp1252")
+    assert tally.rows == 1
+    assert read(target)["CustomerID"].tolist() == ["J\u00f6"]
+    table = pd.read_csv(io.StringIO(HEADER + "1,Female,21,30,80\n" * 12))
+    book = tmp_path / "book.xlsx"
+    with pd.ExcelWriter(book) as sheets:
+        for name, ages in (("May", 21), ("June", 65)):
+            table.assign(CustomerID=range(12), Age=ages).to_excel(
+                sheets, sheet_name=name, index=False
+            )
+    with pytest.raises(InputError, match=r"'May', 'June'; name one by .*`--sheet 'May'`"):
+        score(model, tmp_path, book.read_bytes(), "two.xlsx")
+    _, target = score(model, tmp_path, book.read_bytes(), "two.xlsx", sheet="June")
+    assert read(target)["Age"].tolist() == [65] * 12
+
+
+def test_what_the_card_calls_nothing_is_a_gap_here_too(model, tmp_path):
+    features = dict(model.scorer.card.features)
+    features["Age"] = features["Age"].model_copy(update={"missing_values": ["-1", "tbd"]})
+    card = model.scorer.card.model_copy(update={"features": features})
+    scorer = copy.copy(model.scorer)
+    scorer.card = card
+    told = dataclasses.replace(model, scorer=scorer)
+    rows = "1,Female,{},30,80\n"
+    results = [score(told, tmp_path, HEADER + rows.format(age))[1] for age in ("-1", "tbd", "")]
+    one, two, three = (read(path)[ADDED].to_numpy().tolist() for path in results)
+    assert one == two == three

@@ -13,6 +13,7 @@ from segmentation import words
 
 TABLES = words.read_words()
 FIGURES = {
+    "logged": [0, 1],
     **{"segments": [1, 2, 9], "size": [0, 4, 5, 900], "grade": range(-4, 5), "lift": [0, 0.9, 2]},
     **{"customers": [0, 4, 5, 50], "precision": [0, 0.5, 1], "hits": [0, 5, 70], "failing": [0, 2]},
     **{"jaccard": [0, 0.6, 0.7, 0.75, 1], "previous_size": [0, 4, 5, 900], "kept": [0, 1]},

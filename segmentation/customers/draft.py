@@ -130,8 +130,10 @@ def _bring_back(
     """The columns that are asked for as features by name or label, whatever they seem to be."""
     keys = {find_key(said): name for name in text for said in (write_label(name)["label"], name)}
     back = {}
-    for name in [keys[key] for key in map(find_key, wanted.split(",")) if key in keys]:
-        if drafts[name].role in ("id", "repeats"):
+    asked = [keys[key] for key in map(find_key, wanted.split(",")) if key in keys]
+    for name in [name for name in asked if drafts[name].role != "feature"]:
+        named = read_header(name).meaning in ("customer id", "customer", "id", "row number")
+        if drafts[name].role in ("id", "repeats") or named:
             raise InputError(f"features: {name} is an id, which is no measure; leave it out.")
         known = text[name][~tables.find_missing(text[name])]
         reading = tables.parse_numbers(known, decimal, point=point)

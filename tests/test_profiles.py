@@ -258,7 +258,9 @@ def test_effects_and_words_are_of_what_the_distance_sees():
         1 - (logs[:60].var(ddof=0) + logs[60:].var(ddof=0)) / 2 / logs.var(ddof=0)
     )
     assert high["overall_median"] == pytest.approx(table["spend"].median())
-    segments = profiles.list_segments(profile, pd.DataFrame({"spend": [3.0, 6.0], "age": 40.0}), card)
+    segments = profiles.list_segments(
+        profile, pd.DataFrame({"spend": [3.0, 6.0], "age": 40.0}), card
+    )
     told = profiles.add_words(
         segments,
         profile,

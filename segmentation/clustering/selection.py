@@ -224,7 +224,7 @@ def vary(X: pd.DataFrame, codes: pd.DataFrame, labels: ArrayLike, *, seed: int =
     k = len(np.unique(given))
     if k == 1:
         return pd.DataFrame({"variation": [], "ari": []})
-    drawn = kmeans.draw_positions(len(X), stability.RESAMPLED_ROWS, seed=seed)
+    drawn = kmeans.draw_positions(len(X), stability.count_resampled(X.shape[1]), seed=seed)
     rows, codes = X.iloc[drawn], codes.iloc[drawn]
     variants: dict[str, Any] = {"min–max scaling": minmax_scale(rows)}
     variants["robust scaling"] = robust_scale(rows)

@@ -21,7 +21,7 @@ from segmentation.clustering import kmeans
 from segmentation.clustering.kernels import Floats, Labels
 from segmentation.clustering.kmeans import draw_positions, draw_rows, stream
 
-RESAMPLED_ROWS = 2_000  # of a longer table, a seeded sample of so many rows is resampled
+RESAMPLED_ROWS, RESAMPLED_CELLS = 2_000, 40_000  # what a longer or wider table is sampled to
 CUT_STARTS = 100  # starts of the cut whose segments are looked for again
 DISSOLVED = 0.5
 BANDS = {  # upper ends of the bands of a segment's mean Jaccard (Hennig 2007)
@@ -137,8 +137,14 @@ def slsw(
     return jaccard(contingency(own, again)).reshape(2, pairs, -1).mean(axis=0)
 
 
+def count_resampled(features: int) -> int:
+    """How many rows are resampled at most: 2 000, fewer of more than twenty features, but 500."""
+    return min(RESAMPLED_ROWS, max(500, RESAMPLED_CELLS // features))
+
+
 def draw_resampled(X: ArrayLike, seed: int) -> Floats:
-    return draw_rows(np.asarray(X, dtype=np.float64), RESAMPLED_ROWS, seed=seed)
+    rows = np.asarray(X, dtype=np.float64)
+    return draw_rows(rows, count_resampled(rows.shape[1]), seed=seed)
 
 
 def _draw_bootstrap(matrix: ArrayLike, count: int, seed: int) -> Labels:
@@ -228,7 +234,7 @@ def resample_cut(
     ((5, 2), (5, 2))
     """
     rows, own = _with_labels(X, labels)
-    drawn = draw_positions(len(rows), RESAMPLED_ROWS, seed=seed)
+    drawn = draw_positions(len(rows), count_resampled(rows.shape[1]), seed=seed)
     some = rows[drawn], own[drawn]
     jaccards = jaccard_bootstrap(*some, resamples=resamples, seed=seed)
     return jaccards, slsw(*some, pairs=resamples, seed=seed)

@@ -195,7 +195,7 @@ def _parse_features(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFra
         check_feature(name, feature, counts, notes, beyond, shown[own < 0])
         for value in find_sentinels(own):
             rule = f"{(own == value).sum():,} customers stand far apart at {value:.0f}"
-            mend = f"kept; say `missing_values: [{value:.0f}]` if that means that nothing is known"
+            mend = f"kept; if that means that nothing is known, say `missing_values: [{value:.0f}]`"
             notes.ask(name, rule, int((own == value).sum()), mend)
         if len(own) == own.nunique() == own.max() - own.min() + 1:
             notes.tell(name, "running numbers, as of an id", len(own), "kept; leave ids out")

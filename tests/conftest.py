@@ -1,4 +1,7 @@
-"""What the tests share: the project's folder, its table, and runs of the real series."""
+"""What the tests share: the project's folder, its table, and runs of the real series.
+
+What is heavy is imported where it is used: with several workers, one more process reads this file.
+"""
 
 import os
 
@@ -12,20 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from browsing import SWITCHES
 from filelock import FileLock
 from hypothesis import settings
-from modelling import build_preprocessor
-from played import play_run
-from playwright.sync_api import sync_playwright
-from sample_run import make_run
-from sample_tables import write_tables
-from small_series import hash_tree, run_small, write_series
-
-from segmentation.customers import read_card, read_customers
 
 for ignored, handler in (
     (signal.SIGINT, signal.default_int_handler),
@@ -82,6 +74,8 @@ def run_once(shared_folder):
 def play_once(shared_folder):
     """Play the notebooks' code once per set of options in the whole session; the run's folder."""
 
+    from played import play_run
+
     def play(name, card="data/mall_customers.yaml", **options):
         folder = shared_folder / "played" / name
         with FileLock(shared_folder / f"played {name}.lock"):
@@ -95,6 +89,8 @@ def play_once(shared_folder):
 @pytest.fixture(scope="session")
 def sample_cards(shared_folder):
     """The cards of four tables unlike the bundled one, by name."""
+    from sample_tables import write_tables
+
     folder = shared_folder / "samples"
     with FileLock(shared_folder / "samples.lock"):
         folder.mkdir(exist_ok=True)
@@ -114,12 +110,38 @@ def quick(run_once):
 
 
 @pytest.fixture(scope="session")
+def hostile_card(shared_folder):
+    """The card of a table that means harm."""
+    from hostile import write_hostile
+
+    folder = shared_folder / "hostile"
+    with FileLock(shared_folder / "hostile table.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            write_hostile(folder)
+    return folder / "hostile.yaml"
+
+
+@pytest.fixture(scope="session")
+def hostile(run_once, hostile_card):
+    """The published run of the hostile table."""
+    from hostile import PARAMETERS
+
+    options = [word for n, v in PARAMETERS.items() for word in (f"--{n.replace('_', '-')}", v)]
+    return run_once("hostile", hostile_card, *options)
+
+
+@pytest.fixture(scope="session")
 def card():
+    from segmentation.customers import read_card
+
     return read_card("data/mall_customers.yaml")
 
 
 @pytest.fixture(scope="session")
 def table(card):
+    from segmentation.customers import read_customers
+
     return read_customers(card).table
 
 
@@ -131,6 +153,8 @@ def recorded(play_once):
 @pytest.fixture(scope="session")
 def published_small(shared_folder, recorded):
     """An output folder with one good run, which each test copies."""
+    from small_series import run_small, write_series
+
     folder = shared_folder / "small"
     with FileLock(shared_folder / "small.lock"):
         if not folder.exists():
@@ -142,6 +166,8 @@ def published_small(shared_folder, recorded):
 @pytest.fixture
 def out(published_small, tmp_path):
     """An output folder with one good run, which stays byte for byte, whatever the test does."""
+    from small_series import hash_tree
+
     folder = shutil.copytree(published_small, tmp_path / "out", symlinks=True)
     before = hash_tree(folder / "good")
     yield folder
@@ -153,6 +179,8 @@ def out(published_small, tmp_path):
 @pytest.fixture
 def series(tmp_path, recorded):
     """Write a series whose only notebook does something before it finishes."""
+    from small_series import write_series
+
     return lambda *sources: write_series(tmp_path / "notebooks", recorded, *sources)
 
 
@@ -172,12 +200,16 @@ def read_reference(name):
 @pytest.fixture(scope="session")
 def mall(table, card):
     """Age, income and spending of the bundled table, z-scored: (200, 3)."""
+    from modelling import build_preprocessor
+
     return build_preprocessor(card).fit_transform(table[card.distance]).to_numpy()
 
 
 @pytest.fixture(scope="session")
 def tables(mall):
     """The reference's tables: A and B bundled, C with groups, D without."""
+    import numpy as np
+
     synthetic = read_reference("partitions")["tables"]
     made = {name: np.array(synthetic[name]) for name in ("C", "D")}
     return {"A": mall, "B": mall[:, 1:], **made}
@@ -201,6 +233,9 @@ def resampled():
 @pytest.fixture(scope="session")
 def browser():
     """Debian's Chromium, without a window."""
+    from browsing import SWITCHES
+    from playwright.sync_api import sync_playwright
+
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("no browser: install the package `chromium` to look at the pages")
@@ -211,9 +246,16 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def run_dir(tmp_path_factory):
+def run_dir(shared_folder):
     """A small finished run with its pages, made without the series."""
-    return make_run(tmp_path_factory.mktemp("run"))
+    from sample_run import make_run
+
+    folder = shared_folder / "sample run"
+    with FileLock(shared_folder / "sample run.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            make_run(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -225,6 +267,9 @@ def pages(run_dir):
 @pytest.fixture(scope="session")
 def noise_card(shared_folder):
     """A card of 200 customers without segments: one correlated Gaussian, no descriptors."""
+    import numpy as np
+    import pandas as pd
+
     covariance = 0.6 + 0.4 * np.eye(3)
     values = np.random.default_rng(1).multivariate_normal([50, 60, 40], 100 * covariance, 200)
     frame = pd.DataFrame(values.round(2), columns=["Visits", "Basket", "Points"])

@@ -12,7 +12,8 @@ from agreement import NavigableString, Run, parse
 from segmentation.reports import report
 from segmentation.runs import Manifest
 
-CUTS = [1, 3, 4, 5, 6]
+LONG = [pytest.param(k, marks=pytest.mark.long) for k in (5, 6)]
+CUTS = [1, 3, 4, *LONG]
 SAMPLES = {"hotel": {}, "telecom": {"k": 9, "k_max": 3}, "long": {}, "noise": {}}
 
 

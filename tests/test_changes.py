@@ -149,7 +149,9 @@ def test_ids_and_names_stay_with_their_people_for_a_year(year):
     assert months.list_events(year) == {5: ["split"], 9: ["disappeared"]}
 
 
-@pytest.mark.parametrize(("apart", "least"), [(4, 0.9), (3, 0.7)])
+@pytest.mark.parametrize(
+    ("apart", "least"), [pytest.param(4, 0.9, marks=pytest.mark.long), (3, 0.7)]
+)
 def test_nearer_groups_keep_most_of_it(apart, least):
     assert months.measure_constancy(months.take_year(months.make_months(apart=apart))) > least
 
@@ -340,28 +342,40 @@ def test_a_name_of_the_card_goes_before_a_kept_one(two):
 # The previous run --------------------------------------------------------------------------
 
 
-def write_run(folder, table, *, day, title="Months", status="published", card=months.CARD):
+def describe_run(run_id, day):
+    """The manifest of a published run of a day, as far as others are compared with it."""
+    manifest = {"run_id": run_id, "title": "Months", "status": "published", "as_of": day}
+    return manifest | {"started": f"{day}T00:00:00+00:00", "input": {"sha256": f"of {day}"}}
+
+
+def write_run(folder, table, *, day):
     """A published run of a month, as far as others are compared with it."""
     folder.mkdir(parents=True)
     run = runs.Run(folder)
-    snapshot = months.take_month(table, None, k=5, card=card)
-    fitted = build_model(table, card, 5)
-    figures = build_figures(fitted, table, card)
+    snapshot = months.take_month(table, None, k=5)
+    fitted = build_model(table, months.CARD, 5)
+    figures = build_figures(fitted, table, months.CARD)
     model.save_model(folder / "artifacts", fitted, figures, snapshot.segments)
     run.save_table(snapshot.customers.reset_index(), "clustered_data.csv")
     run.save_json(snapshot.segments, "segments.json")
-    manifest = {"run_id": folder.name, "title": title, "status": status, "as_of": day}
-    manifest |= {"started": f"{day}T00:00:00+00:00", "input": {"sha256": f"of {day}"}}
-    seal(folder, manifest)
+    seal(folder, describe_run(folder.name, day))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, two):
+    """An output folder with runs of January and February, which each test copies."""
+    folder, table = tmp_path_factory.mktemp("written"), two[0].drop(columns="truth")
+    january = write_run(folder / "2026-01", table, day="2026-01-31")
+    shutil.copytree(january, folder / "2026-02")
+    seal(folder / "2026-02", describe_run("2026-02", "2026-02-28"))
     return folder
 
 
 @pytest.fixture
-def place(tmp_path, two):
-    """An output folder with runs of January and February, and the card of a table of March."""
-    table = two[0].drop(columns="truth")
-    for day in ("2026-01-31", "2026-02-28"):
-        write_run(tmp_path / "out" / day[:7], table, day=day)
+def place(tmp_path, written, two):
+    """The folder of a new run beside the two, and the card of a table of March."""
+    shutil.copytree(written, tmp_path / "out")
     two[1].to_csv(tmp_path / "months.csv", index=False)
     card = months.CARD.model_copy(update={"path": tmp_path / "card.yaml"})
     return tmp_path / "out/running/new", card

@@ -5,56 +5,12 @@ import csv
 import hashlib
 import re
 
-import numpy as np
-import pandas as pd
-import pytest
-import yaml
 from agreement import Run, check_report, parse
 from browsing import watch
 from bs4 import BeautifulSoup
+from hostile import LEVELS, SCRIPT
 
-from segmentation.customers.card import clean_text
-
-SCRIPT = "</script><script>alert('pwned')</script>"
-COLUMNS = {
-    "=cmd|' /C calc'!A0": {"label": f"Spend {SCRIPT} <img src=x onerror=alert(1)>", "unit": "$"},
-    "<b onmouseover=alert(2)>": {"label": "[Age](javascript:alert(3)) $x_1$ `a|b`", "unit": "%{y}"},
-    "@SUM(1)": {"label": "عمر العميل 💸 {mean} \\frac{1}{2} ‮ abc " + "long " * 6, "unit": "</td>"},
-}
-LEVELS = [SCRIPT, '=HYPERLINK("https://evil.example")', "![x](https://evil.example/p.png)", "-2+3"]
 FORMULA = re.compile(r"[=+\-@\t\r](?![\d.,e+-]*$)")
-
-
-@pytest.fixture(scope="module")
-def hostile(shared_folder, run_once):
-    """The published run of the hostile table."""
-    rng = np.random.default_rng(5)
-    values = np.vstack([rng.normal(centre, 1, (40, 3)) for centre in (0, 6, 12)]).round(2)
-    frame = pd.DataFrame(values, columns=list(COLUMNS))
-    frame.insert(0, "+id", [f"=1+{i}<script>id{i}</script>" for i in range(120)])
-    frame["<i>kind"] = rng.choice(LEVELS, 120)
-    frame["e-mail"] = [f"person{i}@mail.example" for i in range(120)]
-    folder = shared_folder / "hostile"
-    folder.mkdir(exist_ok=True)
-    frame.to_csv(folder / "hostile.csv", index=False)
-    card = {
-        "title": f"{SCRIPT} & [x](javascript:alert(4)) $a_b$ {{{{ 7 * 7 }}}}",
-        "table": "hostile.csv",
-        "id": "+id",
-        "owner": f"{SCRIPT} <a href=https://evil.example>owner</a>",
-        "features": COLUMNS,
-        "descriptors": {"<i>kind": {"label": f"Kind {SCRIPT}"}},
-        "segments": [
-            {
-                "name": f"=EVIL() {SCRIPT}",
-                "when": {clean_text(COLUMNS["@SUM(1)"]["label"]): "high"},
-                "action": f"Click [here](https://evil.example) {SCRIPT}",
-            }
-        ],
-    }
-    path = folder / "hostile.yaml"
-    path.write_text(yaml.safe_dump(card, allow_unicode=True), encoding="utf-8")
-    return run_once("hostile", path, "--resamples", 20, "--k", 3, "--k-max", 4)
 
 
 def list_pages(run):

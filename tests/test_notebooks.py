@@ -11,6 +11,7 @@ import nbformat
 import papermill
 import pytest
 from conftest import NOTEBOOKS, ROOT
+from hostile import PARAMETERS
 from nbclient import NotebookClient
 from played import play_notebook
 
@@ -180,14 +181,28 @@ def test_committed_clean(notebook):
 
 
 def run_by_hand(root):
-    """The notebooks as JupyterLab runs them, in their own folder."""
+    """The notebooks as JupyterLab runs them, in their own folder, each in a kernel of its own."""
     shutil.copytree(ROOT / "data", root / "data")
-    environment = os.environ | {"SEGMENTATION_ROOT": str(root)}
+    return execute([nbformat.read(path, as_version=4) for path in NOTEBOOKS], root)
+
+
+def run_in_one_kernel(root, **values):
+    """The same, all in one kernel, after an edit of some parameters wherever they stand."""
+    whole = nbformat.v4.new_notebook()
     for path in NOTEBOOKS:
-        nb = nbformat.read(path, as_version=4)
-        NotebookClient(nb, resources={"metadata": {"path": str(path.parent)}}).execute(
-            env=environment
-        )
+        whole.cells += nbformat.read(path, as_version=4).cells
+    for cell in whole.cells:
+        for name, value in values.items() if "parameters" in cell.metadata.get("tags", []) else ():
+            cell.source = re.sub(rf"^{name}: .*", f"{name} = {value!r}", cell.source, flags=re.M)
+    return execute([whole], root)
+
+
+def execute(listed, root):
+    """Execute notebooks as JupyterLab does; the folder that they name themselves."""
+    environment = os.environ | {"SEGMENTATION_ROOT": str(root)}
+    place = {"metadata": {"path": str(ROOT / "notebooks")}}
+    for nb in listed:
+        NotebookClient(nb, resources=place, startup_timeout=600).execute(env=environment)
     return root / "outputs" / "by-hand"
 
 
@@ -202,15 +217,18 @@ def run_by_papermill(folder):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("run", "same"),
-    [
-        (run_by_hand, "published"),
-        pytest.param(run_by_papermill, "quick", marks=pytest.mark.long),
-    ],
-)
+def test_by_hand_the_figures_are_the_command_s(hostile, hostile_card, tmp_path):
+    theirs = run_in_one_kernel(tmp_path, card=str(hostile_card), **PARAMETERS)
+    assert_same_files(theirs, hostile)
+
+
+@pytest.mark.long  # the fast test has the hostile table, fewer resamples and K, one kernel
+@pytest.mark.parametrize(("run", "same"), [(run_by_hand, "published"), (run_by_papermill, "quick")])
 def test_every_way_gives_the_command_s_figures(run, same, tmp_path, request):
-    theirs, ours = run(tmp_path), request.getfixturevalue(same)
+    assert_same_files(run(tmp_path), request.getfixturevalue(same))
+
+
+def assert_same_files(theirs, ours):
     paths = [*ours.glob("tables/*"), *ours.glob("figures/*"), ours / "segments.json"]
     for path in [*paths, ours / "summary.txt"]:
         assert path.read_bytes() == (theirs / path.relative_to(ours)).read_bytes(), path
@@ -235,6 +253,14 @@ def test_without_a_study_the_first_notebook_is_named(name, first, tmp_path):
         play(name, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory):
+    """The folder of a run by hand after its first notebook."""
+    folder = tmp_path_factory.mktemp("explored")
+    play("01_eda", folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("name", "first"),
     [
@@ -244,7 +270,7 @@ def test_without_a_study_the_first_notebook_is_named(name, first, tmp_path):
         ("06_changes", "04_modeling"),
     ],
 )
-def test_missing_input_names_the_notebook_to_run_first(name, first, tmp_path):
-    play("01_eda", tmp_path)
+def test_missing_input_names_the_notebook_to_run_first(name, first, explored, tmp_path):
+    folder = shutil.copytree(explored, tmp_path / "run")
     with pytest.raises(InputError, match=rf"run {first} first\.$"):
-        play(name, tmp_path)
+        play(name, folder)

@@ -11,8 +11,8 @@ from played import play_run
 from segmentation import InputError
 from segmentation.segments.model import load_model
 
+CARD = ROOT / "data/mall_customers.yaml"
 KMEANS = '("kmeans", KMeans('
-QUICK = {"resamples": 20, "k_max": 5}
 
 
 def change_series(folder, **changes):
@@ -47,16 +47,14 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_another_clusterer_publishes_profiles_names_and_report(name, tmp_path):
+def test_another_clusterer_publishes_profiles_names_and_report(name, tmp_path, recorded):
     imported, line = OTHERS[name]
     pipeline = f"{imported}\nfrom sklearn.pipeline import Pipeline"
     series = change_series(
         tmp_path / "series",
         n04=[(KMEANS, line), ("from sklearn.pipeline import Pipeline", pipeline)],
     )
-    run = play_run(
-        tmp_path / "out" / "run", ROOT / "data/mall_customers.yaml", series=series, k=4, **QUICK
-    )
+    run = play_run(tmp_path / "out" / "run", CARD, series=series, k=4, resamples=20, like=recorded)
     segments = json.loads((run / "segments.json").read_text("utf-8"))
     labels = pd.read_csv(run / "tables/clustered_data.csv")["cluster"]
     assert sorted(s["size"] for s in segments) == sorted(labels.value_counts())
@@ -68,24 +66,17 @@ def test_another_clusterer_publishes_profiles_names_and_report(name, tmp_path):
         load_model(run / "artifacts")
 
 
-def test_scikit_learn_s_own_estimators_give_the_same_sweep(tmp_path):
+def test_scikit_learn_s_own_estimators_give_the_same_sweep(tmp_path, recorded):
     theirs = "from sklearn.cluster import KMeans\nfrom sklearn.metrics import silhouette_samples"
     swapped = [("import numpy as np", f"import numpy as np\n{theirs}")]
     ours = "from segmentation.clustering import"
     swapped += [(ours, f"{ours} null, selection, stability")]
     series = change_series(tmp_path / "series", n03=swapped)
-    card = ROOT / "data/mall_customers.yaml"
-    sweeps = []
-    for run, notebooks in (("ours", ROOT / "notebooks"), ("theirs", series)):
-        folder = play_run(
-            tmp_path / run / "run",
-            card,
-            series=notebooks,
-            steps=("02", "03"),
-            resamples=20,
-            k_max=7,
-        )
-        sweeps.append(pd.read_csv(folder / "tables/k_selection.csv"))
+    theirs = play_run(
+        tmp_path / "out" / "run", CARD, series=series, steps=("02", "03"), resamples=20, k_max=6
+    )
+    sweeps = [pd.read_csv(run / "tables/k_selection.csv") for run in (recorded, theirs)]
+    assert list(sweeps[0]["k"]) == [1, 2, 3, 4, 5, 6]
     columns = ["k", "inertia", "smallest_share", "calinski_harabasz", "davies_bouldin"]
     columns += ["silhouette", "gap", "prediction_strength", "ari_mean", "jaccard_min", "z"]
     np.testing.assert_allclose(sweeps[0][columns], sweeps[1][columns], rtol=1e-9)

@@ -5,6 +5,9 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+PATIENCE = 120_000
+"""Milliseconds that a page may take for anything: how busy the machine is decides nothing."""
+
 SWITCHES = (
     "--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader "
     "--disable-quic --no-first-run "
@@ -38,6 +41,7 @@ def watch(browser: Browser, width: int, scheme: str, **options: Any) -> tuple[Pa
     window = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, **options
     )
+    window.set_default_timeout(PATIENCE)
     page, noticed = window.new_page(), []
     page.on("request", lambda asked: noticed.append(f"request {asked.url[:200]}"))
     page.on("console", lambda message: noticed.append(f"console {message.text}"))

@@ -158,7 +158,12 @@ def make_run(run: Path) -> Path:
     source = run / "source.ipynb"
     nbformat.write(make_notebook(CELLS), source)
     papermill.execute_notebook(
-        source, run / "notebooks/03_k_selection.ipynb", {"k_max": 10}, cwd=run, progress_bar=False
+        source,
+        run / "notebooks/03_k_selection.ipynb",
+        {"k_max": 10},
+        cwd=run,
+        progress_bar=False,
+        start_timeout=600,
     )
     short = [("markdown", [], "# 2 · What does the distance see?\n\n<!-- answer -->")]
     nbformat.write(make_notebook(short), run / "notebooks/02_preprocessing.ipynb")

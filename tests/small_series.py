@@ -77,7 +77,7 @@ def hash_tree(folder):
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
-def wait_for(condition, *, seconds=60):
+def wait_for(condition, *, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -26,28 +26,19 @@ from segmentation.__main__ import main
 from segmentation.runs import Archive, Run, write_text
 from segmentation.runs.archive import Busy
 
-SLEEP = "import time\ntime.sleep(120)"
+SLEEP = "import time\ntime.sleep(1200)"
 FAULTS = {
-    "raises": ("1 / 0", (), 1, "in cell [4]: ZeroDivisionError: division by zero"),
+    "raises": ("1 / 0", 1, "in cell [4]: ZeroDivisionError: division by zero"),
     "kills its kernel": (
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-        (),
         138,
         "in cell [4]: its kernel died (out of memory?)",
     ),
-    "exits 0 half-way": ("import sys; sys.exit(0)", (), 1, "it ended without `study.finish(…)`"),
-    "sleeps past its limit": (
-        SLEEP,
-        ("--cell-timeout", 1),
-        124,
-        "in cell [4]: it took longer than 1 s; allow more by --cell-timeout",
-    ),
-    "sleeps past the deadline": (
-        SLEEP,
-        ("--deadline", 4),
-        124,
-        "in cell [4]: its deadline passed (4 s)",
-    ),
+    "exits 0 half-way": ("import sys; sys.exit(0)", 1, "it ended without `study.finish(…)`"),
+}
+LIMITS = {
+    "--cell-timeout": "in cell [4]: it took longer than {} s; allow more by --cell-timeout",
+    "--deadline": "in cell [4]: its deadline passed ({} s)",
 }
 
 
@@ -62,9 +53,23 @@ def is_gone(folder):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_told_and_kept_apart(fault, out, series, capfd):
-    source, options, code, cause = FAULTS[fault]
-    assert run_small(out, series(source), "--run-id", "bad", *options) == code
-    told = capfd.readouterr().err.splitlines()
+    source, code, cause = FAULTS[fault]
+    assert run_small(out, series(source), "--run-id", "bad") == code
+    check_told(out, capfd.readouterr().err.splitlines(), cause)
+
+
+@pytest.mark.parametrize("option", LIMITS)
+def test_what_sleeps_past_a_limit_is_told_and_kept_apart(option, out, series, capfd):
+    for seconds in (3, 12, 48, 192):  # a busy machine may not come to the cell that sleeps
+        assert run_small(out, series(SLEEP), "--run-id", "bad", option, seconds) == 124
+        told = capfd.readouterr().err.splitlines()
+        if read_failed(out)["failure"]["cell"] == 4:
+            break
+    check_told(out, told, LIMITS[option].format(seconds))
+
+
+def check_told(out, told, cause):
+    """A failed run told its cause in two lines, is kept apart and has left no kernel."""
     assert told[0].startswith("01_copy failed")
     assert cause in told[0]
     assert told[1:] == [f"The executed copy is {out / 'failed/bad/notebooks/01_copy.ipynb'}"]
@@ -75,7 +80,7 @@ def test_a_fault_is_told_and_kept_apart(fault, out, series, capfd):
     assert [step["status"] for step in manifest["notebooks"]] == ["failed"]
     assert manifest["failure"]["cause"] in (out / "failed/bad/run.log").read_text("utf-8")
     assert (out / "latest").readlink() == Path("good")
-    wait_for(lambda: is_gone(out / "failed/bad"), seconds=10)
+    wait_for(lambda: is_gone(out / "failed/bad"))
     page = (out / "index.html").read_text("utf-8")
     assert "is the newest that is whole; the run of" in page
 
@@ -140,7 +145,7 @@ def test_a_read_only_folder_is_refused_before_the_start(small_disk, series, capf
 def test_a_limit_on_file_sizes_is_met_like_a_full_disk(out, series):
     before = "ulimit -f 3000; exec"  # KiB: less than the explorer's page
     with start_small(out, series(), "--run-id", "bad", before=before) as run:
-        told = run.communicate(timeout=60)[1].splitlines()
+        told = run.communicate(timeout=300)[1].splitlines()
     assert run.returncode == 1
     assert told[0].startswith("the run failed: File too large")
     assert len(told) == 2
@@ -153,7 +158,7 @@ def test_a_killed_runner_leaves_no_kernel_and_is_told_at_the_next_start(out, ser
         wait_for(lambda: pid.is_file() and pid.read_text())
         kernel = Path(f"/proc/{pid.read_text()}")
         run.kill()
-    wait_for(lambda: not kernel.exists(), seconds=10)
+    wait_for(lambda: not kernel.exists())
     assert [run.status for run in Archive(out).list_runs()] == ["crashed", "published"]
     assert run_small(out, series(), "--run-id", "next") == 0
     assert capfd.readouterr().err == f"run bad crashed; it is kept in {out / 'failed'}\n"
@@ -213,17 +218,17 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
-def test_an_odd_manifest_is_listed_and_changes_nothing(odd, out, series, tmp_path, capfd):
-    for folder in ("x", "failed/x", "running/x"):
-        (out / folder).mkdir(parents=True)
-        (out / folder / "run.json").write_text(ODD[odd])
+def test_odd_manifests_are_listed_and_change_nothing(out, series, tmp_path, capfd):
+    for name, text in ODD.items():
+        for folder in (out / name, out / "failed" / name, out / "running" / name):
+            folder.mkdir(parents=True)
+            (folder / "run.json").write_text(text)
     told = f"echo $SEGMENTATION_STATUS > {tmp_path / 'told'}"
     assert run_small(out, series(), "--run-id", "next", "--keep", 5, "--on-publish", told) == 0
     assert (tmp_path / "told").read_text() == "published\n"
     assert "the page of the runs is old" not in capfd.readouterr().err
     assert main(["runs", "--output-dir", str(out)]) == 0
-    assert capfd.readouterr().out.count("unreadable") == 3
+    assert capfd.readouterr().out.count("unreadable") == 3 * len(ODD)
     assert next(run.status for run in Archive(out).list_runs()) == "published"
     shutil.rmtree(out / "running")
 
@@ -288,7 +293,7 @@ def test_a_second_run_leaves_at_once_or_waits(out, series, tmp_path, capfd):
         assert told.startswith(f"{out} is held by another run (process {first.pid}, run first, ")
         assert told.count("\n") == 1
         threading.Timer(0.5, go.touch).start()
-        assert run_small(out, held, "--run-id", "second", "--wait", 60) == 0
+        assert run_small(out, held, "--run-id", "second", "--wait", 600) == 0
     assert first.returncode == 0
     assert (out / "latest").readlink() == Path("second")
     assert Run(out / "first").verify() == Run(out / "second").verify() == []
@@ -308,7 +313,7 @@ def test_a_stop_is_told_once_and_the_run_is_aborted(out, series):
         wait_for(lambda: (out / "running/bad/pid").is_file())
         run.send_signal(signal.SIGTERM)
         run.send_signal(signal.SIGINT)
-        told = run.communicate(timeout=30)[1].splitlines()
+        told = run.communicate(timeout=300)[1].splitlines()
     assert run.returncode in (143, 130)
     assert told == [
         "the command told of the outcome failed with 3: exit 3",

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import uvicorn
-from browsing import CONTRASTS, find_violations
+from browsing import CONTRASTS, PATIENCE, find_violations
 from conftest import ROOT
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
@@ -76,6 +76,7 @@ def model(mall_model: Path) -> scoring.Model:
     return scoring.load_model(mall_model)
 
 
+expect.set_options(timeout=PATIENCE)
 Look = Callable[..., tuple[Page, list[str]]]
 
 
@@ -95,6 +96,7 @@ def look(browser: Browser, address: str) -> Iterator[Look]:
         size = {"width": width, "height": 900}
         window = browser.new_context(viewport=size, **options)
         windows.append(window)
+        window.set_default_timeout(PATIENCE)
         window.clock.install()
         page, noticed = window.new_page(), []
 
@@ -389,7 +391,7 @@ def test_without_a_model_it_waits_for_one(look: Look, mall_model: Path, tmp_path
         assert page.locator("#ready").is_hidden()
         assert find_violations(page) == []
         folder.symlink_to(mall_model)
-        expect(page.locator("#lead .mark")).to_be_visible(timeout=20_000)
+        expect(page.locator("#lead .mark")).to_be_visible()
         expect(notice).to_be_empty()
         assert all("status of 503" in text for text in noticed)
 

@@ -43,6 +43,13 @@ def client(app):
         yield opened
 
 
+@pytest.fixture(scope="module")
+def address(mall_model):
+    """A server process, for all that only ask it."""
+    with running(mall_model) as started:
+        yield started
+
+
 @pytest.fixture
 def folder(mall_model, tmp_path):
     """A copy of the model's run that a test may harm."""
@@ -105,14 +112,13 @@ def test_labels_aliases_and_any_order_work(client, path, body):
     assert client.post(path, json=body).json() == client.post("/predict", json=CUSTOMER).json()
 
 
-def test_a_client_that_knows_only_three_features_works_unchanged(mall_model):
+def test_a_client_that_knows_only_three_features_works_unchanged(address):
     body = json.dumps(CUSTOMER).encode()
-    with running(mall_model) as address:
-        asked = urllib.request.Request(
-            f"{address}/predict_cluster", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(asked) as reply:
-            assert json.load(reply)["cluster"] == 1
+    asked = urllib.request.Request(
+        f"{address}/predict_cluster", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(asked) as reply:
+        assert json.load(reply)["cluster"] == 1
 
 
 def test_a_missing_feature_follows_the_cards_policy(client):
@@ -462,7 +468,7 @@ def publish_copy(source, outputs, run_id, *, name=None, harm=None):
     link.replace(outputs / "latest")
 
 
-def wait_for(found, seconds=10):
+def wait_for(found, seconds=120):
     until = time.monotonic() + seconds
     while not (seen := found()) and time.monotonic() < until:
         time.sleep(0.05)
@@ -569,7 +575,7 @@ class running:
                 return False
             return True
 
-        assert wait_for(answers, 60)
+        assert wait_for(answers, 300)
         return address
 
     def __exit__(self, *_):
@@ -582,46 +588,58 @@ class running:
         return self.log.read()
 
 
-def test_the_api_keeps_to_its_schema_whatever_is_sent(mall_model, tmp_path):
-    options = ["--checks=all", "--mode=all", "--max-examples=10", "--seed=1", "--workers=1"]
+@pytest.mark.parametrize("examples", [3, pytest.param(30, marks=pytest.mark.long)])
+def test_the_api_keeps_to_its_schema_whatever_is_sent(examples, address, tmp_path):
+    options = ["--checks=all", "--mode=all", "--seed=1", "--workers=1"]
+    options += [f"--max-examples={examples}"]
     options += ["--generation-database=none", "--report-dir", str(tmp_path)]
-    with running(mall_model) as address:
-        done = subprocess.run(
-            [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json", *options],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"SCHEMATHESIS_HOOKS": "csv_hook", "PYTHONPATH": str(HERE)},
-            check=False,
-        )
+    done = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json", *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"SCHEMATHESIS_HOOKS": "csv_hook", "PYTHONPATH": str(HERE)},
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-5000:]
 
 
-def test_two_hundred_at_once_get_their_own_answers(mall_model, clustered):
+def test_two_hundred_at_once_get_their_own_answers(address, clustered):
     rows = as_json(clustered)
-    with running(mall_model) as address, httpx.Client(
-        limits=httpx.Limits(max_connections=200), timeout=60
+    with httpx.Client(
+        limits=httpx.Limits(max_connections=200), timeout=300
     ) as http, concurrent.futures.ThreadPoolExecutor(50) as pool:  # fmt: skip
         replies = list(pool.map(lambda row: http.post(f"{address}/predict", json=row), rows))
     assert [reply.json()["cluster"] for reply in replies] == list(clustered["cluster"])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def accepts(host, port):
+    try:
+        socket.create_connection((host, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)],
+)
 def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
     server = running(mall_model)
     with server as address:
         host, port = address.removeprefix("http://").split(":")
         body = json.dumps(CUSTOMER).encode()
         with socket.create_connection((host, int(port))) as line:
-            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-            line.sendall(head.encode() + body[:10])
-            time.sleep(0.3)
-            server.process.send_signal(number)
-            time.sleep(0.5)
-            line.sendall(body[10:])
+            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            line.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n" + body[:10])
             with line.makefile("rb") as reply:
+                assert reply.readline() == b"HTTP/1.1 100 Continue\r\n"  # it reads the body
+                server.process.send_signal(number)
+                assert wait_for(lambda: not accepts(host, int(port)))
+                line.sendall(body[10:])
                 assert b'"cluster":1' in reply.read()
-        assert server.process.wait(15) == code
+        assert server.process.wait(120) == code
         assert "Traceback" not in server.read_log()
 
 

@@ -37,9 +37,20 @@ def check_equal(told, wanted, *, logged):
         np.testing.assert_allclose(ours, wanted[name].to_numpy(float), rtol=tolerance)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=SEEDS)
 def test_every_row_gets_what_the_scorer_gives(database, seed):
+    check_every_row(database, seed)
+
+
+@pytest.mark.long
+@settings(max_examples=100, deadline=None)
+@given(seed=SEEDS)
+def test_every_row_gets_what_the_scorer_gives_of_many(database, seed):
+    check_every_row(database, seed)
+
+
+def check_every_row(database, seed):
     scorer = make_model(seed)
     table = make_customers(seed, scorer)
     told = score_in_duckdb(database, table, scorer).execute()

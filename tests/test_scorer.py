@@ -85,9 +85,20 @@ def test_every_training_row_gets_the_answer_of_the_pipeline(model):
     assert (scores.status[used] != STATUSES.index("outside")).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_every_other_row_gets_the_answer_of_the_pipeline(model, seed):
+    check_others(model, seed)
+
+
+@pytest.mark.long
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_many_other_rows_get_the_answer_of_the_pipeline(model, seed):
+    check_others(model, seed)
+
+
+def check_others(model, seed):
     rng = np.random.default_rng(seed)
     other = make_table(seed % 1000, 40).assign(spent=rng.lognormal(3, 2, 40))
     other.loc[rng.random(40) < 0.1, "spent"] = np.nan

@@ -170,7 +170,10 @@ def test_a_grid_of_seaborn_is_a_figure() -> None:
         assert "image/png" in display.render(grid)[0].data
 
 
-@pytest.mark.parametrize(("inches", "pixels"), [((40, 40), 1_500), ((9, 800), 10)])
+MANY = pytest.param((40, 40), 1_500, marks=pytest.mark.long)  # too many bytes and too many pixels
+
+
+@pytest.mark.parametrize(("inches", "pixels"), [((12, 12), 1_500), ((9, 800), 10), MANY])
 def test_a_large_picture_is_made_coarser(inches: tuple[int, int], pixels: int) -> None:
     figure = plt.figure(figsize=inches)
     figure.figimage(np.random.default_rng(0).random((pixels, pixels)), resize=False)

@@ -56,7 +56,7 @@ ANY = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @given(text=files())
-@settings(ANY, max_examples=40)
+@settings(ANY, max_examples=20)
 def test_any_table_is_refused_or_ends_in_segments(text, tmp_path_factory):
     check_any(text, tmp_path_factory)
 

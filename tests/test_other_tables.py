@@ -327,7 +327,8 @@ def purchases():
         ({}, "%Y-%m-%d 08:26:00", {}),
         ({"UnitPrice": "Preis", "CustomerID": "Kunde", "InvoiceDate": "Bestelldatum"}, "%d.%m.%Y",
          {"sep": ";", "decimal": ","}),
-        ({"UnitPrice": "price", "CustomerID": "member_no", "Quantity": "qty"}, "%m/%d/%Y %H:%M", {}),
+        ({"UnitPrice": "price", "CustomerID": "member_no", "Quantity": "qty"}, "%m/%d/%Y %H:%M",
+         {}),
     ],
 )  # fmt: skip
 def test_purchases_are_known_and_gathered(names, day, options, purchases, tmp_path):

@@ -358,6 +358,15 @@ def test_purchases_are_known_and_gathered(names, day, options, purchases, tmp_pa
     assert card.titles["recency"] == "Days since last purchase"
 
 
+def test_purchases_of_nobody_are_asked_about_and_the_mend_works(purchases, tmp_path):
+    rows = purchases.drop_duplicates("InvoiceNo").drop(columns="CustomerID")
+    source = write(rows, tmp_path)
+    with pytest.raises(InputError, match=r"no column names the customer; .*`segmentation card"):
+        explain_card(source)
+    assert main(["card", str(source)]) == 0
+    assert read_customers(read_card(tmp_path / "table.yaml")).total == len(rows)
+
+
 def test_days_and_months_that_cannot_be_told_apart_are_asked(purchases, tmp_path):
     day = purchases["InvoiceDate"].dt.day.clip(upper=12).astype(str)
     rows = purchases.assign(InvoiceDate=day + "/" + day + "/2025")

@@ -74,11 +74,13 @@ def draft_card(
         "encoding": encoding,
         "sheet": sheet,
     }
+    command = f"segmentation card {source.name}"
+    command += "".join(f" --{key} {values[key]!r}" for key in ("encoding", "sheet") if values[key])
     repeating = _choose_id(text, drafts)
     if repeating and (said := _find_purchases(text, drafts, repeating)):
         return _draft_purchases(source, text, drafts, values, said)
     if repeating:
-        values["newest"] = _find_newest(source, text, repeating, ask=ask)
+        values["newest"] = _find_newest(source, text, repeating, command if ask else "")
         drafts[repeating] = Draft("id", "a customer has several rows, of which the newest is kept")
     parts = {role: {n: d.says for n, d in drafts.items() if d.role == role} for role in ROLES}
     if len(parts["feature"]) < 2:
@@ -89,6 +91,8 @@ def draft_card(
         )
     values |= {"id": next(iter(parts["id"]), ROW), "descriptors": parts["descriptor"]}
     values |= {"features": parts["feature"]}
+    if ask:
+        _check_customers(source, text, values["id"], command)
     if values["id"] == ROW:
         drafts[ROW] = Draft("id", "no column looks like an id, so the number of the row is it")
     return _make_card(source, values), _tabulate(text, drafts)
@@ -406,17 +410,28 @@ def _draft_purchases(
     return _make_card(source, values | {"features": features}), _tabulate(text, drafts)
 
 
-def _find_newest(source: Path, text: pd.DataFrame, customer: str, *, ask: bool) -> str:
-    """The date by which a customer's newest row is found; refused where nobody said to keep it."""
+def _check_customers(source: Path, text: pd.DataFrame, own: str, command: str) -> None:
+    """Refuse rows that are named by an order and dated: purchases of nobody knows whom."""
+    known = words.read_words()["headers"]["purchases"]["order"].split()
+    if read_header(own).meaning == "id" and _has_part(own, known) and _find_dates(text, own, []):
+        raise InputError(
+            f"{source.name}: each row is a purchase ({own}), and no column names the customer; add "
+            f"one, or run the card that `{command}` writes, which takes each purchase for a customer."
+        )
+
+
+def _find_newest(source: Path, text: pd.DataFrame, customer: str, command: str) -> str:
+    """The date by which a customer's newest row is found; refused with the command that keeps it,
+    if there is one."""
     dates, own = _find_dates(text, customer, []), text[customer]
     again = own[own.duplicated() & ~tables.find_missing(own)]
-    if dates and not ask:
+    if dates and not command:
         return next(iter(dates))
     lines = ", ".join(map(str, again.index[:3])) + ("…" if len(again) > 3 else "")
     mends = ["if rows are purchases, say so by `transactions:` in a card (customer, date, amount)"]
     mends += ["if they are copies, drop them, or say `repeats: first` in a card"]
     for date in [*dates][:1]:
-        draft = f"`segmentation card {source.name}` writes a card that keeps each customer's newest"
+        draft = f"`{command}` writes a card that keeps each customer's newest"
         mends.insert(0, f"if they are snapshots, {draft} row (`newest: {date}`)")
     raise InputError(
         f"{source.name}: column {customer}: {len(again):,} rows repeat the id of another "

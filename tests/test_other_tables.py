@@ -1,10 +1,15 @@
 """Tables as other people have them: right at first contact, or refused with a way out."""
 
+import json
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from played import play_run
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
@@ -386,3 +391,30 @@ def test_the_card_command_tells_role_why_example_and_change(tmp_path, capsys):
     card = read_card(tmp_path / "table.yaml")
     assert [*card.features] == ["Age", "Visits", "month"]
     assert read_customers(card).total == 150
+
+
+def test_one_skewed_population_is_one_segment(tmp_path):
+    rng = np.random.default_rng(8)
+    common = rng.normal(size=(400, 1))
+    skewed = np.exp(0.8 * (0.8 * common + 0.6 * rng.normal(size=(400, 3)))) * 100
+    table = pd.DataFrame(skewed.round(1), columns=["monthly_spend", "basket_value", "visits_index"])
+    source = write(table, tmp_path)
+    run = play_run(tmp_path / "out" / "run", source, steps=("02", "03"), resamples=20, k_max=4)
+    choice = json.loads((run / "tables" / "selection.json").read_text("utf-8"))
+    assert (choice["k"], choice["verdict"]) == (1, "none")
+    card = read_card(run / "card.yaml")
+    assert {feature.transform for feature in card.features.values()} == {"log"}
+
+
+def test_of_many_features_the_telling_ones_are_drawn(tmp_path):
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame(rng.normal(size=(300, 40)).round(3), columns=[f"m{i}" for i in range(40)])
+    table[["m7", "m31"]] += 6 * (np.arange(300) % 3)[:, None]
+    drawn = []
+    with mock.patch.object(
+        sns, "pairplot", lambda data, **_: drawn.append(data) or sns.FacetGrid(data)
+    ):
+        play_run(tmp_path / "out" / "run", write(table, tmp_path), steps=("01",))
+    (shown,) = drawn
+    assert {"M7", "M31"} <= {*shown}
+    assert shown.shape[1] <= 7

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from modelling import build_model
+from scipy.stats import contingency
 
 from segmentation.customers import Card
 from segmentation.segments import assign_customers, build_figures, profiles
@@ -271,3 +272,32 @@ def test_effects_and_words_are_of_what_the_distance_sees():
     median = f"{spend[60:119].tolist() and np.median(table['spend'][60:]):,.0f}"
     assert any(f"Spend is high: a median of {median} €" in line for line in told[1]["sentences"])
     assert "on average" not in " ".join(told[1]["sentences"]).split("Age")[0]
+
+
+def test_nothing_is_said_of_a_descriptor_that_chance_explains():
+    labels = {"title": "t", "table": "", "features": {"a": {}, "b": {}}}
+    card = Card.model_validate(labels | {"descriptors": {"region": {}, "plan": {}}})
+    wrong = 0
+    for seed in range(60):
+        rng = np.random.default_rng([40, seed])
+        cluster = rng.integers(0, 4, 300)
+        plan = np.where(rng.random(300) < 0.7, cluster > 1, rng.random(300) < 0.5)
+        table = pd.DataFrame({"cluster": cluster, "region": rng.choice([*"ABCDEFGH"], 300)})
+        table = table.assign(plan=np.where(plan, "yes", "no"), a=cluster + 0.0, b=0.0)
+        levels = profiles.profile_levels(profiles.measure_levels(table, card), card)
+        by_name = levels.groupby("variable")
+        assert by_name["p"].nunique().tolist() == [1, 1]
+        assert by_name["marked"].any()["plan"]
+        wrong += by_name["marked"].any()["region"]
+        counts = pd.crosstab(table["cluster"], table["region"])
+        exact = contingency.chi2_contingency(counts).pvalue
+        assert levels.loc[levels["variable"] == "region", "p"].iloc[0] == pytest.approx(exact)
+    assert wrong <= 3
+    profile = profiles.profile_features(profiles.measure_features(table, card), card)
+    centres = table.groupby("cluster")[["a", "b"]].mean()
+    segments = profiles.list_segments(profile, centres, card)
+    rules = profiles.find_rules(table, card)
+    told = profiles.add_words(segments, profile, levels, rules, card)
+    said = " ".join(line for segment in told for line in segment["sentences"])
+    assert "(plan)" in said
+    assert ("egion" in said) == (levels.loc[levels["variable"] == "region", "p"].iloc[0] <= 0.05)

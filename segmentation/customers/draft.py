@@ -416,7 +416,7 @@ def _check_customers(source: Path, text: pd.DataFrame, own: str, command: str) -
     if read_header(own).meaning == "id" and _has_part(own, known) and _find_dates(text, own, []):
         raise InputError(
             f"{source.name}: each row is a purchase ({own}), and no column names the customer; add "
-            f"one, or run the card that `{command}` writes, which takes each purchase for a customer."
+            f"one, or run the card that `{command}` writes: it takes each purchase for a customer."
         )
 
 

@@ -16,7 +16,7 @@ from played import play_run
 from segmentation import InputError
 from segmentation.__main__ import main
 from segmentation.clustering import describe_quality
-from segmentation.customers import columns, explain_card, read_card, read_customers, text
+from segmentation.customers import columns, explain_card, numbers, read_card, read_customers
 from segmentation.runs import Run
 
 RNG = np.random.default_rng(11)
@@ -294,7 +294,7 @@ def test_composed_and_decomposed_letters_are_one_level(tmp_path):
 def test_numbers_are_read_only_one_way(cells, decimal, values):
     import pandas as pd
 
-    found, _, _ = text.parse_numbers(pd.Series(cells), decimal, point=True)
+    found, _, _ = numbers.parse_numbers(pd.Series(cells), decimal, point=True)
     if values is None:
         assert found.isna().any()
     else:
@@ -318,7 +318,7 @@ def test_numbers_are_read_only_one_way(cells, decimal, values):
 def test_a_column_settles_the_decimal_sign_if_it_can(cells, decimal):
     import pandas as pd
 
-    assert text.find_decimal(pd.DataFrame({"x": cells}, dtype="str")) == decimal
+    assert numbers.find_decimal(pd.DataFrame({"x": cells}, dtype="str")) == decimal
 
 
 def test_all_problems_are_told_at_once(tmp_path):

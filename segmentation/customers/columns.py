@@ -10,11 +10,17 @@ import numpy as np
 import pandas as pd
 
 from segmentation import InputError
-from segmentation.customers import text as tables
 from segmentation.customers.card import ROW, Card, Descriptor, Feature, clean_text, suggest
 from segmentation.customers.dates import AMBIGUOUS, find_date_format
 from segmentation.customers.headers import read_header
-from segmentation.customers.text import Notes
+from segmentation.customers.numbers import (
+    NOTHING,
+    WHOLE_ID,
+    find_decimal,
+    find_missing,
+    parse_numbers,
+)
+from segmentation.customers.text import Notes, find_key
 
 FEWEST_ROWS, MANY_LEVELS = 10, 20
 SPARSE, EMPTY = 0.05, 0.5  # shares of missing values from which a column is warned of, and refused
@@ -54,7 +60,7 @@ def match_columns(headers: Iterable[str], card: Card) -> dict[str, str]:
 def match_names(headers: Iterable[str], names: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """The header of each name that is there, under it or one of its other names."""
     known = list(headers)
-    ways = [(key, _find_unique(known, key)) for key in (str.casefold, tables.find_key)]
+    ways = [(key, _find_unique(known, key)) for key in (str.casefold, find_key)]
     found: dict[str, str] = {}
     for name, others in names.items():
         hits = [name] if name in known else []
@@ -116,7 +122,7 @@ def _keep_one_row(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame
 
 def read_dates(cells: pd.Series, notes: Notes) -> pd.Series:
     """A column as days; what is no date, or has two readings, is noted."""
-    known = cells[~tables.find_missing(cells)]
+    known = cells[~find_missing(cells)]
     form = find_date_format(known)
     if form in (None, AMBIGUOUS):
         rule = "its values are not dates that can be read in one way"
@@ -164,13 +170,13 @@ def check_rows(rows: int, notes: Notes) -> bool:
 def clean_ids(ids: pd.Series) -> pd.Series:
     """Ids as text; where all are whole numbers, `17850.0` is `17850`."""
     filled = ids[ids != ""]
-    whole = filled.str.fullmatch(tables.WHOLE_ID).all()
+    whole = filled.str.fullmatch(WHOLE_ID).all()
     return ids.str.replace(r"\.0+$", "", regex=True) if whole else ids
 
 
 def _check_ids(ids: pd.Series, notes: Notes) -> None:
     """Refuse ids that are missing or stand twice; they are never shown."""
-    empty = ids[ids.str.casefold().isin(tables.NOTHING - {"-", "–", "?", "na"})]
+    empty = ids[ids.str.casefold().isin(NOTHING - {"-", "–", "?", "na"})]
     if len(empty):
         notes.refuse(str(ids.name), f"{len(empty)} ids are empty", "fill them", empty.rename(ROW))
     twice = ids[(ids != "") & ids.duplicated()].rename(ROW)
@@ -181,14 +187,12 @@ def _check_ids(ids: pd.Series, notes: Notes) -> None:
 
 def _parse_features(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     """The features as numbers, checked; those by expression from the columns that they name."""
-    decimal = card.decimal or tables.find_decimal(cells[card.sources])
-    gaps = card.gaps
-    numbers = {n: read_numbers(cells[n], decimal, notes, gaps.get(n, ())) for n in card.sources}
-    values = pd.DataFrame(compute_features(card, numbers), index=cells.index)
+    made = compute_features(card, read_sources(cells, card, notes))
+    values = pd.DataFrame(made, index=cells.index)
     for name, feature in card.features.items():
         own, shown = values[name], values[name] if feature.expression else cells[name]
         gone = feature.expression or feature.missing_values
-        missing = own.isna() if gone else tables.find_missing(shown)
+        missing = own.isna() if gone else find_missing(shown)
         beyond = shown[own.notna() & ~own.between(*feature.range)]
         counts = {"missing": missing.sum(), "beyond": len(beyond), "negative": (own < 0).sum()}
         counts |= {"rows": len(own), "low": own.min(), "high": own.max()}
@@ -247,6 +251,13 @@ def check_feature(
         notes.tell(name, "the same value in every row", rows, "has no part in the distance")
 
 
+def read_sources(cells: pd.DataFrame, card: Card, notes: Notes) -> dict[str, pd.Series]:
+    """The card's `sources` as numbers, by the decimal sign of the card or of the table."""
+    decimal = card.decimal or find_decimal(cells[card.sources])
+    gaps = card.gaps
+    return {n: read_numbers(cells[n], decimal, notes, gaps.get(n, ())) for n in card.sources}
+
+
 def read_numbers(
     text: pd.Series, decimal: str, notes: Notes, gaps: Sequence[str] = ()
 ) -> pd.Series:
@@ -255,8 +266,8 @@ def read_numbers(
     gaps : texts or numbers that the card's `missing_values:` name.
     """
     said = text.str.casefold().isin([gap.casefold() for gap in gaps])
-    missing = tables.find_missing(text) | said
-    reading = tables.parse_numbers(text[~missing], decimal, point=notes.point)
+    missing = find_missing(text) | said
+    reading = parse_numbers(text[~missing], decimal, point=notes.point)
     values = reading.values.reindex(text.index)
     odd = text[~missing & values.isna()]
     if len(odd):
@@ -287,7 +298,7 @@ def parse_levels(
     if descriptor.levels:
         codes = list_codes(descriptor)
         found = text.map(lambda cell: codes.get(clean_text(cell).casefold())).astype(object)
-        odd = text[found.isna() & ~text.str.casefold().isin(tables.NOTHING)]
+        odd = text[found.isna() & ~text.str.casefold().isin(NOTHING)]
         if len(odd):
             mend = f"say in the card's `levels:` which of {', '.join(descriptor.levels)} they mean"
             rule = f"{odd.nunique()} codings are unknown"
@@ -316,7 +327,7 @@ def read_level(cell: str, descriptor: Descriptor) -> str | None:
     if not descriptor.levels:
         return _clean_level(cell)
     level = list_codes(descriptor).get(clean_text(cell).casefold())
-    if level is None and cell.strip().casefold() not in tables.NOTHING:
+    if level is None and cell.strip().casefold() not in NOTHING:
         raise InputError(f"must be one of {', '.join(descriptor.levels)}.")
     return level
 

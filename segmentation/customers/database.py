@@ -16,6 +16,7 @@ import pandas as pd
 from segmentation import InputError
 from segmentation.customers import text as tables
 from segmentation.customers.card import suggest
+from segmentation.customers.numbers import WHOLE_ID
 
 if TYPE_CHECKING:
     import ibis
@@ -231,7 +232,7 @@ def take_ids(cells: ibis.Column) -> ibis.Column:
     few = text.name("own").as_table().limit(1_000).own.execute()
     if not few.str.fullmatch(r"[0-9]+\.0+").any():
         return text
-    whole = (text.re_search(f"^{tables.WHOLE_ID}$") | (text == "")).all().execute()
+    whole = (text.re_search(f"^{WHOLE_ID}$") | (text == "")).all().execute()
     return text.re_replace(r"\.0+$", "") if whole else text
 
 

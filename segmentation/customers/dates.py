@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from segmentation.customers import text as tables
+from segmentation.customers.numbers import find_missing
 
 AMBIGUOUS = "ambiguous"  # no row tells days from months
 FITTING = 0.97  # share of the known cells that a format must read
@@ -30,7 +30,7 @@ def find_date_format(cells: pd.Series) -> str | None:
     '%m/%d/%Y %H:%M'
     """
     rows = cells.str.strip().value_counts()
-    rows = rows[~tables.find_missing(rows.index.to_series())]
+    rows = rows[~find_missing(rows.index.to_series())]
     rows = rows.iloc[:: 1 + len(rows) // MOST]
     known, least = rows.index.to_series(), FITTING * rows.sum()
     for shape, form, said in ((STAMP, "%Y-%m-%d", ""), (r"(?:19|20)\d{6}", "%Y%m%d", "%Y%m%d")):

@@ -18,8 +18,15 @@ from segmentation.customers.card import OURS, ROW, Card, clean_text, explain_err
 from segmentation.customers.columns import find_sentinels
 from segmentation.customers.dates import AMBIGUOUS, find_date_format
 from segmentation.customers.headers import Header, read_header, write_label
+from segmentation.customers.numbers import (
+    TWO_READINGS,
+    Numbers,
+    find_decimal,
+    find_missing,
+    parse_numbers,
+)
 from segmentation.customers.purchases import gather_customers
-from segmentation.customers.text import Notes, Numbers, find_key
+from segmentation.customers.text import Notes, find_key
 
 EMPTY, NEARLY = 0.5, 0.9  # shares: mostly missing; nearly all different, as ids are
 FEW_LEVELS, FEW_CODES, MOST_CODES = 12, 5, 20  # levels of texts, and of whole numbers
@@ -64,7 +71,7 @@ def draft_card(
     text = tables.read_text(source, notes, sample=True, encoding=encoding, sheet=sheet)
     notes.check(source.name)
     text = text.apply(lambda cells: cells.str.strip())
-    decimal = tables.find_decimal(text)
+    decimal = find_decimal(text)
     drafts = {name: draft_column(text[name], decimal, point=notes.point) for name in text}
     drafts |= _bring_back(text, drafts, features, decimal, notes.point)
     values: dict[str, Any] = {
@@ -139,8 +146,8 @@ def _bring_back(
         named = read_header(name).meaning in ("customer id", "customer", "id", "row number")
         if drafts[name].role in ("id", "repeats") or named:
             raise InputError(f"features: {name} is an id, which is no measure; leave it out.")
-        known = text[name][~tables.find_missing(text[name])]
-        reading = tables.parse_numbers(known, decimal, point=point)
+        known = text[name][~find_missing(text[name])]
+        reading = parse_numbers(known, decimal, point=point)
         if reading.values.isna().any() or known.empty:
             raise InputError(f"features: {name} does not hold numbers ({drafts[name].reason}).")
         back[name] = _draft_feature(name, known, reading)
@@ -152,13 +159,13 @@ def _bring_back(
 
 def draft_column(cells: pd.Series, decimal: str, *, point: bool = True) -> Draft:
     """What a column seems to be: id, repeats (an id that does), feature, descriptor, left out."""
-    name, known = str(cells.name), cells[~tables.find_missing(cells)]
+    name, known = str(cells.name), cells[~find_missing(cells)]
     distinct, meaning = known.nunique(), read_header(name).meaning
     if name.casefold() in OURS:
         return Draft("left out", "written by an earlier run")
     if distinct < 2:
         return Draft("left out", "the same in every row" if distinct else "empty")
-    reading = tables.parse_numbers(known, decimal, point=point)
+    reading = parse_numbers(known, decimal, point=point)
     numbers = reading.values
     whole = bool((numbers % 1 == 0).all())
     if draft := _draft_id(known, read_header(name), numbers if whole else None, len(cells)):
@@ -170,7 +177,7 @@ def draft_column(cells: pd.Series, decimal: str, *, point: bool = True) -> Draft
     texts = bool(numbers.isna().any())
     if known.str.fullmatch(DAY).mean() > 0.9 or (texts and find_date_format(known) is not None):
         return Draft("left out", "dates")
-    if reading[1:] == tables.AMBIGUOUS:
+    if reading[1:] == TWO_READINGS:
         return Draft("left out", "a decimal point or comma? say `decimal:` in a card")
     if numbers.notna().all():
         return _draft_numbers(name, known, reading, meaning, whole=whole)
@@ -260,7 +267,7 @@ def _draft_texts(
     wordless = odd.str.fullmatch(r"\D{1,20}").all() and odd.nunique() <= 3
     if len(odd) < (1 - NEARLY) * len(known) and wordless:
         rest = known.drop(odd.index)
-        again = tables.parse_numbers(rest, decimal, point=point)
+        again = parse_numbers(rest, decimal, point=point)
         if again.values.notna().all() and rest.nunique() > FEW_CODES:
             gaps = sorted({clean_text(cell) for cell in odd})
             draft = _draft_feature(name, rest, again)
@@ -334,7 +341,7 @@ def _choose_id(text: pd.DataFrame, drafts: dict[str, Draft]) -> str:
     if most and best:
         drafts[most] = Draft("left out", "an id that several customers share")
         most = ""
-    known = text[best][~tables.find_missing(text[best])] if best else pd.Series(dtype=str)
+    known = text[best][~find_missing(text[best])] if best else pd.Series(dtype=str)
     return best if known.duplicated().any() else most
 
 
@@ -424,7 +431,7 @@ def _find_newest(source: Path, text: pd.DataFrame, customer: str, command: str) 
     """The date by which a customer's newest row is found; refused with the command that keeps it,
     if there is one."""
     dates, own = _find_dates(text, customer, []), text[customer]
-    again = own[own.duplicated() & ~tables.find_missing(own)]
+    again = own[own.duplicated() & ~find_missing(own)]
     if dates and not command:
         return next(iter(dates))
     lines = ", ".join(map(str, again.index[:3])) + ("…" if len(again) > 3 else "")

@@ -24,6 +24,7 @@ from segmentation.customers import columns
 from segmentation.customers import text as tables
 from segmentation.customers.card import ROW, Card, Transactions, suggest
 from segmentation.customers.dates import AMBIGUOUS, STAMP, find_date_format
+from segmentation.customers.numbers import MISSING, ODD, find_decimal, find_missing, parse_numbers
 from segmentation.customers.text import Notes
 
 SCANNED = 10_000_000  # bytes of a CSV from which on it is scanned: UTF-8, with plain numbers
@@ -33,7 +34,7 @@ POINT = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 PLAIN = {".": POINT, ",": POINT.replace(r"\.", ","), "": r"[+-]?\d+"}  # by the decimal sign
 EXACT = "DECIMAL(25, 10)"  # cents add up in any order; below 1e15, as in a customer table
 FACTOR = "DECIMAL(19, 8)"  # a quantity or a price, so that the product is exact
-NOBODY = f"lower(customer) IN ({', '.join(map(repr, sorted(tables.MISSING)))})"
+NOBODY = f"lower(customer) IN ({', '.join(map(repr, sorted(MISSING)))})"
 CANCELLED = "[Cc][- ]?[0-9]+"  # an order where most are numbers: C536379
 ISO_DAY = f"""CASE
     WHEN length(dated) = 10 AND try_cast(dated AS DATE)::VARCHAR = dated THEN dated::DATE
@@ -265,18 +266,18 @@ def _plan_number(db: Any, key: str, column: int, card: Card, notes: Notes) -> tu
 def _read_number(cells: pd.Series, card: Card, notes: Notes) -> tuple[pd.Series, str, str]:
     """Numbers as in a customer table; what is told where a cell is none, and the mend."""
     own = cells.str.strip()
-    known = own[~tables.find_missing(own)]
-    values, rule, mend = tables.parse_numbers(known, _find_sign(known, card), point=notes.point)
+    known = own[~find_missing(own)]
+    values, rule, mend = parse_numbers(known, _find_sign(known, card), point=notes.point)
     if values.isna().any():
         return values.reindex(own.index), rule, mend.partition(", or")[0]
     if mend:
         notes.tell(str(own.name), rule, len(known), mend)
-    return values.reindex(own.index), tables.ODD[0], "correct them"
+    return values.reindex(own.index), ODD[0], "correct them"
 
 
 def _find_sign(cells: pd.Series, card: Card) -> str:
     """The decimal sign that a column settles by itself, else the card's."""
-    return tables.find_decimal(cells.to_frame()) or card.decimal
+    return find_decimal(cells.to_frame()) or card.decimal
 
 
 def _group_rows(db: Any, said: Transactions, write: Callable[..., str]) -> None:

@@ -326,10 +326,8 @@ def _read_whole(source: Path, model: Model, encoding: str, sheet: str) -> Iterat
     notes.check(source.name)
     found = _find_columns([*table.columns], source, model)
     cells = pd.DataFrame({name: table[header].str.strip() for name, header in found.items()})
-    decimal = card.decimal or text.find_decimal(cells)
     numbers = {
-        name: columns.read_numbers(cells[name], decimal, notes, card.gaps.get(name, ())).to_numpy()
-        for name in found
+        name: values.to_numpy() for name, values in columns.read_sources(cells, card, notes).items()
     }
     notes.check(source.name)
     shown = pa.RecordBatch.from_pandas(table.mask(table == ""), preserve_index=False)

@@ -9,7 +9,7 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from itertools import islice, zip_longest
@@ -66,8 +66,10 @@ class Notes:
 
     def refuse(self, column: str, rule: str, mend: str, cells: pd.Series | None = None) -> None:
         """Note a problem, with the lines of some cells as examples."""
-        where = f"column {column}: " if column else ""
-        shown = "" if cells is None or cells.empty else f" ({_show_cells(cells)})"
+        where, shown = f"column {column}: " if column else "", ""
+        if cells is not None and len(cells):  # of ids only the lines
+            first = "" if cells.name == ROW else f"{clean_text(str(cells.iloc[0]))[:40]!r} in "
+            shown = f" ({first}{_list_lines(cells.index)})"
         self.problems.append(f"{where}{rule}{shown}; {mend}".rstrip(".") + ".")
 
     def tell(self, column: str, rule: str, rows: int, done: str) -> None:
@@ -89,11 +91,10 @@ class Notes:
         return pd.DataFrame(self.mends, columns=["column", "finding", "rows", "done"])
 
 
-def _show_cells(cells: pd.Series) -> str:
-    """The first cell and the lines of the first three; of ids only the lines."""
-    lines = ", ".join(map(str, cells.index[:3])) + ("…" if len(cells) > 3 else "")
-    where = f"line{'s' if len(cells) > 1 else ''} {lines}"
-    return where if cells.name == ROW else f"{clean_text(str(cells.iloc[0]))[:40]!r} in {where}"
+def _list_lines(lines: Sequence[Any]) -> str:
+    """Lines as they are told: the first three."""
+    shown = ", ".join(map(str, lines[:3])) + ("…" if len(lines) > 3 else "")
+    return f"line{'s' if len(lines) > 1 else ''} {shown}"
 
 
 def load_extra(name: str, what: str, *, extra: str = "tables") -> Any:
@@ -218,7 +219,7 @@ def _read_excel(source: Path, sheet: str, notes: Notes) -> Records:
             _check_book(size <= LARGEST_BOOK, source, f"{size / 1e6:,.0f} MB unpacked")
             book = openpyxl.load_workbook(source, read_only=True, data_only=True)
             try:
-                return _read_sheet(*_find_sheet(book, sheet, source), parts, source, notes)
+                return _read_sheet(_find_sheet(book, sheet, source), parts, source, notes)
             finally:
                 book.close()
     except (InputError, MemoryError):
@@ -233,12 +234,9 @@ def _check_book(holds: bool, source: Path, weight: str) -> None:
         raise InputError(f"{source.name} is too large for Excel's reader: {weight}; {mend}.")
 
 
-def _find_sheet(book: Any, wanted: str, source: Path) -> tuple[Any, int, int]:
-    """The sheet of that name, or the only one that holds a table: two columns in ten rows; and how
-    many columns and rows it says that it has."""
-    sheets = {
-        each.title: (each, each.max_column or 1, each.max_row or 1) for each in book.worksheets
-    }
+def _find_sheet(book: Any, wanted: str, source: Path) -> Any:
+    """The sheet of that name, or the only one that holds a table: two columns in ten rows."""
+    sheets = {sheet.title: sheet for sheet in book.worksheets}
     if wanted:
         names = {name.casefold(): name for name in sheets}
         if wanted.casefold() not in names:
@@ -246,10 +244,9 @@ def _find_sheet(book: Any, wanted: str, source: Path) -> tuple[Any, int, int]:
             raise InputError(f"{told}; {suggest(wanted, sheets)} Correct `sheet:` (or `--sheet`).")
         return sheets[names[wanted.casefold()]]
     filled = {}
-    for name, (sheet, _, _) in sheets.items():
-        sheet.reset_dimensions()  # as they may be wrong
+    for name, sheet in sheets.items():
         if sheet.sheet_state == "visible":
-            rows = islice(sheet.iter_rows(values_only=True, max_col=99), 100)
+            rows = sheet.iter_rows(values_only=True, max_col=99, max_row=100)
             filled[name] = sum(sum(cell is not None for cell in row) > 1 for row in rows)
     tables = [name for name, rows in filled.items() if rows >= 10]
     if len(tables) > 1:
@@ -261,14 +258,15 @@ def _find_sheet(book: Any, wanted: str, source: Path) -> tuple[Any, int, int]:
 
 
 def _read_sheet(
-    sheet: Any, width: int, rows: int, parts: zipfile.ZipFile, source: Path, notes: Notes
+    sheet: Any, parts: zipfile.ZipFile, source: Path, notes: Notes
 ) -> Records:
+    width, rows = sheet.max_column or 1, sheet.max_row or 1
     _check_book(width * rows <= MOST_CELLS, source, f"{rows:,} rows × {width:,} columns")
     check_width(width, source)
     content = parts.read(sheet._worksheet_path.lstrip("/"))
     if re.search(rb"<(?:\w+:)?f[ />]", content):
         _check_formulas(content, source, sheet.title)
-    sheet.reset_dimensions()
+    sheet.reset_dimensions()  # as they may be wrong
     records, errors, weight = list[tuple[int, list[str]]](), list[int](), 0
     for line, row in enumerate(sheet.iter_rows(values_only=True), 1):
         told = [_show_value(value) for value in row]
@@ -306,12 +304,6 @@ def _check_formulas(content: bytes, source: Path, sheet: str) -> None:
         raise InputError(f"{source.name}: {told}; open it in Excel or LibreOffice and save it.")
 
 
-def _list_lines(lines: list[int]) -> str:
-    """Lines as they are told: the first three."""
-    shown = ", ".join(map(str, lines[:3])) + ("…" if len(lines) > 3 else "")
-    return f"line{'s' if len(lines) > 1 else ''} {shown}"
-
-
 def _read_records(
     content: bytes, source: Path, notes: Notes, card: Card | None, encoding: str = ""
 ) -> tuple[Records, str]:
@@ -323,7 +315,7 @@ def _read_records(
     delimiter = (card.delimiter if card else "") or _find_delimiter(text, source, wanted)
     notes.point = delimiter == ","
     try:
-        records = list(_split(text, delimiter))
+        records = list(split_records(io.StringIO(text, newline=""), delimiter))
     except csv.Error as error:
         mend = "close the quotes" if "end of data" in str(error) else "mend its quotes"
         raise InputError(f"{source.name} is not a regular CSV: {error}; {mend}.") from None
@@ -371,10 +363,11 @@ def _decode(content: bytes, source: Path, encoding: str) -> str:
     return text
 
 
-def _split(text: str, delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
+def split_records(
+    file: Iterable[str], delimiter: str, *, strict: bool = True
+) -> Iterator[tuple[int, list[str]]]:
     """The records that are not blank, each with its first line: (line, cells)."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
-    line = 1
+    reader, line = csv.reader(file, delimiter=delimiter, strict=strict), 1
     for cells in reader:
         if any(cell.strip() for cell in cells):
             yield line, cells
@@ -386,7 +379,8 @@ def _find_delimiter(text: str, source: Path, wanted: list[str]) -> str:
     scores = {}
     for delimiter in DELIMITERS:
         with suppress(csv.Error):
-            rows = [cells for _, cells in islice(_split(text, delimiter, strict=False), 100)]
+            records = split_records(io.StringIO(text, newline=""), delimiter, strict=False)
+            rows = [cells for _, cells in islice(records, 100)]
             header = {find_key(cell) for cells in rows[:5] for cell in cells}
             width, count = Counter(map(len, rows)).most_common(1)[0] if rows else (1, 0)
             found = sum(find_key(name) in header for name in wanted)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -175,13 +176,9 @@ def _name_lines(refusal: Refusal, source: Path, lines: Sequence[int] | None) -> 
 def _find_lines(source: Path, last: int) -> list[int]:
     """The line of a CSV on which each row (from 0 below the header) begins, down to the last."""
     csv.field_size_limit(1 << 30)  # else a long cell is an error
-    begins, line = list[int](), 1
     with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.reader(file)
-        while len(begins) < last + 2 and (cells := next(reader, None)) is not None:
-            begins += [line] if cells else []
-            line = reader.line_num + 1
-    return begins[1:]
+        records = text.split_records(file, ",", strict=False)
+        return [line for line, _ in islice(records, 1, last + 2)]
 
 
 def _add_scores(table: pa.RecordBatch, values: Floats, model: Model) -> pa.RecordBatch:

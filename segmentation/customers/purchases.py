@@ -105,30 +105,20 @@ def gather_customers(card: Card) -> tuple[pd.DataFrame, pd.DataFrame]:
     basket : sum of the positive amounts divided by frequency: refunds do not shrink it.
     """
     tables.check_file(card.source, card, limit=None)
-    scanned = _is_scanned(card)
-    if scanned and _fits_memory(card):
+    kind, size = card.source.suffix.lower(), card.source.stat().st_size
+    stored = kind == ".parquet"
+    scanned = stored or (kind not in tables.EXCEL and size > SCANNED and tables.is_utf8(card))
+    fits = size <= (SCANNED if stored else tables.LARGEST_FILE)
+    if scanned and fits:
         with suppress(InputError):  # signs, totals, short rows: the reader of text may know them
             return _gather(card, scanned=True)
-    return _gather(card, scanned=scanned and not _fits_memory(card))
-
-
-def _is_scanned(card: Card) -> bool:
-    """Whether a file stays where it lies: Parquet, or a large CSV that may be UTF-8."""
-    kind, encoding = card.source.suffix.lower(), card.encoding.casefold().replace("-", "")
-    text = kind not in tables.EXCEL and encoding in ("", "utf8", "utf8sig")
-    return kind == ".parquet" or (text and card.source.stat().st_size > SCANNED)
-
-
-def _fits_memory(card: Card) -> bool:
-    """Whether a file that is scanned may be read as text where the scan refuses it."""
-    most = SCANNED if card.source.suffix.lower() == ".parquet" else tables.LARGEST_FILE
-    return card.source.stat().st_size <= most
+    return _gather(card, scanned=scanned and not fits)
 
 
 def _gather(card: Card, *, scanned: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     assert card.transactions
     said, notes = card.transactions, Notes()
-    with _connect() as db, _tell_irregular(db, card):
+    with _connect(card) as db:
         wrong = _open_rows(db, card, notes, scanned=scanned)
         counts = db.execute(COUNTED).fetchall()[0][0]
         stray = [] if card.as_of else _find_stray(db, said)
@@ -148,15 +138,25 @@ def _gather(card: Card, *, scanned: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 @contextmanager
-def _connect() -> Iterator[Any]:
-    """A database in at most 1 GiB of memory that spills into a folder; its days are of UTC."""
+def _connect(card: Card) -> Iterator[Any]:
+    """A database in at most 1 GiB of memory that spills into a folder; its days are of UTC.
+
+    What it finds to be no regular table is refused.
+    """
     duckdb = tables.load_extra("duckdb", "a table of purchases")
     settings = {"memory_limit": "1GiB", "threads": min(4, os.cpu_count() or 1)}
     with TemporaryDirectory() as folder:
         settings |= {"temp_directory": folder, "autoinstall_known_extensions": False}
         with duckdb.connect(config=settings) as db:
             db.execute("SET TimeZone = 'UTC'")
-            yield db
+            try:
+                yield db
+            except duckdb.InvalidInputException as error:  # its text holds the row
+                line = re.match(r".*CSV Error on Line: (\d+)", str(error))
+                told = f"is not a regular table{f' at line {line[1]}' if line else ''}; give each"
+                mend = "close the quotes, and save it as UTF-8, or as Parquet."
+                width = len(db.view("cells").columns)
+                raise InputError(f"{card.name} {told} row {width} cells, {mend}") from None
 
 
 def _open_rows(db: Any, card: Card, notes: Notes, *, scanned: bool) -> list[Wrong]:
@@ -169,7 +169,8 @@ def _open_rows(db: Any, card: Card, notes: Notes, *, scanned: bool) -> list[Wron
     header, line = _scan(db, card, notes) if text is None else (list(text), "line")
     found = _find_columns(db, header, said, notes)
     notes.check(card.name)
-    cells = pd.DataFrame() if text is None else text.set_axis(_name_cells(header), axis=1)
+    names = [f"c{i}" for i in range(len(header))]
+    cells = pd.DataFrame() if text is None else text.set_axis(names, axis=1)
     for key in [key for key in NUMBERS if key in found]:
         if text is None:
             numbers[key], rule, mend = _plan_number(db, key, found[key], card, notes)
@@ -182,8 +183,7 @@ def _open_rows(db: Any, card: Card, notes: Notes, *, scanned: bool) -> list[Wron
         db.register("cells", cells.assign(line=text.index))
     db.execute("SET VARIABLE until = $day", {"day": card.as_of or date.max})
     db.execute("SET VARIABLE form = $form", {"form": said.date_format})
-    write = partial(_write_rows, db, said, found, numbers, _name_cells(header))
-    _group_rows(db, said, write)
+    _group_rows(db, said, partial(_write_rows, db, said, found, numbers, names))
     db.execute(f"CREATE VIEW placed AS SELECT *, {line} AS place FROM rows")
     form = f"of the form {said.date_format!r}" if said.date_format else "ISO (2024-12-31)"
     idle = "fill them, or leave these rows out by `missing: drop` in `transactions:`"
@@ -208,10 +208,6 @@ def _mend_dates(db: Any, said: Transactions) -> str:
     if found == AMBIGUOUS:
         return 'say which is the day: `date_format:` with "%d" and "%m" in their places'
     return f'say `date_format: "{found}"`' if found else "leave `date_format:` out"
-
-
-def _name_cells(header: list[str]) -> list[str]:
-    return [f"c{i}" for i in range(len(header))]
 
 
 def _scan(db: Any, card: Card, notes: Notes) -> tuple[list[str], str]:
@@ -323,22 +319,6 @@ def _write_rows(
         {"coalesce(amount < 0, false) OR cancelled" if dropped else "false"} AS aside,
         day <= getvariable('until') AS in_time, amount > 0 AND in_time AS bought,
         hash({", ".join(cells)}) AS whole FROM cells"""
-
-
-@contextmanager
-def _tell_irregular(db: Any, card: Card) -> Iterator[None]:
-    """Refuse what DuckDB finds to be no regular table."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.InvalidInputException as error:  # its text holds the row
-        line = re.match(r".*CSV Error on Line: (\d+)", str(error))
-        width = len(db.view("cells").columns)
-        raise InputError(
-            f"{card.name} is not a regular table{f' at line {line[1]}' if line else ''}; give each "
-            f"row {width} cells, close the quotes, and save it as UTF-8, or as Parquet."
-        ) from None
 
 
 def _find_stray(db: Any, said: Transactions) -> list[Wrong]:

@@ -155,6 +155,11 @@ def check_file(source: Path, card: Card | None = None, *, limit: int | None = LA
         ) from None
 
 
+def is_utf8(card: Card) -> bool:
+    """Whether a CSV of the card may be UTF-8, as it names no other encoding."""
+    return card.encoding.casefold().replace("-", "") in ("", "utf8", "utf8sig")
+
+
 def check_width(width: int, source: Path) -> None:
     """Refuse very many columns before they are parsed: each takes time and memory."""
     if width > MOST_COLUMNS:
@@ -257,9 +262,7 @@ def _find_sheet(book: Any, wanted: str, source: Path) -> Any:
     return sheets[best]
 
 
-def _read_sheet(
-    sheet: Any, parts: zipfile.ZipFile, source: Path, notes: Notes
-) -> Records:
+def _read_sheet(sheet: Any, parts: zipfile.ZipFile, source: Path, notes: Notes) -> Records:
     width, rows = sheet.max_column or 1, sheet.max_row or 1
     _check_book(width * rows <= MOST_CELLS, source, f"{rows:,} rows × {width:,} columns")
     check_width(width, source)

@@ -307,8 +307,7 @@ def _read_header(source: Path, model: Model) -> list[str]:
     except (csv.Error, UnicodeDecodeError):
         raise _NotPlain from None
     firsts = [line.strip(' ,"').split(",", 1)[0].strip(' "').casefold() for line in last]
-    plain = card.delimiter in ("", ",") and card.decimal in ("", ".")
-    plain &= card.encoding.casefold().replace("-", "") in ("", "utf8", "utf8sig")
+    plain = card.delimiter in ("", ",") and card.decimal in ("", ".") and text.is_utf8(card)
     plain &= len(header) == len(set(header)) and all(header) and b"\0" not in head
     plain &= {*model.sources, *model.scorer.levels} <= {*columns.match_columns(header, card)}
     if not plain or any(map(text.TOTAL.fullmatch, firsts)):

@@ -21,17 +21,17 @@ desconhecida|não informado|não disponível|onbekend|okänd|ukendt|ukjent|tunte
 brak|brak danych|neznámé|neznámý|ismeretlen|bilinmiyor|неизвестно|нет данных|不明|未知|なし"""
 MISSING = NOTHING | ERRORS | {*WORDS_OF_NOTHING.replace("\n", "|").split("|")}
 # what says in a column of numbers or dates that there is nothing; `NOTHING` also among levels
-SCALES = {
-    **dict.fromkeys(["k", "tsd", "tausend", "thousand", "тыс"], 3),
-    **dict.fromkeys(["万"], 4),
-    **dict.fromkeys(["lakh", "lakhs", "lac"], 5),
-    **dict.fromkeys(
-        ["m", "mn", "mln", "mio", "mill", "million", "millions", "millionen", "млн"], 6
-    ),
-    **dict.fromkeys(["crore", "crores"], 7),
-    **dict.fromkeys(["億", "亿"], 8),
-    **dict.fromkeys(["b", "bn", "mrd", "mlrd", "billion", "billions", "milliarden", "млрд"], 9),
-}  # words behind a number, and the zeros that they stand for
+ZEROS = {
+    3: "k tsd tausend thousand тыс",
+    4: "万",
+    5: "lakh lakhs lac",
+    6: "m mn mln mio mill million millions millionen млн",
+    7: "crore crores",
+    8: "億 亿",
+    9: "b bn mrd mlrd billion billions milliarden млрд",
+}
+SCALES = {word: f"e{zeros}" for zeros, words in ZEROS.items() for word in words.split()}
+# words behind a number, and what they stand for
 CURRENCY_SIGNS = "$¢-¥֏؋߾߿৲৳৻૱௹฿៛₠-⃀꠸﷼﹩＄￠￡￥￦"
 ISO = (
     "AED|ARS|AUD|AZN|BAM|BBD|BDT|BGN|BHD|BOB|BRL|BWP|BYN|CAD|CHF|CLP|CNH|CNY|COP|CRC|CZK|DKK|DOP"
@@ -126,8 +126,10 @@ def parse_numbers(cells: pd.Series, decimal: str, *, point: bool = False) -> Num
 def _read_distinct(cells: pd.Series, rows: pd.Series, decimal: str, point: bool) -> Numbers:
     """The same for distinct cells, by their text, and how many rows hold each."""
     usual = PLAIN if decimal == "." or (point and not decimal) else WHOLE
-    if cells.str.fullmatch(usual).all() and np.isfinite(plain := _to_floats(cells)).all():
-        return Numbers(plain)
+    if cells.str.fullmatch(usual).all():
+        values = pd.to_numeric(cells, errors="coerce").astype(float)
+        if np.isfinite(values).all():
+            return Numbers(values)
     parts = _take_apart(cells)
     worded = ~parts["unit"].isin(["", "%", "‰"]) & parts["unit"].notna()
     if 2 * rows[worded].sum() < rows.sum():  # slips, no unit
@@ -165,9 +167,8 @@ def _take_apart(cells: pd.Series) -> pd.DataFrame:
         met = cells.str.contains(r"\(|[-–—][^0-9]*$")
         cells = cells.mask(met, cells[met].str.replace(pattern, written, regex=True))
     matches = [NUMBER.fullmatch(cell) for cell in cells]
-    names = [*NUMBER.groupindex]
-    found = [each.group(*names) if each else (None,) * len(names) for each in matches]
-    parts = pd.DataFrame(found, columns=names, index=cells.index, dtype=object)
+    found = [each.groupdict() if each else {} for each in matches]
+    parts = pd.DataFrame(found, columns=[*NUMBER.groupindex], index=cells.index, dtype=object)
     known = parts["core"].notna()
     parts = parts.fillna("").astype("str")
     parts["sign"] += parts["lead"]
@@ -180,7 +181,7 @@ def _take_apart(cells: pd.Series) -> pd.DataFrame:
         parts.loc[metres, "unit"], known = "m", known & (~weak | metres)
         scaled = scaled.mask(weak, "")
     phone = parts["sign"].eq("+") & parts["core"].str.contains(r"\s")
-    parts["scale"] = scaled.map({"": ""} | {word: f"e{zeros}" for word, zeros in SCALES.items()})
+    parts["scale"] = scaled.map({"": ""} | SCALES)
     return parts[["sign", "core", "scale", "money", "unit"]].where(known & ~phone)
 
 
@@ -199,9 +200,5 @@ def _convert(parts: pd.DataFrame, decimal: str) -> pd.Series:
     fits = mantissa.str.fullmatch(WRITTEN[decimal]).fillna(False).astype(bool)
     plain = parts["core"].str.replace(rf"[^0-9eE{decimal}+-]", "", regex=True)
     plain = parts["sign"] + plain.str.replace(decimal, ".", regex=False) + parts["scale"]
-    numbers = _to_floats(plain.where(fits))
+    numbers = pd.to_numeric(plain.where(fits), errors="coerce").astype(float)
     return numbers.where(np.isfinite(numbers))
-
-
-def _to_floats(text: pd.Series) -> pd.Series:
-    return pd.to_numeric(text, errors="coerce").astype(float)

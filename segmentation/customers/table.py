@@ -144,13 +144,10 @@ def read_customers(card: Card, *, seed: int = 0, check_ids: bool = False) -> Cus
 
 def is_large(card: Card) -> bool:
     """Whether the card's table stays where it is: in a database, or a large Parquet file."""
-    source = card.source
-    if card.backend or card.transactions or not source.is_file():
+    if card.backend or card.transactions:
         return bool(card.backend)
-    cells = (
-        len(card.headers) * text.count_rows(source) if source.suffix.lower() == ".parquet" else 0
-    )
-    return cells > LARGE_CELLS
+    stored = card.source.suffix.lower() == ".parquet" and card.source.is_file()
+    return stored and len(card.headers) * text.count_rows(card.source) > LARGE_CELLS
 
 
 def hash_table(card: Card) -> str:

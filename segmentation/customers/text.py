@@ -97,12 +97,12 @@ def _list_lines(lines: Sequence[Any]) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {shown}"
 
 
-def load_extra(name: str, what: str, *, extra: str = "tables") -> Any:
-    """A library of an extra, or a refusal that says how to get it."""
+def load_extra(name: str, what: str) -> Any:
+    """A library of the extra `tables`, or a refusal that says how to get it."""
     try:
         return import_module(name)
     except ImportError:
-        raise InputError(f"{what} needs {name}; pip install 'segmentation[{extra}]'.") from None
+        raise InputError(f"{what} needs {name}; pip install 'segmentation[tables]'.") from None
 
 
 def read_text(
@@ -455,10 +455,9 @@ def _describes(line: list[list[str]], rows: list[list[str]]) -> bool:
     kinds = [_find_kind([row[i] for row in rows if i < len(row)]) for i in range(len(line[0]))]
     above = [cell for cell, kind in zip(line[0], kinds, strict=True) if kind == "number"]
     words = [cell for cell in above if cell.casefold() not in MISSING]
-    coded = any(
-        re.search(r"\d", c) for c, kind in zip(line[0], kinds, strict=True) if kind == "code"
-    )
-    return len(words) >= max(1, len(above) / 2) and not coded and not any(map(is_number, above))
+    coded = [c for c, kind in zip(line[0], kinds, strict=True) if kind == "code"]
+    known = any(map(is_number, above)) or any(re.search(r"\d", cell) for cell in coded)
+    return len(words) >= max(1, len(above) / 2) and not known
 
 
 def _find_kind(cells: list[str]) -> str:
@@ -469,19 +468,14 @@ def _find_kind(cells: list[str]) -> str:
     return "code" if known and all(re.search(r"\d", cell) for cell in known) else "words"
 
 
-def count_footer(records: Records) -> int:
-    """How many lines at the end are no rows but totals, remarks or filters."""
+def _part_footer(records: Records) -> tuple[Records, Records]:
+    """The rows, and behind them the lines that are none but totals, remarks or filters."""
     half = [cells for _, cells in records[: max(len(records) // 2, 5)][:1000]]
-    columns = [
-        [cell.strip() for cell in cells if cell.strip()]
-        for cells in zip_longest(*half, fillvalue="")
-    ]
-    kinds, count = [_find_kind(cells[:100]) for cells in columns], 0
-    for _, cells in reversed(records[len(half) :]):
-        if not _is_footer([cell.strip() for cell in cells], columns, kinds):
-            break
-        count += 1
-    return count
+    columns = [[*filter(None, map(str.strip, c))] for c in zip_longest(*half, fillvalue="")]
+    kinds, end = [_find_kind(cells[:100]) for cells in columns], len(records)
+    while end > len(half) and _is_footer([*map(str.strip, records[end - 1][1])], columns, kinds):
+        end -= 1
+    return records[:end], records[end:]
 
 
 def _is_footer(cells: list[str], columns: list[list[str]], kinds: list[str]) -> bool:
@@ -524,14 +518,12 @@ def _tabulate(
     if not records:
         raise InputError(f"{source.name} is empty; give a table with a header.")
     header, first = _find_header(records, notes)
-    records = records[first:]
-    if footer := count_footer(records):
-        records, below = records[:-footer], records[-footer:]
-        total = footer == 1 and TOTAL.match(
-            next(filter(None, map(str.strip, below[0][1]))).casefold()
-        )
+    records, below = _part_footer(records[first:])
+    if below:
+        begins = next(filter(None, map(str.strip, below[0][1]))).casefold()
+        total = len(below) == 1 and TOTAL.match(begins)
         rule = "a line of totals at the end" if total else "lines of totals or remarks at the end"
-        notes.tell("", rule, footer, f"left out: {_list_lines([line for line, _ in below])}")
+        notes.tell("", rule, len(below), f"left out: {_list_lines([line for line, _ in below])}")
     wider = bool(records) and all(len(cells) == len(header) + 1 for _, cells in records)
     if wider and _is_running(pd.Series([cells[0] for _, cells in records], dtype="str")):
         header = ["", *header]  # R's row names have none

@@ -126,13 +126,13 @@ def read_text(
     if sheet and kind not in EXCEL:
         raise InputError(f"{source.name} has no sheets; leave `sheet:` (or `--sheet`) out.")
     if kind == ".parquet":
-        rows = count_rows(source)
-        frame = _read_parquet(source, part=1 + rows // SAMPLED if sample else 1)
-        return _drop_nameless(frame, notes, wanted)
-    if kind in EXCEL:
-        return _tabulate(_read_excel(source, sheet, notes), source, notes, wanted)
-    records = _read_records(source.read_bytes(), source, notes, card, encoding)[0]
-    return _tabulate(records, source, notes, wanted)
+        frame = _read_parquet(source, sample=sample)
+    elif kind in EXCEL:
+        frame = _tabulate(_read_excel(source, sheet, notes), source, notes)
+    else:
+        records, _ = _read_records(source.read_bytes(), source, notes, card, encoding)
+        frame = _tabulate(records, source, notes)
+    return _drop_nameless(frame, notes, wanted)
 
 
 def check_file(source: Path, card: Card | None = None, *, limit: int | None = LARGEST_FILE) -> None:
@@ -167,7 +167,9 @@ def check_width(width: int, source: Path) -> None:
         raise InputError(f"{told}; keep only those that you need.")
 
 
-def _read_parquet(source: Path, *, part: int) -> pd.DataFrame:
+def _read_parquet(source: Path, *, sample: bool) -> pd.DataFrame:
+    rows = count_rows(source)
+    part = 1 + rows // SAMPLED if sample else 1
     drawn = f"WHERE hash(file_row_number) % {20 * part} = 0" if part > 1 else ""
     query = f"SELECT * EXCLUDE file_row_number FROM read_parquet(?, file_row_number = true) {drawn}"
     frame = _ask_parquet(query, source)
@@ -511,9 +513,7 @@ def _is_sum(cell: str, others: list[str]) -> bool:
     return bool(values[1:].min() >= 0 and values[0] >= values[1:].sum() > values[1:].max())
 
 
-def _tabulate(
-    records: Records, source: Path, notes: Notes, wanted: Sequence[str] = ()
-) -> pd.DataFrame:
+def _tabulate(records: Records, source: Path, notes: Notes) -> pd.DataFrame:
     """Records as a table with their lines, without totals and blank columns; uneven ones noted."""
     if not records:
         raise InputError(f"{source.name} is empty; give a table with a header.")
@@ -536,8 +536,7 @@ def _tabulate(
         notes.tell("", "rows with fewer cells than the header", short, "read as missing")
     rows = [cells[:width] + [""] * (width - len(cells)) for _, cells in records]
     lines = [line for line, _ in records]
-    frame = pd.DataFrame(rows, columns=header, index=lines).astype(str)
-    return _drop_nameless(frame, notes, wanted)
+    return pd.DataFrame(rows, columns=header, index=lines).astype(str)
 
 
 def _drop_nameless(frame: pd.DataFrame, notes: Notes, wanted: Sequence[str]) -> pd.DataFrame:

@@ -263,7 +263,8 @@ def _stream(source: Path, model: Model) -> Iterator[Batch]:
     """A Parquet file or a plain CSV, batch by batch; `_NotPlain` where it is something else."""
     text.check_file(source, limit=None)
     stored = source.suffix.lower() == ".parquet"
-    for table, lines in _open_parquet(source) if stored else _open_csv(source, model):
+    lines = () if stored else None  # a row of Parquet has no line but its number
+    for table in _open_parquet(source) if stored else _open_csv(source, model):
         found = _find_columns(table.schema.names, source, model)
         numbers = {name: _to_numbers(table[header]) for name, header in found.items()}
         if not stored and np.isnan([*numbers.values()]).all(axis=0).any():  # perhaps a blank line
@@ -271,24 +272,22 @@ def _stream(source: Path, model: Model) -> Iterator[Batch]:
         yield Batch(_show_numbers(table, found, numbers), numbers, lines)
 
 
-def _open_parquet(source: Path) -> Iterator[tuple[pa.RecordBatch, range]]:
+def _open_parquet(source: Path) -> Iterator[pa.RecordBatch]:
     try:
         file = parquet.ParquetFile(source)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(text.explain_parquet(source, str(error))) from None
     text.check_width(len(file.schema_arrow), source)
-    for table in file.iter_batches(batch_size=ROWS):
-        yield table, range(2, file.metadata.num_rows + 2)
+    return file.iter_batches(batch_size=ROWS)
 
 
-def _open_csv(source: Path, model: Model) -> Iterator[tuple[pa.RecordBatch, None]]:
+def _open_csv(source: Path, model: Model) -> Iterator[pa.RecordBatch]:
     texts = dict.fromkeys(_read_header(source, model), pa.string())
     read = arrow.ReadOptions(block_size=BLOCK)
     parse = arrow.ParseOptions(newlines_in_values=True)
     convert = arrow.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
     try:
-        for table in arrow.open_csv(source, read, parse, convert):
-            yield table, None
+        yield from arrow.open_csv(source, read, parse, convert)
     except pa.ArrowInvalid:
         raise _NotPlain from None
 
@@ -315,7 +314,7 @@ def _read_header(source: Path, model: Model) -> list[str]:
     return header
 
 
-def _read_whole(source: Path, model: Model, encoding: str, sheet: str) -> Iterator[Batch]:
+def _read_whole(source: Path, model: Model, encoding: str = "", sheet: str = "") -> Iterator[Batch]:
     """A file as the series reads it, all at once: its encodings, delimiters, signs and mends."""
     notes, card = text.Notes(), model.scorer.card
     table = text.read_text(source, notes, card=card, encoding=encoding, sheet=sheet)

@@ -223,7 +223,7 @@ def draft(options: argparse.Namespace) -> int:
     told = reasons.rename(columns={"reason": "why", "change": "what to change"})
     widths = [24, 12, 40, 14, 36]
     _tell(tabulate(told, "keys", showindex=False, disable_numparse=True, maxcolwidths=widths))
-    _tell(f"\n{target}\nEdit it, then: segmentation run {target.name}")
+    _tell(f"\nEdit it, then: segmentation run {target.name}\n{target}")
     return 0
 
 

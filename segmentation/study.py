@@ -88,7 +88,6 @@ class Study:
 
     table = property(attrgetter("customers.table"))
     quality = property(attrgetter("customers.quality"))
-    questions = property(attrgetter("customers.questions"))
     total = property(attrgetter("customers.total"))
     view = property(attrgetter("customers.view"))
 

@@ -158,13 +158,16 @@ def test_a_large_table_is_sampled_in_proportion_and_each_time_the_same(large: Pa
     assert large.read_bytes() == before
 
 
+CONFIDENCE = {"label": "Confidence", "unit": "", "title": "Confidence"}
+
+
 def test_it_starts_where_the_segments_differ_most(hostile: Path, large: Path) -> None:
     def find_start(path: Path) -> list[str]:
         return [option["value"] for option in read(path).find_all("option", selected=True)]
 
     assert find_start(hostile) == ["0", "2", "1"]
     assert find_start(large) == ["0", "1", "2"]
-    assert read_data(read(large))["axes"][2] == {"label": "Confidence", "unit": ""}
+    assert read_data(read(large))["axes"][2] == CONFIDENCE
 
 
 def test_without_centres_the_features_are_the_cards(tmp_path: Path) -> None:
@@ -176,8 +179,8 @@ def test_without_centres_the_features_are_the_cards(tmp_path: Path) -> None:
     (run / "card.yaml").write_text(yaml.safe_dump({"features": features}), "utf-8")
     points = describe_points(run)
     assert points["axes"] == [
-        {"label": LABELS[0], "unit": UNITS[0]},
-        {"label": LABELS[1], "unit": ""},
+        {"label": LABELS[0], "unit": UNITS[0], "title": f"{LABELS[0]} ({UNITS[0]})"},
+        {"label": LABELS[1], "unit": "", "title": LABELS[1]},
     ]
     assert points["start"] == {"Horizontal": 0, "Vertical": 1}
     assert points["segments"] == with_centres["segments"]

@@ -444,8 +444,8 @@ def hostile(mall_model: Path, tmp_path: Path) -> Path:
     segments[3] |= {"size": 3}
     figures = json.loads((folder / "artifacts/segmenter.json").read_text("utf-8"))
     for feature, label in zip(figures["features"], LABELS, strict=True):
-        feature |= {"label": label, "unit": label}
-        figures["card"]["features"][feature["column"]] |= {"label": label, "unit": label}
+        feature |= {"label": label, "unit": f"{label}."}
+        figures["card"]["features"][feature["column"]] |= {"label": label, "unit": f"{label}."}
     (folder / "segments.json").write_text(json.dumps(segments), "utf-8")
     (folder / "artifacts/segmenter.json").write_text(json.dumps(figures), "utf-8")
     run = runs.Run(folder)
@@ -459,7 +459,7 @@ def test_texts_of_a_hostile_model_stay_texts(look: Look, hostile: Path) -> None:
         assert page.locator("#title").text_content() == NAMES[0]
         assert page.locator(".card h3").all_text_contents() == list(NAMES)
         expect(page.locator(".card").last).to_contain_text("Fewer than five customers")
-        labels = [f"{label} ({label})" for label in LABELS]
+        labels = [f"{label} ({label}.)" for label in LABELS]
         assert page.locator(".field label").all_text_contents() == labels
         page.locator("#field-0").fill("<img src=x onerror=alert(6)>")
         expect(page.locator("#field-0-fault")).to_contain_text(f"{LABELS[0]} is not a number.")

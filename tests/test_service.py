@@ -321,7 +321,7 @@ def full(_, target, *__, **___):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"PK\x03\x04rest", "is no CSV but an Excel or zip file"),
+        (b"PK\x03\x04rest", "is no readable Excel file; save it as CSV"),
         (b"{}", "is no CSV but JSON"),
         (b"a,b\n1,2\n", "column Age is missing"),
         (b"Age;Annual Income;Spending Score\n20;x;3\n", "values are not numbers"),

@@ -51,6 +51,13 @@ def compare_with_null(
     return pd.concat([own, chance])
 
 
+def gate_cuts(
+    X: ArrayLike, ks: Iterable[int], shares: pd.Series, *, resamples: int = 100, seed: int = 0
+) -> pd.DataFrame:
+    """One row a K ≥ 2, its figures beside the null's, and the gate: see `summarize`."""
+    return summarize(compare_with_null(X, ks, resamples=resamples, seed=seed), shares)
+
+
 def summarize(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
     """One row a K ≥ 2 of what `compare_with_null` gives, and the gate.
 

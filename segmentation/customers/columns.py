@@ -171,7 +171,7 @@ def clean_ids(ids: pd.Series) -> pd.Series:
     """Ids as text; where all are whole numbers, `17850.0` is `17850`."""
     filled = ids[ids != ""]
     whole = filled.str.fullmatch(WHOLE_ID).all()
-    return ids.str.replace(r"\.0+$", "", regex=True) if whole else ids
+    return ids.str.replace(r"(?:\.0+|,00?)$", "", regex=True) if whole else ids
 
 
 def _check_ids(ids: pd.Series, notes: Notes) -> None:

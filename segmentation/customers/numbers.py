@@ -65,7 +65,7 @@ WRITTEN = {
         (",", ".", ""),
     )
 }  # with a decimal point and with a decimal comma
-WHOLE_ID = r"[0-9]+(?:\.0+)?"
+WHOLE_ID = r"[0-9]+(?:\.0+|,00?)?"
 WHOLE, PLAIN = r"[-+]?[0-9]+", r"[-+]?[0-9]+(?:\.[0-9]+)?"
 GROUPED = r"[-+]?(?:[0-9]+|[1-9][0-9]{0,2}\.[0-9]{3})"  # perhaps with a point between thousands
 # What was met, `{}` where the number of cells stands, and what is to be done.

@@ -52,9 +52,9 @@ GROUPED = """CREATE OR REPLACE TABLE customers AS SELECT *,
     count(*) FILTER (starts_with(bill, 'C') OR starts_with(bill, 'c')) AS marked,
     count(*) FILTER (day IS NULL OR amount IS NULL OR bought AND bill = '') AS wrong
     FROM rows GROUP BY {by})"""
-SPELLED = r"""SELECT coalesce(bool_or(contains(customer, '.'))
-    AND bool_and(regexp_full_match(customer, '-?\d+(\.0+)?')), false), coalesce(sum(marked), 0) > 0
-    FROM customers WHERE put <> 'nobody'"""
+SPELLED = r"""SELECT coalesce(bool_or(regexp_matches(customer, '[.,]'))
+    AND bool_and(regexp_full_match(customer, '-?\d+(\.0+|,00?)?')), false),
+    coalesce(sum(marked), 0) > 0 FROM customers WHERE put <> 'nobody'"""
 NUMBERED = rf"""SELECT count(*) FILTER (regexp_full_match(bill, '\d+(\.0+)?')) > count(*) / 2
     AND bool_or(regexp_full_match(bill, '{CANCELLED}')) FROM rows WHERE bill <> ''"""
 COUNTED = """SELECT {rows: (SELECT coalesce(sum(rows), 0) FROM customers),
@@ -304,7 +304,7 @@ def _write_rows(
 ) -> str:
     """SQL of the view `rows`; what is no text in the file needs no format and no decimal sign."""
     part = {key: f"trim(coalesce(c{i}::VARCHAR, ''))" for key, i in found.items()}
-    bare = f"regexp_replace({part['customer']}, '^(-?[0-9]+)\\.0+$', '\\1')"
+    bare = f"regexp_replace({part['customer']}, '^(-?[0-9]+)(\\.0+|,00?)$', '\\1')"
     text = str(db.view("cells").types[found["date"]]) == "VARCHAR"
     day = "try_strptime(dated, getvariable('form'))::DATE" if said.date_format and text else ISO_DAY
     kind, dropped = EXACT if "amount" in numbers else FACTOR, said.returns == "drop"

@@ -472,7 +472,9 @@ def _find_kind(cells: list[str]) -> str:
 
 def _part_footer(records: Records) -> tuple[Records, Records]:
     """The rows, and behind them the lines that are none but totals, remarks or filters."""
-    half = [cells for _, cells in records[: max(len(records) // 2, 5)][:1000]]
+    half = [
+        cells for _, cells in records[: max(len(records) // 2, min(5, len(records) - 1))][:1000]
+    ]
     columns = [[*filter(None, map(str.strip, c))] for c in zip_longest(*half, fillvalue="")]
     kinds, end = [_find_kind(cells[:100]) for cells in columns], len(records)
     while end > len(half) and _is_footer([*map(str.strip, records[end - 1][1])], columns, kinds):

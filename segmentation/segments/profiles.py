@@ -213,10 +213,11 @@ def profile_levels(counted: pd.DataFrame, card: Card) -> pd.DataFrame:
     less = (table["lift"] <= LESS) & (expected >= FEWEST_MARKED)
     beyond = table["customers"] - expected
     spread = expected * (1 - table["share"]) * (1 - table["overall_share"])
-    table["residual"] = (beyond / np.sqrt(spread.where(spread > 0))).fillna(0.0)
+    table["residual"] = (beyond / spread.where(spread > 0).astype(float) ** 0.5).fillna(0.0)
     by = table.assign(chi2=beyond**2 / expected).groupby("variable")
     cells = (by["cluster"].nunique() - 1) * (by["level"].nunique() - 1)
-    chances = pd.Series(chi2.sf(by["chi2"].sum(), cells.clip(lower=1)), cells.index).sort_values()
+    sums = by["chi2"].sum().to_numpy(float)
+    chances = pd.Series(chi2.sf(sums, cells.clip(lower=1)), cells.index).sort_values()
     holm = (chances * np.arange(len(chances), 0, -1)).clip(upper=1).cummax()
     table["p"] = table["variable"].map(holm.mask(cells == 0, 1.0)).astype(float)
     clear = norm.isf(CHANCE / 2 / table["variable"].map(by.size()).astype(float))

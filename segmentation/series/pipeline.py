@@ -232,6 +232,7 @@ def _read_table(asked: Parameters, card: Card) -> dict[str, Any]:
         "rule": asked.rule,
         "as_of": card.as_of.isoformat() if card.as_of else None,
         "owner": card.owner or None,
+        "warnings": [*read.questions],
         "card_sha256": sha256(settled.encode()).hexdigest(),
         "input": {"path": card.name, "sha256": hash_table(card)} | rows,
         "quality": describe_quality(read.table, read.quality, card).to_dict("records"),

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
@@ -149,6 +149,10 @@ ROW = {"$ref": REF.format(model="Customer")}
 MANY = {"type": "array", "minItems": 1, "maxItems": MOST_ROWS, "items": ROW}
 ROWS = {"application/json": {"schema": {"oneOf": [ROW, MANY]}}}
 FILE = {"type": "string", "format": "binary"}
+Encoding = Literal[
+    "", "utf-8", "utf-16", "cp1250", "cp1251", "cp1252", "cp1255", "cp1256", "latin-1", "mac-roman",
+    "shift_jis", "cp932", "gb18030", "big5", "euc-kr",
+]  # fmt: skip
 FORM = {"type": "object", "required": ["file"], "properties": {"file": FILE}}
 FILES = {
     "text/csv": {"schema": {"type": "string"}},
@@ -185,7 +189,7 @@ async def predict(request: Request) -> Response:
 
 @router.post("/predict_file", **SCORED)
 async def predict_file(
-    request: Request, segment: str = "", encoding: str = "", sheet: str = ""
+    request: Request, segment: str = "", encoding: Encoding = "", sheet: str = ""
 ) -> Response:
     """The CSV (or Excel file) with segment columns; the body itself, or a file of a form.
 
@@ -202,6 +206,7 @@ async def predict_file(
             with source.open("rb") as file:
                 if file.read(4) == b"PK\x03\x04":
                     source = source.rename(source.with_suffix(".xlsx"))
+            sheet = sheet if source.suffix == ".xlsx" else ""
             async with request.app.state.files:
                 how = {"segment": segment, "encoding": encoding, "sheet": sheet}
                 tally = await run_in_threadpool(score_file, source, target, model, **how)

@@ -20,10 +20,12 @@ from segmentation.customers import explain_card, headers, read_card, read_custom
 MEANINGS = {
     "customer id": """ID Cliente|customerid|CUST ID|Customer Key|Member No.|Kundennr|LYLTY_CARD_NBR
         |顧客番号|CustomerID|clientID|Kunden-Nr.|Mitgliedsnummer|N° client|Nº de cliente
-        |Numéro client|HSHD_NUM|household_key|UserId|Account Number|N° de compte|member code
+        |Numéro client|Código do cliente|お客様番号|会员卡号|Numer klienta
+        |Müşteri Numarası|HSHD_NUM|household_key|UserId|Account Number|N° de compte|member code
         |客户编号|会員ID|고객번호|Loyalty Card Number|CLIENTNUM|Identifiant client|Müşteri No""",
     "customer": "member|client|Customer|Kunde|user|household",
-    "id": "ID|Id|Identifiant|Key|uuid|Kennung|InvoiceNo|order_id|Bestellnummer",
+    "id": """ID|Id|Identifiant|Key|uuid|Kennung|InvoiceNo|order_id|Bestellnummer|Rechnungsnr
+        |matricule""",
     "row number": "Unnamed: 0|RowNumber|Row ID|row_id|index|S.No|Sr No|rownum|Lfd. Nr.",
     "amount": """number_of_purchases|account_balance|Kontostand|annual_income|NumWebPurchases
         |No_of_orders|No. of customers|NumStorePurchases|num_products|orders_per_year|order count

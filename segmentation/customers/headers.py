@@ -53,8 +53,8 @@ def _split(word: str) -> list[str]:
             joined = head.removesuffix("s") if len(head) > 3 else head
             if any(tail in own for own in ends) and any({head, joined} & own for own in heads):
                 return [head if any(head in own for own in heads) else joined, tail]
-    if end := re.search(r"(?<=...)(?:nummer|number|kennung|nbr)$", word):
-        return [word[: end.start()], end[0]]
+    if end := re.search(r"(?<=...)(?:nummer|number|kennung|nbr|nr)$", word):
+        return [word[: end.start()].removesuffix("s"), end[0]]
     return [word]
 
 

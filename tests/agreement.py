@@ -243,7 +243,7 @@ def check_told(text, run):
     features = run.profile[run.profile["level"].isna()]
     ends = []
     for _, rows in features.groupby("variable", sort=False):
-        named = rows.set_index("segment")["mean"]
+        named = rows.set_index("segment")["effect"]
         ends.append(dict(rows.iloc[0]) | {"highest": named.idxmax(), "lowest": named.idxmin()})
     axes = re.split(r"(?<=segments\.) ", text)
     rules = [row for s in run.segments for row in run.rows("rule", s)]

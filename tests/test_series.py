@@ -337,12 +337,13 @@ def check_drafted(card, table):
 def test_a_bare_table_is_run_with_a_drafted_card(way, bare, play_once, run_once, shared_folder):
     if way == "played":
         folder = play_once("bare", bare, k_max=3)
-        told = (folder / "run.log").read_text("utf-8")
     else:
         folder = run_once("bare", bare, "--resamples", 20, "--k-max", 3)
         told = (shared_folder / "bare.txt").read_text("utf-8")
+        assert "Visitor no: id (an id by its name, different in 80 of 80 rows)" in told
     assert read_json(folder / "tables/selection.json")["k"] == 2
-    assert "Visitor no: id (an id by its name, different in 80 of 80 rows)" in told
+    kept = (folder / "card.yaml").read_text("utf-8")
+    assert "# Visitor no: id, an id by its name, different in 80 of 80 rows" in kept
     check_drafted(customers.read_card(folder / "card.yaml"), bare)
     assert "V0001" not in (folder / "reports/report.html").read_text("utf-8")
 

@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from segmentation.clustering import stability
+from segmentation.segments import profiles
 
 if TYPE_CHECKING:
     from segmentation.customers import Card
@@ -258,7 +259,10 @@ def choose_map(clustered: pd.DataFrame, card: Card) -> list[str]:
     """
     if card.map and set(card.map) <= set(card.features):
         return list(card.map)
-    values = clustered.dropna(subset="cluster")[list(card.features)]
+    used = clustered.dropna(subset="cluster")
+    values = used[[]].assign(
+        **{n: profiles.see_feature(used[n], f) for n, f in card.features.items()}
+    )
     means = values.groupby(clustered["cluster"]).transform("mean")
     explained = means.var(ddof=0) / values.var(ddof=0)
     best = set(explained.sort_values(ascending=False, kind="stable").index[:2])

@@ -150,7 +150,7 @@ MANY = {"type": "array", "minItems": 1, "maxItems": MOST_ROWS, "items": ROW}
 ROWS = {"application/json": {"schema": {"oneOf": [ROW, MANY]}}}
 FILE = {"type": "string", "format": "binary"}
 Encoding = Literal[
-    "", "utf-8", "utf-16", "cp1250", "cp1251", "cp1252", "cp1255", "cp1256", "latin-1", "mac-roman",
+    "", "utf-8", "cp1250", "cp1251", "cp1252", "cp1255", "cp1256", "latin-1", "mac-roman",
     "shift_jis", "cp932", "gb18030", "big5", "euc-kr",
 ]  # fmt: skip
 FORM = {"type": "object", "required": ["file"], "properties": {"file": FILE}}

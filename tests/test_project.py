@@ -1,6 +1,7 @@
 """The project's own promises: packages, layering, the data, the lock, the README."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -119,3 +120,12 @@ def test_readme_tells_what_ci_runs():
     commands = re.findall(r"^make .+$", script, re.M)
     assert commands == ["make lint", "make test"]
     assert all(command in readme for command in commands)
+
+
+def test_what_make_calls_is_there():
+    calls = re.findall(
+        r'-c "from ([\w.]+) import (\w+); \2\.(\w+)\(\)"', (ROOT / "Makefile").read_text("utf-8")
+    )
+    assert calls
+    for package, module, function in calls:
+        getattr(importlib.import_module(f"{package}.{module}"), function)()

@@ -58,6 +58,13 @@ def gate_cuts(
     return summarize(compare_with_null(X, ks, resamples=resamples, seed=seed), shares)
 
 
+def warm_up() -> None:
+    """Compile the kernels once, so that the first run need not wait for them: `make` does."""
+    table = np.random.default_rng(0).normal(size=(40, 2))
+    compare_with_null(table, [2], resamples=1)
+    stability.resample(table, [2], resamples=1)
+
+
 def summarize(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
     """One row a K ≥ 2 of what `compare_with_null` gives, and the gate.
 

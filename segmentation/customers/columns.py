@@ -12,7 +12,7 @@ import pandas as pd
 from segmentation import InputError
 from segmentation.customers.card import ROW, Card, Descriptor, Feature, clean_text, suggest
 from segmentation.customers.dates import AMBIGUOUS, find_date_format
-from segmentation.customers.headers import read_header
+from segmentation.customers.headers import OF_ROWS, read_header
 from segmentation.customers.numbers import (
     NOTHING,
     WHOLE_ID,
@@ -137,7 +137,7 @@ def check_named_ids(distinct: Mapping[str, int], rows: int, card: Card, notes: N
     mend = "leave it out, or name it by `id:`; if it measures something, give the card another name"
     mend += " for it, with this one among its `aliases:`"
     for name in (*card.sources, *card.descriptors):
-        named = read_header(name).meaning in ("customer id", "customer", "id", "row number")
+        named = read_header(name).meaning in OF_ROWS
         if named and rows >= FEWEST_ROWS and distinct.get(name, 0) >= NEARLY * rows:
             notes.refuse(name, "its name and values are those of an id", mend)
 

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from segmentation import InputError, words
 from segmentation.customers import text as tables
 from segmentation.customers.card import OURS, ROW, Card, clean_text, explain_error
-from segmentation.customers.columns import find_sentinels
+from segmentation.customers.columns import NEARLY, find_sentinels
 from segmentation.customers.dates import AMBIGUOUS, find_date_format
-from segmentation.customers.headers import Header, read_header, write_label
+from segmentation.customers.headers import OF_ROWS, Header, read_header, write_label
 from segmentation.customers.numbers import (
     TWO_READINGS,
     Numbers,
@@ -28,7 +28,7 @@ from segmentation.customers.numbers import (
 from segmentation.customers.purchases import gather_customers
 from segmentation.customers.text import Notes, find_key
 
-EMPTY, NEARLY = 0.5, 0.9  # shares: mostly missing; nearly all different, as ids are
+EMPTY = 0.5  # share of missing cells from which on a column is mostly missing
 FEW_LEVELS, FEW_CODES, MOST_CODES = 12, 5, 20  # levels of texts, and of whole numbers
 FEWEST_IDS = 10  # different ids that repeat, from which on a table holds more than customers
 SKEWED = 1.5  # skewness from which a logarithm is drafted
@@ -143,7 +143,7 @@ def _bring_back(
     back = {}
     asked = [keys[key] for key in map(find_key, wanted.split(",")) if key in keys]
     for name in [name for name in asked if drafts[name].role != "feature"]:
-        named = read_header(name).meaning in ("customer id", "customer", "id", "row number")
+        named = read_header(name).meaning in OF_ROWS
         if drafts[name].role in ("id", "repeats") or named:
             raise InputError(f"features: {name} is an id, which is no measure; leave it out.")
         known = text[name][~find_missing(text[name])]
@@ -243,8 +243,8 @@ def _draft_numbers(
     low, high = numbers.min(), numbers.max()
     back = "`--features` brings it back"
     if meaning in ("calendar", "personal") and whole and low >= 1900 and high <= 2100:
-        year = "years; `expression: 2026 - " + f"{name}` would be a duration"
-        return Draft("left out", year.replace("2026", f"{high:.0f}"), change=back)
+        years = f"years; `expression: {high:.0f} - {name}` would be a duration"
+        return Draft("left out", years, change=back)
     if meaning == "calendar" and whole and any(a <= low and high <= b for a, b in CALENDAR):
         return Draft("left out", "a part of the date, which starts again", change=back)
     if meaning == "place" and low >= -180 and high <= 180:

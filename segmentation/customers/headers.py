@@ -13,6 +13,10 @@ STEP = re.compile(r"(?<=[a-zà-ÿ0-9])(?=[A-ZÀ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])")
 IN_BRACKETS = re.compile(r"^(?P<label>.*\S)\s*[(\[](?P<unit>[^()\[\]\d]{1,12})[)\]]$")
 
 
+OF_ROWS = ("customer id", "customer", "id", "row number")
+"""The meanings of a column that names or numbers rows, and so measures nothing."""
+
+
 class Header(NamedTuple):
     """A header's words in small letters without accents, and what they say together.
 

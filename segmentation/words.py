@@ -25,6 +25,7 @@ FEWEST = 5
 SHARES = {"share", "level_share", "overall_share", "smallest_share", "previous_share"}
 SHARES |= {"explained", "precision", "coverage"}
 RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "agreement"}
+RATIOS |= {"compared_valley"}
 MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
 LONGEST = 32  # characters of a label inside a name
 
@@ -58,11 +59,10 @@ def say(kind: str, facts: Facts) -> str:
     return write(pick(read_words()["sentences"][kind], facts)["say"], facts)
 
 
-def find_verdict(verdict: str, row: Facts) -> dict[str, Any]:
-    """The words for a verdict on a row of k_selection.csv: word, strength 0…3, plain and say."""
-    if verdict == "constructive":
-        verdict = "asked one" if row["k"] == 1 else "clear" if row["gated"] == 1 else verdict
-    return read_words()["verdicts"][verdict]
+def find_verdict(selection: Facts) -> dict[str, Any]:
+    """The words for the verdict of selection.json: word, strength 0…3, plain and say."""
+    entry = read_words()["verdicts"][selection.get("reading", selection["verdict"])]
+    return entry | {"word": entry["word"] + ", a close call" * selection.get("close", False)}
 
 
 def write(template: str, facts: Facts) -> str:

@@ -116,15 +116,21 @@ def check_certainty(text, run):
     """The verdict's sentence against its row, and what is suggested where there is none."""
     table = run.tables["k_selection.csv"]
     row = table[table["k"] == run.manifest["k"]].to_dict("records")[0]
-    template = words.find_verdict(run.manifest["verdict"], row)["say"]
+    template = words.find_verdict(run.selection)["say"]
     found = re.match(compile_template(template).pattern, text)
-    if not found or not all(agrees(t, row[name]) for name, t in found.groupdict().items()):
+    told = found.groupdict().items() if found else [("", "")]
+    if not found or not all(agrees(t, row[name]) for name, t in told if name != "skewed"):
         return [text]
-    rest = text[found.end() :].strip()
     cuts = table.dropna(subset="ari_mean").to_dict("records")
     known = ("", "No structure was found in this table.", "No cut was tried.")
-    good = rest in known or check_sentence(rest, ["cut"], lambda _: cuts)
-    return [] if good else [text]
+    close = words.say("close", {})
+    rest = re.split(r"(?<=\.) (?=[A-Z])", text[found.end() :].strip())
+    wrong = [text] if (close in rest) != run.selection["close"] else []
+    for sentence in rest:
+        good = sentence in (*known, close)
+        if not good and not check_sentence(sentence, ["cut", "small group"], lambda _: cuts):
+            wrong.append(sentence)
+    return wrong
 
 
 def check_choice(text, run):
@@ -132,6 +138,11 @@ def check_choice(text, run):
     k, rules = run.manifest["k"], run.manifest["rules"]
     by = "as asked" if run.manifest["asked"] else f"by the {run.manifest['rule']} rule"
     head = f"{k} segment{'' if k == 1 else 's'}, {by}. "
+    same, samples = run.selection["again"]
+    again = " " + words.say("again", {"same": same, "samples": samples})
+    if not text.endswith(again):
+        return [text]
+    text = text.removesuffix(again)
     told = re.search(r" (The rules disagree: .*|All \d+ rules say \d+\.)$", text)
     if not text.startswith(head) or not told:
         return [text]

@@ -86,10 +86,10 @@ def test_each_segment_has_a_card_with_an_action(run):
 
 def test_the_page_says_how_sure(run):
     headings = parse(read_report(run)).find(class_="verdict").get_text(strip=True)
-    verdict = run.manifest["verdict"]
     expected = {"natural": "Natural groups", "none": "No groups", "reproducible": "Reproducible"}
-    constructive = "One segment, as asked" if run.manifest["k"] == 1 else "A cut made for use"
-    assert headings.startswith(expected.get(verdict, constructive))
+    expected |= {"asked one": "One segment, as asked", "one dominant skew": "One spread"}
+    expected |= {"small difference": "A small difference"}
+    assert headings.startswith(expected.get(run.selection["reading"], "A cut made for use"))
 
 
 def test_at_three_the_young_poor_segment_is_no_low_spender(play_once):

@@ -16,7 +16,7 @@ STORED = Path(__file__).with_name("reference") / "k_selection_mall.csv"
 def stored():
     """The sweep that notebook 03 published of the bundled table."""
     table = pd.read_csv(STORED)
-    return table.astype({"gated": "boolean"})
+    return table.astype({"gated": "boolean", "clear": "boolean"})
 
 
 def examine(X, *, k_max=5, resamples=20):
@@ -33,9 +33,10 @@ def examine(X, *, k_max=5, resamples=20):
     ]
     sweep = pd.DataFrame(figures).set_index("k")
     gap = stability.gap_statistic(X, k_max=k_max, references=resamples).set_index("k")
-    resampled = stability.resample(X, models, resamples=resamples).summarize()
+    resampled = stability.resample(X, models, resamples=resamples)
     chance = null.compare_with_null(X, models, resamples=resamples)
-    parts = [sweep, gap, resampled, null.summarize(chance, sweep["smallest_share"])]
+    parts = [sweep, gap, resampled.summarize(), null.summarize(chance, sweep["smallest_share"])]
+    parts.append(resampled.errors())
     return pd.concat(parts, axis=1).reset_index()
 
 
@@ -74,7 +75,7 @@ def test_a_table_of_one_k_has_no_null():
     shares = pd.Series({1: 1.0})
     found = null.summarize(null.compare_with_null(np.eye(4), [1], resamples=2), shares)
     assert found.empty
-    assert list(found)[-3:] == ["excess", "z", "gated"]
+    assert {"excess", "z", "gated", "clear", "null_valley_q95"} <= set(found)
 
 
 def test_rules_answer_as_measured_on_the_bundled_table(stored):
@@ -118,7 +119,7 @@ def test_the_rule_decides_unless_k_is_asked_for(stored):
     asked = selection.choose(stored, k=3)
     assert (asked.k, asked.asked, asked.rules["calibrated"]) == (3, True, 4)
     keys = ["k", "asked", "rule", "rules", "reason", "verdict", "certainty", "answer"]
-    assert list(asked.model_dump()) == keys
+    assert set(asked.model_dump()) == {*keys, "reading", "close", "again"}
 
 
 @pytest.mark.parametrize(
@@ -153,12 +154,21 @@ def test_agreement_in_words(stored, rules, agreement):
 def test_noise_has_no_segments(noise):
     sweep = examine(noise)
     choice = selection.choose(sweep)
-    assert (choice.k, choice.verdict) == (1, "none")
+    assert (choice.k, choice.verdict, choice.reading) == (1, "none", "none")
     best = int(sweep.loc[sweep["ari_mean"].idxmax(), "k"])
     assert f" {best} " in choice.certainty
+    assert selection.choose(sweep, skewed=["Spend"]).reading == "one dominant skew"
     asked = selection.choose(sweep, k=2)
-    assert asked.verdict == "constructive"
+    assert (asked.verdict, asked.reading) == ("constructive", "constructive")
     assert len(asked.certainty) > len(selection.choose(sweep, k=1).certainty)
+
+
+def test_skewed_customers_are_one_segment():
+    """What an audit found: raw, correlated and skewed figures passed for natural groups."""
+    rng = np.random.default_rng(9)
+    rows = np.exp(0.8 * rng.multivariate_normal(np.zeros(3), 0.6 + 0.4 * np.eye(3), 600))
+    sweep = examine((rows - rows.mean(axis=0)) / rows.std(axis=0), k_max=4)
+    assert selection.choose(sweep).verdict == "none"
 
 
 def test_few_different_rows_are_answered():
@@ -186,13 +196,16 @@ def gate_of(silhouettes, shares=0.2, *, spread=0.01):
 
 def test_the_gate_wants_more_than_chance_gives():
     gate = gate_of([0.30, 0.32, 0.355, 0.365, 0.40])
-    assert list(gate["gated"]) == [False, False, False, True, True]
+    assert list(gate["gated"]) == [False, False, True, True, True]
     assert gate["excess"].to_numpy() == pytest.approx([0, 0.02, 0.055, 0.065, 0.1], abs=0.003)
+    assert not gate_of([0.315], spread=0.001)["clear"].any()  # far beyond chance, but by little
 
 
 def test_wide_chance_and_tiny_segments_close_the_gate():
     assert not gate_of([0.38, 0.38], spread=0.05)["gated"].any()
-    assert list(gate_of([0.5, 0.5], shares=[0.04, 0.05])["gated"]) == [False, True]
+    gate = gate_of([0.5, 0.5], shares=[0.04, 0.05])
+    assert list(gate["gated"]) == [False, True]
+    assert gate["clear"].all()
 
 
 def test_a_null_without_spread_still_answers():
@@ -222,15 +235,66 @@ def test_the_calibrated_rule_takes_the_largest_k_near_the_best(excess, strength,
         ({}, "natural"),
         ({"prediction_strength": 0.8}, "reproducible"),
         ({"jaccard_min": 0.74}, "reproducible"),
+        ({"compared_valley": 0.49}, "reproducible"),
+        ({"compared_valley": 0.6, "null_valley_q95": 0.61}, "reproducible"),
         ({"jaccard_min": 0.74, "ari_mean": 0.79}, "constructive"),
         ({"gated": False}, "constructive"),
         ({"gated": pd.NA}, "constructive"),
     ],
 )
 def test_the_verdict_follows_its_definition(change, verdict):
-    row = {"gated": True, "prediction_strength": 0.9, "jaccard_min": 0.8, "ari_mean": 0.9} | change
+    row = {"gated": True, "prediction_strength": 0.9, "jaccard_min": 0.8, "ari_mean": 0.9}
+    row |= {"compared_valley": 0.8, "null_valley_q95": 0.3} | change
     assert selection.judge(pd.Series(row), k=2, asked=True) == verdict
     assert selection.judge(pd.Series(row), k=1, asked=False) == "none"
+
+
+def change_row(sweep, k, **figures):
+    changed = sweep.set_index("k")
+    for name, value in figures.items():
+        changed.loc[k, name] = value
+    return changed.reset_index()
+
+
+FIRM = {"prediction_strength": 0.95, "jaccard_min": 0.97, "compared_valley": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "close"),
+    [
+        ({}, "natural", False),
+        ({"prediction_strength": 0.803, "prediction_strength_se": 0.005}, "natural", True),
+        ({"compared_valley": 0.49, "valley_se": 0.02}, "reproducible", True),
+        ({"compared_valley": 0.3, "prediction_strength": 0.803}, "reproducible", False),
+        ({"z": 3.0, "z_se": 0.6, "z_needed": 2.5}, "natural", True),
+    ],
+)
+def test_a_verdict_that_another_seed_could_change_is_a_close_call(stored, change, verdict, close):
+    choice = selection.choose(change_row(stored, 4, **{**FIRM, **change}), k=4)
+    assert (choice.verdict, choice.close) == (verdict, close)
+    assert ("close call" in choice.certainty) is close
+
+
+def test_what_is_clear_but_not_eligible_is_a_small_difference(stored):
+    choice = selection.choose(stored.assign(excess=0.01, gated=False, clear=False))
+    assert (choice.k, choice.verdict, choice.reading) == (1, "none", "small difference")
+
+
+def test_a_small_distinct_group_is_told(stored):
+    row = {"smallest_share": 0.03, "compared_small_valley": 0.95, "null_small_valley_q95": 0.7}
+    told = selection.choose(change_row(stored, 7, **row)).certainty
+    assert "with 3.0% of the customers shows at K = 7" in told
+    other = row | {"compared_small_valley": 0.6}
+    assert "shows at" not in selection.choose(change_row(stored, 7, **other)).certainty
+
+
+def test_samples_answer_like_the_table_where_groups_are_far_apart():
+    rows = np.random.default_rng(2).normal(size=(150, 2)) + [[0, 0], [9, 0], [0, 9]] * 50
+    samples = selection.resample_choice(rows, [1, 2, 3, 4], samples=6, resamples=20)
+    assert samples.to_dict("list") == {"k": [3] * 6, "verdict": ["natural"] * 6}
+    choice = selection.choose(examine(rows, k_max=4), samples=samples)
+    assert choice.again == (6, 6)
+    assert "In 6 of 6 samples" in choice.answer
 
 
 def test_sensitivity_compares_with_the_main_cut(table, mall, card):

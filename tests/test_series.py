@@ -115,6 +115,9 @@ def test_every_rule_s_answer_and_the_verdict_are_handed_over(bundled):
     selection = read_json(bundled / "tables/selection.json")
     assert set(selection) == {"k", "asked", "rule", "rules", "reason", "verdict"} | {
         "certainty",
+        "reading",
+        "close",
+        "again",
         "answer",
     }
     assert selection["rule"] == "calibrated"
@@ -124,7 +127,7 @@ def test_every_rule_s_answer_and_the_verdict_are_handed_over(bundled):
     assert {key: manifest[key] for key in ("k", "rule", "rules", "verdict")} == {
         key: selection[key] for key in ("k", "rule", "rules", "verdict")
     }
-    assert manifest["verdict"] == "natural"
+    assert manifest["verdict"] == "reproducible"
     assert "disagree" in selection["answer"]
 
 
@@ -159,7 +162,7 @@ def test_structureless_customers_are_one_segment(name, play_once, sample_cards, 
         folder = play_once("noise of 200", noise_card, resamples=40, k_max=10)
     selection = read_json(folder / "tables/selection.json")
     assert (selection["k"], selection["verdict"], selection["asked"]) == (1, "none", False)
-    assert selection["certainty"].startswith("No structure: one segment, all customers.")
+    assert selection["certainty"].startswith("No structure found: one segment, all customers.")
     (segment,) = read_json(folder / "segments.json")
     assert segment["name"] == "All customers"
     assert "No structure" in (folder / "summary.txt").read_text("utf-8")
@@ -172,7 +175,7 @@ def test_the_cuts_of_the_two_public_write_ups(play_once, k, sizes):
     assert [segment["size"] for segment in segments] == sizes
     selection = read_json(folder / "tables/selection.json")
     assert selection["asked"] is True
-    assert selection["verdict"] == {3: "constructive", 4: "natural"}[k]
+    assert selection["verdict"] == {3: "constructive", 4: "reproducible"}[k]
 
 
 def test_one_segment_runs_through(play_once):

@@ -362,7 +362,7 @@ def test_segments_and_model_are_described(client, mall_model):
     assert segments == written
     assert client.get("/clusters/2").json() == written[2]
     model = client.get("/model").json()
-    assert (model["k"], model["verdict"], model["customers"]) == (4, "natural", 200)
+    assert (model["k"], model["verdict"], model["customers"]) == (4, "reproducible", 200)
     assert [f["range"] for f in model["features"]] == [[18, 70], [15, 137], [1, 99]]
     assert [f["limits"] for f in model["features"]] == [[0, 120], [0, 10000], [1, 100]]
 

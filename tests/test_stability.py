@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import diptest
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
+from scipy.stats import skew
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from segmentation.clustering import kmeans, null, stability
@@ -248,13 +250,87 @@ def test_null_keeps_mean_variance_and_correlation(mall):
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(table.T), atol=0.08)
 
 
-def test_null_of_two_groups_has_one_mode():
+def empirical(column):
+    """The marginal of a column of different values: knots, and the share of the null below them."""
+    ((_, below, few),) = null.fit_null(np.asarray(column)[:, None]).marginals
+    assert not few
+    return np.sort(column), below
+
+
+SHAPES = {
+    "normal": lambda rng: rng.normal(size=500),
+    "exponential": lambda rng: rng.exponential(size=500),
+    "lognormal": lambda rng: rng.lognormal(size=800),
+    "uniform": lambda rng: rng.uniform(size=300),
+    "two groups": lambda rng: np.concatenate([rng.normal(size=300), rng.normal(6, 1, 200)]),
+    "three groups": lambda rng: np.concatenate([rng.normal(6 * i, 1, 150) for i in range(3)]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_null_is_as_near_as_the_dip_allows(shape):
+    """No unimodal distribution is nearer than the dip; this one is within twice of it."""
+    column = SHAPES[shape](np.random.default_rng(5))
+    values, below = empirical(column)
+    density = np.diff(below) / np.diff(values)
+    mode = density.argmax()
+    assert (np.diff(density[: mode + 1]) >= -1e-9).all()
+    assert (np.diff(density[mode:]) <= 1e-9).all()
+    n = len(column)
+    away = max((np.arange(1, n + 1) / n - below).max(), (below - np.arange(n) / n).max())
+    dip = diptest.dipstat(column)
+    assert dip - 1e-9 <= away <= 2 * dip + 1 / n
+
+
+def test_a_feature_with_one_mode_stays_as_it_is():
+    mass = np.array([0.1, 0.2, 0.4, 0.2, 0.1])
+    np.testing.assert_allclose(null.fit_unimodal(mass, np.ones(5)), mass)
+    two = null.fit_unimodal(mass[[0, 2, 0, 2, 0]], np.ones(5))
+    np.testing.assert_allclose(two.sum(), mass[[0, 2, 0, 2, 0]].sum())
+    assert two[2] == pytest.approx(two[1]) or two[2] == pytest.approx(two[3])
+
+
+def test_null_of_two_groups_fills_the_gap():
     column = np.concatenate([np.random.default_rng(i).normal(6 * i, 1, 150) for i in (0, 1)])
-    fitted = null.fit_null(column[:, None])
-    assert null._modes(np.diff(fitted.cdf[0])) == 1
-    assert null._modes(np.histogram(column, 20)[0].astype(float)) > 1
-    drawn = fitted.draw(5_000)
+    drawn = null.fit_null(column[:, None]).draw(5_000)
     assert np.mean(np.abs(drawn - 3) < 1) > 3 * np.mean(np.abs(column - 3) < 1)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0])
+def test_the_null_keeps_the_skew(sigma):
+    column = np.random.default_rng(3).lognormal(sigma=sigma, size=1_000)
+    drawn = null.fit_null(column[:, None]).draw(50_000)[:, 0]
+    assert skew(drawn) == pytest.approx(skew(column), rel=0.15)
+    assert np.mean(drawn < column.min()) < 0.01
+
+
+def test_atoms_stay_atoms_and_ties_do_not_weaken_the_correlation():
+    rng = np.random.default_rng(4)
+    latent = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 1_000)
+    answers = np.clip(np.round(latent + 3), 1, 5)
+    drawn = null.fit_null(answers).draw(20_000)
+    assert len(np.unique(drawn[:, 1])) == len(np.unique(answers[:, 1]))
+    shares = [np.mean(each[:, 1] == each[:, 1].max()) for each in (answers, drawn)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.01)
+    found = [np.corrcoef(each.T)[0, 1] for each in (answers, drawn)]
+    assert found[0] == pytest.approx(found[1], abs=0.03)
+
+
+def depths(table, k):
+    found = kmeans.fit(table, k)
+    return null.measure_valleys(table, found.labels, found.centres)
+
+
+def test_a_valley_parts_groups_and_not_slices():
+    rng = np.random.default_rng(6)
+    three = rng.normal(size=(600, 2)) + np.repeat([[0, 0], [8, 0], [0, 8]], 200, axis=0)
+    assert min(depths(three, 3).values()) > 0.9
+    assert min(depths(three, 4).values()) < 0.3  # one of them cut in two
+    assert max(depths(rng.normal(size=(600, 2)), 2).values()) < 0.3
+    small = rng.normal(size=(312, 2)) + 7 * np.repeat([[0, 0], [1, 0]], [300, 12], axis=0)
+    labels = np.repeat([0, 1], [300, 12])
+    centres = np.array([[0.0, 0], [7, 0]])
+    assert null.measure_valleys(small, labels, centres)[0, 1] > 0.8
 
 
 def test_null_of_odd_columns():
@@ -274,7 +350,8 @@ def test_null_of_odd_columns():
 
 def test_null_table(mall):
     table = null.null_table(mall, [2, 3, 4], draws=6)
-    assert list(table.columns) == ["draw", "k", "silhouette", "prediction_strength", "ari"]
+    figures = ["draw", "k", "silhouette", "prediction_strength", "ari", "valley", "small_valley"]
+    assert list(table.columns) == figures
     assert len(table) == 6 * 3
     assert table.notna().all(axis=None)
     pd.testing.assert_frame_equal(table, null.null_table(mall, [2, 3, 4], draws=6, threads=1))

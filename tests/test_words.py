@@ -146,6 +146,7 @@ def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known |= {"lowest", "explained", "k", "ari_mean", "smallest_share"}
     known |= {"previous_segment", "previous_share", "parts", "sources"}
     known |= {"previous_k", "k", "psi", "agreement", "median", "overall_median"}
+    known |= {"same", "samples"}
     tables = [*TABLES["sentences"].values(), TABLES["advice"]]
     templates = [e["say"] for table in tables for e in table]
     assert {n for t in templates for n in re.findall(r"{(\w+)}", t)} <= known

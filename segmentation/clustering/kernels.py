@@ -18,6 +18,7 @@ Labels = NDArray[np.signedinteger[Any]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 BLOCK = 256
+BINS = 60  # of a density between two centres
 
 
 def compiled(function: Function) -> Function:
@@ -264,3 +265,65 @@ def _silhouette(sums: Floats, sizes: Floats, own: int) -> float:
         return np.nan if other == np.inf else 0.0
     inside = sums[own] / (sizes[own] - 1)
     return (other - inside) / max(inside, other) if max(inside, other) > 0 else 0.0
+
+
+@compiled
+def valleys(columns: Floats, labels: Labels, centres: Floats) -> Floats:
+    """The depth of the valley between the segments a < b, at [a, b]; NaN where no neighbours."""
+    k = len(centres)
+    depths = np.full((k, k), np.nan)
+    for i in range(columns.shape[1]):
+        first, second, least, next_least = 0, 0, np.inf, np.inf
+        for j in range(k):
+            away = 0.0
+            for f in range(len(columns)):
+                away += (columns[f, i] - centres[j, f]) ** 2
+            if away < least:
+                first, second, least, next_least = j, first, away, least
+            elif away < next_least:
+                second, next_least = j, away
+        depths[min(first, second), max(first, second)] = 0.0
+    for a in range(k):
+        depths[a, a] = np.nan
+        for b in range(a + 1, k):
+            if depths[a, b] == 0.0:
+                depths[a, b] = _depth(columns, labels, centres, a, b)
+    return depths
+
+
+@compiled
+def _depth(columns: Floats, labels: Labels, centres: Floats, a: int, b: int) -> float:
+    """The same of two segments; on their line the centre of a lies at 0, that of b at 1."""
+    way = centres[b] - centres[a]
+    length, size, counts = _dot(way, way), np.zeros(2), np.zeros(3 * BINS)
+    total, squares = np.zeros(2), np.zeros(2)
+    for i in range(columns.shape[1]):
+        if labels[i] == a or labels[i] == b:
+            place, own = 0.0, int(labels[i] == b)
+            for f in range(len(way)):
+                place += (columns[f, i] - centres[a, f]) * way[f] / length
+            size[own] += 1
+            total[own] += place
+            squares[own] += place * place
+            if -1 <= place < 2:
+                counts[int((place + 1) * BINS)] += 1
+    if size.min() == 0:
+        return 0.0
+    inside = (squares - total * total / size).sum() / size.sum()
+    density = _smooth(counts, max(0.9 * np.sqrt(max(inside, 0.0)) * size.sum() ** -0.2 * BINS, 0.3))
+    middle = len(density) // 2
+    left, right = np.argmax(density[:middle]), middle + np.argmax(density[middle:])
+    peak = min(density[left], density[right])
+    return 1 - density[left : right + 1].min() / peak if peak > 0 else 0.0
+
+
+@compiled
+def _smooth(counts: Floats, width: float) -> Floats:
+    """Gaussian kernels of some width, in bins, cut at four of it."""
+    reach, density = int(np.ceil(4 * width)), np.zeros(len(counts))
+    weights = np.exp(-0.5 * (np.arange(reach + 1) / width) ** 2)
+    for i in range(len(counts)):
+        if counts[i] > 0:
+            for j in range(max(0, i - reach), min(len(counts), i + reach + 1)):
+                density[j] += counts[i] * weights[abs(i - j)]
+    return density

@@ -9,20 +9,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy.optimize import isotonic_regression
 from scipy.special import ndtr, ndtri
 
-from segmentation.clustering import kmeans, stability
-from segmentation.clustering.kernels import Floats
+from segmentation.clustering import kernels, kmeans, stability
+from segmentation.clustering.kernels import Floats, Labels
 from segmentation.clustering.silhouettes import measure_silhouettes
 
 FAMILY_WISE = 0.95  # the quantile of the null draws that a figure must exceed
-LEAST_EXCESS = 0.06  # a silhouette must lie so far above the null's mean, whatever its spread
+LEAST_EXCESS = 0.02  # a silhouette must lie so far above the null's mean, whatever its spread
 LEAST_SHARE = 0.05  # a K whose smallest segment has a smaller share than this is not taken
+QUANTILE_SE = 2.11  # standard error of a normal 95 % quantile, in sd / √draws
 _FIGURES = ["silhouette", "prediction_strength", "ari"]
+_VALLEYS = ["valley", "small_valley"]  # the shallowest of a cut, and of its smallest segment
 STARTS = 10
-_GRID = 8_192
-_LEAST_MODE = 1e-3
+FEW = 0.2  # a feature with fewer distinct values than this share of n keeps to them
+_PROBED, _ROUNDS = 10_000, 3  # rows drawn to see what correlation a copula gives, and how often
 
 
 def compare_with_null(
@@ -44,7 +47,7 @@ def compare_with_null(
     rows = stability.draw_resampled(X, seed)
     wanted = [k for k in ks if k > 1]
     if not wanted:
-        return pd.DataFrame(columns=["k", *_FIGURES, "draw"], dtype=float)
+        return pd.DataFrame(columns=["k", *_FIGURES, *_VALLEYS, "draw"], dtype=float)
     counts: dict[str, Any] = {"halvings": max(1, resamples // 5), "pairs": max(1, resamples // 10)}
     own = measure_cuts(rows, wanted, seed=seed, threads=None, **counts).assign(draw=-1)
     chance = null_table(rows, wanted, draws=max(19, resamples - 1), seed=seed, **counts)
@@ -69,27 +72,30 @@ def summarize(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
     """One row a K ≥ 2 of what `compare_with_null` gives, and the gate.
 
     `smallest_share` is that of each K's segments, by k. Columns null_silhouette (likewise
-    prediction_strength, ari), the null's mean, null_silhouette_q95 …, its 95 % quantile,
-    compared_silhouette … (the table's own figures, with the null's counts) and those of
-    `open_gate`.
+    prediction_strength, ari, valley, small_valley), the null's mean, null_silhouette_q95 …, its
+    95 % quantile, compared_silhouette … (the table's own figures, with the null's counts), those
+    of `open_gate`, and valley_se, the standard error of the valley's quantile.
     """
-    own = figures[figures["draw"] < 0].set_index("k")[_FIGURES].astype(float)
-    chance = figures[figures["draw"] >= 0].groupby("k")[_FIGURES]
-    parts = [
-        chance.mean().add_prefix("null_"),
-        chance.quantile(FAMILY_WISE).add_prefix("null_").add_suffix("_q95"),
-        own.add_prefix("compared_"),
-        open_gate(figures, smallest_share),
-    ]
-    return pd.concat(parts, axis=1).rename_axis("k")
+    own = figures[figures["draw"] < 0].set_index("k")
+    chance = figures[figures["draw"] >= 0].groupby("k")
+
+    def compare(names: list[str]) -> list[pd.DataFrame]:
+        means, quantiles = chance[names].mean(), chance[names].quantile(FAMILY_WISE)
+        beside = quantiles.add_prefix("null_").add_suffix("_q95")
+        return [means.add_prefix("null_"), beside, own[names].astype(float).add_prefix("compared_")]
+
+    parts = [*compare(_FIGURES), open_gate(figures, smallest_share), *compare(_VALLEYS)]
+    spread = QUANTILE_SE * chance["valley"].std() / np.sqrt(chance["valley"].count())
+    return pd.concat([*parts, spread.rename("valley_se")], axis=1).rename_axis("k")
 
 
 def open_gate(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
-    """Which K stand clear of structureless data: columns excess, z, gated, one row a K.
+    """Which K stand clear of structureless data: one row a K.
 
-    The silhouette's z-score in the null must exceed the 95 % quantile of the null draws' own
-    largest z over K (family-wise), the silhouette lie 0.06 above the null's mean, and no segment
-    be smaller than 5 %.
+    `clear`: the silhouette's z-score in the null (`z`) exceeds `z_needed`, the 95 % quantile of
+    the null draws' own largest z over K (family-wise), and its `excess` over the null's mean is at
+    least 0.02. `gated`: no segment is smaller than 5 % either. `z_se` is the standard error of z
+    by the number of draws.
     """
     wide = figures.pivot_table(index="draw", columns="k", values="silhouette")
     drawn = wide[wide.index >= 0]
@@ -97,53 +103,142 @@ def open_gate(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
     threshold = ((drawn - drawn.mean()) / spread).max(axis=1).quantile(FAMILY_WISE)
     gate = pd.DataFrame({"excess": wide.reindex([-1]).loc[-1] - drawn.mean()})
     gate["z"] = gate["excess"] / spread
-    clear = (gate["z"].fillna(np.inf) > threshold) & (gate["excess"] >= LEAST_EXCESS)
+    beyond = gate["z"].fillna(np.inf) > threshold
+    clear = (beyond & (gate["excess"] >= LEAST_EXCESS)).astype("boolean")
     large = smallest_share.reindex(gate.index) >= LEAST_SHARE
-    return gate.assign(gated=(clear & large).astype("boolean"))
+    gate = gate.assign(gated=clear & large, clear=clear, z_needed=threshold)
+    return gate.assign(z_se=np.sqrt((1 + gate["z"] ** 2 / 2) / max(len(drawn), 1)))
 
 
 @dataclass(frozen=True)
 class Null:
     """Structureless data like a table: one-mode features, joined by a Gaussian copula.
 
-    `grid` and `cdf` (p, g) are values of each feature and the share of the population below them,
-    `root` (p, p) the lower Cholesky root of the correlation of the features' normal scores.
+    `marginals` hold each feature's values, the share of the population below each, and whether it
+    takes these values only; `root` (p, p) is the lower Cholesky root of the copula's correlation.
     """
 
-    grid: Floats
-    cdf: Floats
+    marginals: list[tuple[Floats, Floats, bool]]
     root: Floats
 
     def draw(self, n: int, *, seed: int = 0) -> Floats:
         """Draw an (n, p) table."""
         normal = kmeans.stream(seed, "null").standard_normal((n, len(self.root)))
-        features = zip(ndtr(normal @ self.root.T).T, self.cdf, self.grid, strict=True)
-        return np.stack([np.interp(u, cdf, grid) for u, cdf, grid in features], axis=1)
+        return _take_values(self.marginals, normal @ self.root.T)
 
 
 def fit_null(matrix: ArrayLike) -> Null:
     """Fit the null to an (n, p) table.
 
-    Each feature is smoothed until it has one mode (the critical bandwidth of Silverman 1981: the
-    smallest at which the Gaussian kernel estimate has one local maximum above 0.1 % of its
-    peak), mean and variance kept. The features are joined by the Gaussian copula with the
+    Each feature gets the closest unimodal distribution to its own (`fit_unimodal`), with the
+    feature's mean and variance; one with few distinct values (at most a fifth of n) keeps to
+    these, so that a heap at zero stays one. They are joined by the Gaussian copula that gives the
     correlation of the table's normal scores. A constant stays constant.
     """
     rows = np.asarray(matrix, dtype=np.float64)
-    smooth = [_one_mode(column) for column in rows.T]
+    marginals = [_fit_marginal(column) for column in rows.T]
+    wanted: Floats = _correlate_scores(rows)
+    if not any(few for *_, few in marginals):
+        return Null(marginals, _root(wanted))
+    correlation = wanted  # ties weaken the correlation of the scores, so the copula's is larger
+    for _ in range(_ROUNDS):
+        probe = Null(marginals, _root(correlation)).draw(_PROBED)
+        correlation = _near_correlation(correlation + wanted - _correlate_scores(probe))
+    return Null(marginals, _root(correlation))
+
+
+def fit_unimodal(mass: Floats, width: Floats) -> Floats:
+    """The closest unimodal distribution to (m,) `mass` on pieces of some width: (m,) masses.
+
+    Left of the mode the greatest convex minorant of the distribution function, right of it the
+    least concave majorant, with the mode that makes the larger of their distances smallest: the
+    halves of the dip (Hartigan & Hartigan 1985). Both are isotonic regressions of the density.
+    What has one mode stays as it is.
+
+    Examples
+    --------
+    >>> fit_unimodal(np.array([0.1, 0.4, 0.0, 0.4, 0.1]), np.ones(5)).round(2).tolist()
+    """
+
+    def split(at: int) -> tuple[Floats, float, float]:
+        rise, fall = slice(0, at), slice(at, None)
+        parts = [_smooth(mass[rise], width[rise], True), _smooth(mass[fall], width[fall], False)]
+        apart = np.abs(np.cumsum(np.concatenate(parts) - mass))
+        return np.concatenate(parts), apart[rise].max(initial=0), apart[fall].max(initial=0)
+
+    low, high = 0, len(mass)
+    while low < high:  # the left distance grows with the mode's place, the right one falls
+        middle = (low + high) // 2
+        _, left, right = split(middle)
+        low, high = (middle + 1, high) if left < right else (low, middle)
+    return min(map(split, {max(low - 1, 0), low}), key=lambda found: max(found[1:]))[0]
+
+
+def _smooth(mass: Floats, width: Floats, increasing: bool) -> Floats:
+    if len(mass) < 2:
+        return mass
+    density = isotonic_regression(mass / width, weights=width, increasing=increasing)
+    return density.x * width
+
+
+def _fit_marginal(column: Floats) -> tuple[Floats, Floats, bool]:
+    """A feature's values, the share of the population below each, and whether they are few."""
+    values, counts = np.unique(column, return_counts=True)
+    mass, gaps, few = counts / len(column), np.diff(values), len(values) <= FEW * len(column)
+    if len(values) < 3:
+        return values, np.cumsum(mass) - mass, True
+    if few:  # a value stands for the half gaps beside it
+        width = (np.append(gaps[:1], gaps) + np.append(gaps, gaps[-1:])) / 2
+        mass = fit_unimodal(mass, width)
+        below = np.cumsum(mass) - mass
+        mean, sd = mass @ values, np.sqrt(mass @ values**2 - (mass @ values) ** 2)
+    else:
+        halves = mass / 2
+        pieces = halves[:-1] + halves[1:]
+        pieces[[0, -1]] += halves[[0, -1]]
+        pieces = fit_unimodal(pieces, gaps)
+        below = np.append(0.0, np.cumsum(pieces))
+        middle = (values[:-1] + values[1:]) / 2
+        mean = pieces @ middle
+        sd = np.sqrt(pieces @ ((middle - mean) ** 2 + gaps**2 / 12))
+    return column.mean() + (values - mean) * column.std() / sd, below, few
+
+
+def _take_values(marginals: list[tuple[Floats, Floats, bool]], scores: Floats) -> Floats:
+    drawn = np.empty_like(scores)
+    for j, (values, below, few) in enumerate(marginals):
+        u = ndtr(scores[:, j])
+        place = np.searchsorted(below, u, side="right") - 1
+        drawn[:, j] = values[place] if few else np.interp(u, below, values)
+    return drawn
+
+
+def _correlate_scores(rows: Floats) -> Floats:
+    """The correlation of the normal scores of an (n, p) table; 0 with a constant."""
     scores = ndtri(pd.DataFrame(rows).rank().to_numpy() / (len(rows) + 1))
     scale = scores.std(axis=0)
     scores = (scores - scores.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
-    correlation = scores.T @ scores / len(rows) * (1 - 1e-9)
-    np.fill_diagonal(correlation, 1.0)
-    grid, cdf = (np.stack(part) for part in zip(*smooth, strict=True))
-    return Null(grid, cdf, np.linalg.cholesky(correlation))
+    return _near_correlation(scores.T @ scores / len(rows))
+
+
+def _root(correlation: Floats) -> Floats:
+    return np.asarray(np.linalg.cholesky(correlation), dtype=np.float64)
+
+
+def _near_correlation(matrix: Floats) -> Floats:
+    """The correlation matrix beside a symmetric one that may not be definite."""
+    np.fill_diagonal(matrix, 1.0)
+    values, axes = np.linalg.eigh(matrix)
+    near = (axes * np.maximum(values, 1e-9)) @ axes.T
+    scale = np.sqrt(np.diag(near))
+    return near / np.outer(scale, scale)
 
 
 def null_table(
     matrix: ArrayLike,
     ks: Sequence[int],
     *,
+    n: int | None = None,
     draws: int = 99,
     seed: int = 0,
     threads: int | None = None,
@@ -151,17 +246,17 @@ def null_table(
 ) -> pd.DataFrame:
     """Figures of structureless data like an (n, p) table: one row a draw and K of `ks`.
 
-    Columns draw and those of `measure_cuts`, which takes the `counts` and gives the same figures
-    of the table itself.
+    The draws have as many rows, or the `n` given. Columns draw and those of `measure_cuts`, which
+    takes the `counts` and gives the same figures of the table itself.
     """
     rows = np.asarray(matrix, dtype=np.float64)
-    fitted, n = fit_null(rows), len(rows)
+    fitted, size = fit_null(rows), len(rows) if n is None else n
     seeds = np.random.SeedSequence(seed).generate_state(draws).tolist()
 
     def describe(part: slice) -> list[pd.DataFrame]:
-        return [measure_cuts(fitted.draw(n, seed=s), ks, seed=s, **counts) for s in seeds[part]]
+        return [measure_cuts(fitted.draw(size, seed=s), ks, seed=s, **counts) for s in seeds[part]]
 
-    work = draws * rows.size * max(ks) * STARTS
+    work = draws * size * rows.shape[1] * max(ks) * STARTS
     frames = chain(*kmeans.spread(describe, draws, threads, work))
     figures = pd.concat(frames, keys=range(draws), names=["draw"])
     return figures.reset_index(0).reset_index(drop=True)
@@ -179,13 +274,23 @@ def measure_cuts(
     """Figures of K-means cuts of an (n, p) table that may be held against the null's.
 
     One row per K ≥ 2 of `ks`; columns k, silhouette (mean over the rows), prediction_strength and
-    ari (means over `halvings` and `pairs`; empty where the count is 0 or K exceeds n / 2).
+    ari (means over `halvings` and `pairs`; empty where the count is 0 or K exceeds n / 2), valley
+    and small_valley (depth of the shallowest, and of the shallowest of the smallest segment).
     """
     table = np.asarray(matrix, dtype=np.float64)
     how: dict[str, Any] = {"starts": STARTS, "seed": seed, "threads": threads}
-    figures = pd.DataFrame({"k": ks}, columns=["k", *_FIGURES], dtype=float).astype({"k": int})
-    labels = np.array([kmeans.fit(table, k, **how).labels for k in ks])
+    figures = pd.DataFrame({"k": ks}, columns=["k", *_FIGURES, *_VALLEYS], dtype=float).astype(
+        {"k": int}
+    )
+    fits = [kmeans.fit(table, k, **how) for k in ks]
+    labels = np.array([fit.labels for fit in fits])
     figures["silhouette"] = measure_silhouettes(table, labels, threads=threads).mean(axis=1)
+    for i, fit in enumerate(fits):
+        valleys = measure_valleys(table, fit.labels, fit.centres)
+        smallest = np.bincount(fit.labels).argmin()
+        figures.at[i, "valley"] = min(valleys.values(), default=0.0)
+        beside = [depth for pair, depth in valleys.items() if smallest in pair]
+        figures.at[i, "small_valley"] = min(beside, default=0.0)
     for i, k in enumerate(ks):
         if halvings and k <= len(table) // 2:
             kept = stability.prediction_strength(table, k, halvings=halvings, **how)
@@ -195,49 +300,17 @@ def measure_cuts(
     return figures
 
 
-def _one_mode(column: Floats) -> tuple[Floats, Floats]:
-    """Smooth a feature until it has one mode: its values on a grid and the share below them.
+def measure_valleys(
+    matrix: Floats, labels: Labels, centres: Floats
+) -> dict[tuple[int, int], float]:
+    """How deep the valley between each two neighbouring segments is: 0 none … 1 empty.
 
-    The grid is moved and shrunk, so that the feature keeps mean and variance.
+    Of an (n, p) table with (n,) labels and (k, p) centres. Two segments are neighbours where they
+    are somebody's two nearest. Their customers are projected on the line between the centres; the
+    depth is one less the lowest density between the two peaks, as a share of the lower peak, by
+    Gaussian kernels of Silverman's width.
     """
-    width = np.ptp(column)
-    if width == 0:
-        return np.full(_GRID, column[0]), np.linspace(0, 1, _GRID)
-    grid = np.linspace(column.min() - 2.5 * width, column.max() + 2.5 * width, _GRID)
-    spectrum = np.fft.rfft(_binned(column, grid))
-    low, high = np.log(grid[1] - grid[0]), np.log(width / 2)
-    for _ in range(24):
-        middle = (low + high) / 2
-        one = _modes(_smoothed(spectrum, np.exp(middle), grid)) == 1
-        low, high = (low, middle) if one else (middle, high)
-    density = _smoothed(spectrum, np.exp(high), grid)
-    away = grid - density @ grid
-    kept = column.mean() + away * column.std() / np.sqrt(density @ away**2)
-    return kept, np.cumsum(density) - density / 2
-
-
-def _binned(column: Floats, grid: Floats) -> Floats:
-    """Share of the rows at each grid point, each row split between its two neighbours."""
-    place = (column - grid[0]) / (grid[1] - grid[0])
-    left = np.minimum(place.astype(int), len(grid) - 2)
-    right = place - left
-    size = len(grid)
-    counts = np.bincount(left, 1 - right, size) + np.bincount(left + 1, right, size)
-    return counts / len(column)
-
-
-def _smoothed(spectrum: NDArray[np.complex128], bandwidth: float, grid: Floats) -> Floats:
-    """Gaussian kernel estimate on the grid, as probabilities; from the transform of the bins."""
-    frequency = 2 * np.pi * np.fft.rfftfreq(len(grid), grid[1] - grid[0])
-    smooth = np.fft.irfft(spectrum * np.exp(-0.5 * (bandwidth * frequency) ** 2), len(grid))
-    smooth = np.maximum(smooth, 0)
-    return smooth / smooth.sum()
-
-
-def _modes(density: Floats) -> int:
-    """Count the local maxima above 0.1 % of the peak; a plateau is one."""
-    height = np.round(density / density.max(), 9)
-    height = height[height > _LEAST_MODE]
-    slope = np.sign(np.diff(np.concatenate([[0.0], height, [0.0]])))
-    slope = slope[slope != 0]
-    return int((np.diff(slope) < 0).sum())
+    columns = np.ascontiguousarray(np.asarray(matrix, dtype=np.float64).T)
+    depths = kernels.valleys(columns, np.asarray(labels, np.int64), np.ascontiguousarray(centres))
+    pairs = np.argwhere(~np.isnan(depths)).tolist()
+    return {(a, b): float(depths[a, b]) for a, b in pairs}

@@ -5,7 +5,8 @@ All of it is read off the sweep: one row per K with the columns of `k_selection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -18,13 +19,22 @@ from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import minmax_scale, robust_scale, scale
 
 from segmentation import words
-from segmentation.clustering import kmeans, stability
+from segmentation.clustering import kmeans, null, stability
+from segmentation.clustering.stability import PREDICTED, STRONG
 
-PREDICTED = 0.75  # prediction strength above which a K is eligible for the calibrated rule
 NEAR_BEST = 0.8  # share of the best score that comes near it, of which K it takes the largest
-STRONG = 0.8  # prediction strength of halves that predict each other (Tibshirani & Walther 2005)
+DEEP = 0.5  # depth of a valley from which on it parts two segments: half of the lower peak
 STABLE = 0.75  # mean Jaccard from which on a segment is stable (Hennig 2007)
 REPRODUCIBLE = 0.8  # mean adjusted Rand index from which on a whole cut is the same one again
+SMALL = 0.1  # share below which a distinct group may be missed by the choice of K
+SAMPLED = 0.8  # share of the customers in a sample on which the rule is asked again
+ERRORS = {  # figures that a verdict rests on, and their standard errors
+    "z": "z_se",
+    "prediction_strength": "prediction_strength_se",
+    "ari_mean": "ari_se",
+    "jaccard_min": "jaccard_se",
+    "compared_valley": "valley_se",
+}
 
 Verdict = Literal["natural", "reproducible", "constructive", "none"]
 Answer = tuple[int | None, str]  # K, None where a rule finds none, and why
@@ -34,7 +44,10 @@ class Selection(BaseModel, frozen=True):
     """The choice that `selection.json` hands over.
 
     `asked` tells whether `k` was asked for, else `rule` decided; `rules` has each rule's K, or
-    None; `certainty` is the verdict in plain words, with its figures; `answer` all of it.
+    None; `certainty` is the verdict in plain words, with its figures; `reading` the entry of
+    `words.yaml` that says so; `close` whether another seed could give another verdict; `again` in
+    how many of how many samples of the customers the calibrated rule gives this K and verdict;
+    `answer` all of it.
     """
 
     k: int
@@ -44,6 +57,9 @@ class Selection(BaseModel, frozen=True):
     reason: str
     verdict: Verdict
     certainty: str
+    reading: str
+    close: bool
+    again: tuple[int, int] | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -57,7 +73,12 @@ class Selection(BaseModel, frozen=True):
         agreement = f"The rules disagree: {backing}; {words.join(others)}."
         if not others:
             agreement = f"All {len(self.rules)} rules say {k}."
-        return f"{k} segment{'' if k == 1 else 's'}, {by}. {self.certainty} {agreement}"
+        parts = [f"{k} segment{'' if k == 1 else 's'}, {by}.", self.certainty, agreement]
+        if self.again:
+            parts.append(
+                words.say("again", dict(zip(("same", "samples"), self.again, strict=True)))
+            )
+        return " ".join(parts)
 
 
 def answer_calibrated(sweep: pd.DataFrame) -> Answer:
@@ -77,6 +98,20 @@ def answer_calibrated(sweep: pd.DataFrame) -> Answer:
         f"clear of structureless data and predicted by halves is K = {list_ks(eligible['k'])}; "
         "the largest that scores near the best"
     )
+
+
+def find_small_group(sweep: pd.DataFrame, k: int) -> pd.Series | None:
+    """The row of a K whose smallest segment is a distinct group that the cut into `k` has not.
+
+    It has fewer than a tenth of the customers, and valleys deeper than 95 % of structureless
+    tables have part it from its neighbours, in a cut that stands clear. None where none is.
+    """
+    clear = sweep["clear"].fillna(False).astype(bool)
+    deep = sweep["compared_small_valley"] > sweep["null_small_valley_q95"].clip(lower=DEEP)
+    least = sweep.loc[sweep["k"] == k, "smallest_share"].min()
+    small = sweep["smallest_share"] < min(SMALL, 2 / 3 * least)
+    able = sweep[clear & deep & small]
+    return able.loc[able["excess"].idxmax()] if len(able) else None
 
 
 def answer_silhouette(sweep: pd.DataFrame) -> Answer:
@@ -150,8 +185,17 @@ def ask_rules(sweep: pd.DataFrame) -> pd.DataFrame:
     return answers.assign(at_edge=(answers["k"] == sweep["k"].max()).fillna(False).astype(bool))
 
 
-def choose(sweep: pd.DataFrame, *, rule: str = "calibrated", k: int | None = None) -> Selection:
+def choose(
+    sweep: pd.DataFrame,
+    *,
+    rule: str = "calibrated",
+    k: int | None = None,
+    samples: pd.DataFrame | None = None,
+    skewed: Sequence[str] = (),
+) -> Selection:
     """The K that is used, the one asked for or the rule's where it is None, and the verdict on it.
+
+    `samples` is what `resample_choice` gives, `skewed` names features that reach far to one side.
 
     Raises
     ------
@@ -168,43 +212,167 @@ def choose(sweep: pd.DataFrame, *, rule: str = "calibrated", k: int | None = Non
     by_k = sweep.set_index("k", drop=False)
     if chosen not in by_k.index:
         raise ValueError(f"k must be one of {list_ks(by_k.index)}, which were tried, got {chosen}")
-    verdict = judge(by_k.loc[chosen], k=chosen, asked=k is not None)
+    row, asked = by_k.loc[chosen], k is not None
+    verdict = judge(row, k=chosen, asked=asked)
+    reading = read_verdict(verdict, row, sweep, skewed=bool(skewed))
+    close = is_close(sweep, k=chosen, decided=rule == "calibrated" and not asked)
+    again = None
+    if samples is not None:
+        same = (samples["k"] == chosen) & (samples["verdict"] == verdict)
+        again = int(same.sum()), len(samples)
     return Selection(
         k=chosen,
-        asked=k is not None,
+        asked=asked,
         rule=rule,
         rules={name: answer[0] for name, answer in answers.items()},
-        reason=reason if k is None else "it was asked for",
+        reason="it was asked for" if asked else reason,
         verdict=verdict,
-        certainty=explain_verdict(verdict, by_k.loc[chosen], sweep),
+        certainty=explain_verdict(reading, row, sweep, skewed=skewed, close=close),
+        reading=reading,
+        close=close,
+        again=again,
     )
 
 
 def judge(row: pd.Series, *, k: int, asked: bool) -> Verdict:
     """Name the kind of segmentation that is shown, after Dolnicar & Leisch (2010).
 
-    *natural*: clear of the null, prediction strength above 0.8, every Jaccard ≥ 0.75;
+    *natural*: clear of the null, prediction strength above 0.8, every Jaccard ≥ 0.75, and between
+    every two neighbours a valley of depth 0.5 and deeper than 95 % of structureless tables have;
     *reproducible*: clear of the null and mean ARI ≥ 0.8; *none*: one segment, not asked for;
     *constructive*: anything else.
     """
     if k == 1 and not asked:
         return "none"
     gated = not pd.isna(row["gated"]) and bool(row["gated"])
-    if gated and row["prediction_strength"] > STRONG and row["jaccard_min"] >= STABLE:
+    comes_back = row["prediction_strength"] > STRONG and row["jaccard_min"] >= STABLE
+    if gated and comes_back and row["compared_valley"] >= max(DEEP, row["null_valley_q95"]):
         return "natural"
     return "reproducible" if gated and row["ari_mean"] >= REPRODUCIBLE else "constructive"
 
 
-def explain_verdict(verdict: Verdict, row: pd.Series, sweep: pd.DataFrame) -> str:
+def is_close(sweep: pd.DataFrame, *, k: int, decided: bool) -> bool:
+    """Whether another seed could give another verdict.
+
+    That is, whether it changes where all figures lie two standard errors (by the number of
+    resamples) higher or lower; K with it where the calibrated rule `decided` it.
+    """
+    verdicts = set()
+    for step in (-2, 2):
+        moved = _move_figures(sweep, step)
+        chosen = answer_calibrated(moved)[0] if decided else k
+        row = moved.set_index("k", drop=False).loc[chosen]
+        verdicts.add(judge(row, k=int(row["k"]), asked=not decided))
+    return len(verdicts) > 1
+
+
+def _move_figures(sweep: pd.DataFrame, step: float) -> pd.DataFrame:
+    moved = sweep.copy()
+    for figure, error in ERRORS.items():
+        moved[figure] += step * sweep[error].fillna(0)
+    beyond = (moved["z"].fillna(np.inf) > sweep["z_needed"]) & (sweep["k"] > 1)
+    large = sweep["smallest_share"] >= null.LEAST_SHARE
+    clear = beyond & (sweep["excess"] >= null.LEAST_EXCESS)
+    return moved.assign(clear=clear, gated=clear & large)
+
+
+def read_verdict(verdict: Verdict, row: pd.Series, sweep: pd.DataFrame, *, skewed: bool) -> str:
+    """The entry of `words.yaml` that says no more of a verdict than was found."""
+    clear = sweep["clear"].fillna(False).astype(bool)
+    if verdict == "constructive" and row["k"] == 1:
+        return "asked one"
+    if verdict == "constructive":
+        return "clear" if clear[sweep["k"] == row["k"]].all() else verdict
+    beyond = sweep["z"].fillna(-np.inf) > sweep["z_needed"]
+    if verdict == "none" and beyond.any():
+        return "small difference"
+    return "one dominant skew" if verdict == "none" and skewed else verdict
+
+
+def explain_verdict(
+    reading: str, row: pd.Series, sweep: pd.DataFrame, *, skewed: Sequence[str], close: bool
+) -> str:
     """The verdict in plain words, with the figures of its row of the sweep."""
-    plain = words.write(words.find_verdict(verdict, row)["say"], row)
-    if verdict == "none":
-        cuts = sweep.dropna(subset="ari_mean")
-        best = cuts["ari_mean"].idxmax() if len(cuts) else None
-        return f"{plain} {words.say('cut', cuts.loc[best]) if len(cuts) else 'No cut was tried.'}"
-    if verdict == "constructive" and row["k"] != 1 and answer_calibrated(sweep)[0] == 1:
-        return f"{plain} No structure was found in this table."
-    return plain
+    entry, k = words.read_words()["verdicts"][reading], int(row["k"])
+    told = [words.write(entry["say"], {**row, "skewed": words.join(skewed)})]
+    cuts = sweep.dropna(subset="ari_mean")
+    if entry["strength"] == 0 and reading != "asked one":
+        best = cuts.loc[cuts["ari_mean"].idxmax()] if len(cuts) else None
+        told.append("No cut was tried." if best is None else words.say("cut", best))
+    if reading == "constructive" and answer_calibrated(sweep)[0] == 1:
+        told.append("No structure was found in this table.")
+    if (small := find_small_group(sweep, k)) is not None:
+        told.append(words.say("small group", small))
+    if close:
+        told.append(words.say("close", {}))
+    return " ".join(told)
+
+
+def resample_choice(
+    X: ArrayLike, ks: Iterable[int], *, samples: int = 50, resamples: int = 100, seed: int = 0
+) -> pd.DataFrame:
+    """How sure of K: the calibrated rule again on samples of 80 % of an (n, p) table.
+
+    One row a sample: k and verdict. The null is drawn once, at the samples' size; a sample has a
+    fifth of the halvings and of the resamples of the whole table. Of at most 2 000 rows.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(60, 2)) + [[0, 0], [9, 0], [0, 9]] * 20
+    >>> resample_choice(X, [2, 3, 4], samples=3)["k"].tolist()
+    [3, 3, 3]
+    """
+    rows = stability.draw_resampled(X, seed)
+    n, wanted = round(SAMPLED * len(rows)), [k for k in ks if 1 < k <= SAMPLED * len(rows) / 2]
+    if not wanted or n < 2:
+        return pd.DataFrame({"k": [1] * samples, "verdict": ["none"] * samples})
+    few = max(2, resamples // 5)
+    chance = null.null_table(
+        rows, wanted, n=n, draws=max(19, resamples - 1), seed=seed, halvings=0, pairs=0
+    )
+    seeds = np.random.SeedSequence(seed).generate_state(samples).tolist()
+
+    def answer(part: slice) -> list[tuple[int, str]]:
+        drawn = [kmeans.draw_rows(rows, n, seed=s) for s in seeds[part]]
+        sweeps = [sweep_briefly(each, wanted, chance, resamples=few, seed=seed) for each in drawn]
+        rows_of = [sweep.set_index("k", drop=False) for sweep in sweeps]
+        found = [int(answer_calibrated(sweep)[0] or 1) for sweep in sweeps]
+        pairs = zip(rows_of, found, strict=True)
+        return [(k, judge(by_k.loc[k], k=k, asked=False)) for by_k, k in pairs]
+
+    work = samples * n * max(wanted) ** 2 * null.STARTS
+    answers = chain(*kmeans.spread(answer, samples, None, work))
+    return pd.DataFrame(list(answers), columns=["k", "verdict"])
+
+
+def sweep_briefly(
+    X: ArrayLike, ks: Sequence[int], chance: pd.DataFrame, *, resamples: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """The columns of the sweep of an (n, p) table that the calibrated rule and its verdict ask.
+
+    `chance` are figures of structureless tables of this size (`null.null_table`, without halvings
+    and pairs). A K in the gate is halved, the chosen one resampled, `resamples` times.
+    """
+    how: dict[str, Any] = {"starts": null.STARTS, "seed": seed, "threads": 1}
+    rows = np.asarray(X, dtype=np.float64)
+    own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed).assign(draw=-1)
+    cuts = {k: kmeans.fit(rows, k, **how).labels for k in ks}
+    shares = pd.Series(
+        {k: np.bincount(cut, minlength=k).min() / len(rows) for k, cut in cuts.items()}
+    )
+    sweep = null.summarize(pd.concat([own, chance]), shares)
+    sweep = sweep.assign(smallest_share=shares, ari_mean=np.nan, jaccard_min=np.nan)
+    sweep["prediction_strength"] = np.nan
+    for k in sweep.index[sweep["gated"]]:
+        strength = stability.prediction_strength(rows, k, halvings=resamples, **how)
+        sweep.at[k, "prediction_strength"] = strength.mean()
+    chosen = answer_calibrated(sweep.reset_index())[0]
+    if chosen in cuts:
+        jaccards = stability.jaccard_bootstrap(rows, cuts[chosen], resamples=resamples, **how)
+        aris = stability.bootstrap_ari(rows, chosen, pairs=resamples, **how)
+        sweep.at[chosen, "jaccard_min"] = jaccards.mean(axis=0).min()
+        sweep.at[chosen, "ari_mean"] = aris.mean()
+    return sweep.reindex([1, *ks]).rename_axis("k").reset_index()
 
 
 def vary(X: pd.DataFrame, codes: pd.DataFrame, labels: ArrayLike, *, seed: int = 0) -> pd.DataFrame:

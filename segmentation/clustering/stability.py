@@ -23,6 +23,9 @@ from segmentation.clustering.kmeans import draw_positions, draw_rows, stream
 
 RESAMPLED_ROWS, RESAMPLED_CELLS = 2_000, 40_000  # what a longer or wider table is sampled to
 CUT_STARTS = 100  # starts of the cut whose segments are looked for again
+PREDICTED = 0.7  # prediction strength above which a K is eligible for the calibrated rule
+STRONG = 0.8  # that of halves that predict each other (Tibshirani & Walther 2005)
+NEAR = 4.0  # a mean strength is settled when so many standard errors from both
 DISSOLVED = 0.5
 BANDS = {  # upper ends of the bands of a segment's mean Jaccard (Hennig 2007)
     0.5: "dissolved",
@@ -192,13 +195,27 @@ class Resamples:
         table.loc[1, "prediction_strength"] = 1.0
         return table
 
+    def errors(self) -> pd.DataFrame:
+        """The standard errors of these figures by the number of resamples, one row a K ≥ 2:
+        prediction_strength_se, ari_se, jaccard_se (of the least stable segment)."""
+        worst = {
+            k: pd.Series(v[:, v.mean(axis=0).argmin()]).sem() for k, v in self.jaccards.items()
+        }
+        columns = {
+            "prediction_strength_se": self.strengths.sem(),
+            "ari_se": self.aris.sem(),
+            "jaccard_se": worst,
+        }
+        return pd.DataFrame(columns, index=pd.Index([*self.jaccards], name="k"), dtype=float)
+
 
 def resample(X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int = 0) -> Resamples:
     """Cut an (n, p) table again and again, for each K ≥ 2 of `ks` that halves of it can have.
 
-    `resamples` pairs of bootstrap samples (ARI), half as many halvings (prediction strength), as
-    many resamples for the Jaccards: see `bootstrap_ari`, `prediction_strength`,
-    `jaccard_bootstrap`. Of a seeded sample above 2 000 rows. What is not finite is a ValueError.
+    `resamples` pairs of bootstrap samples (ARI), half as many halvings (prediction strength; eight
+    times as many where a threshold is near), as many resamples for the Jaccards: see
+    `bootstrap_ari`, `prediction_strength`, `jaccard_bootstrap`. Of a seeded sample above 2 000
+    rows. What is not finite is a ValueError.
 
     Examples
     --------
@@ -210,7 +227,7 @@ def resample(X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int
     halvings = max(1, resamples // 2)
     wanted = [k for k in ks if 1 < k <= len(rows) // 2]
     aris = {k: bootstrap_ari(rows, k, pairs=resamples, seed=seed) for k in wanted}
-    strengths = {k: prediction_strength(rows, k, halvings=halvings, seed=seed) for k in wanted}
+    strengths = {k: _measure_strengths(rows, k, halvings, seed) for k in wanted}
     jaccards = {}
     for k in wanted:
         labels = kmeans.fit(rows, k, starts=CUT_STARTS, seed=seed).labels
@@ -238,6 +255,14 @@ def resample_cut(
     some = rows[drawn], own[drawn]
     jaccards = jaccard_bootstrap(*some, resamples=resamples, seed=seed)
     return jaccards, slsw(*some, pairs=resamples, seed=seed)
+
+
+def _measure_strengths(rows: Floats, k: int, halvings: int, seed: int) -> pd.Series:
+    few = prediction_strength(rows, k, halvings=halvings, seed=seed)
+    near = NEAR * pd.Series(few).sem()
+    if not any(abs(few.mean() - threshold) < near for threshold in (PREDICTED, STRONG)):
+        return pd.Series(few)
+    return pd.Series(prediction_strength(rows, k, halvings=8 * halvings, seed=seed))
 
 
 @dataclass(frozen=True)

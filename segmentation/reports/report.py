@@ -95,7 +95,7 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
     run = Run(run_dir)
     listed = run.read_json("segments.json")
     segments = sorted(listed, key=lambda segment: -segment["size"])
-    choice = tables.rows("k_selection.csv")[0]
+    selection = run.read_json("selection.json")
     template = pages.environment().get_template("report.html.j2")
     return template.render(
         title=f"{manifest.title} – customer segments",
@@ -105,9 +105,9 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         cell=tables.cell,
         rows=tables.rows,
         segments=[_describe(segment, tables, len(segments)) for segment in segments],
-        verdict=words.find_verdict(str(manifest.verdict), choice),
+        verdict=words.find_verdict(selection),
         rivals=_find_rivals(manifest),
-        selection=run.read_json("selection.json"),
+        selection=selection,
         map=pages.read_picture(run_dir / "figures" / "segments_map.png"),
         descriptors=_list_levels(tables),
         centred=(run_dir / "artifacts" / "segmenter.json").is_file(),

@@ -343,10 +343,9 @@ async def show_map(request: Request) -> dict[str, Any]:
 
 @lru_cache(2)
 def _describe_map(model: Model) -> dict[str, Any]:
-    for name in ("tables/clustered_data.csv", "tables/k_selection.csv"):
+    for name in ("tables/clustered_data.csv", "tables/selection.json"):
         model.check_file(name)
-    choices = Run(model.folder).read_table("k_selection.csv").set_index("k", drop=False)
-    verdict = words.find_verdict(model.about["verdict"], choices.loc[model.about["k"]])
+    verdict = words.find_verdict(Run(model.folder).read_json("selection.json"))
     outlines = [OUTLINES[find_look(segment["colour"])] for segment in model.segments]
     return describe_points(model.folder) | {"verdict": verdict, "outlines": outlines}
 

@@ -220,14 +220,12 @@ def compare_families(
 
 
 def explain_families(families: pd.DataFrame) -> dict[str, Any]:
-    """Whether another family, left to its own K, finds nearly the same: agrees, word and say."""
-    others = families.iloc[1:]
-    names = others["family"][others["ari_own_k"] >= SAME]
-    answers = words.join(f"{row.family} {row.k}" for row in others.itertuples())
-    facts = {"k": families["k"].iloc[0], "agreeing": len(names), "families": words.join(names)}
+    """Whether another family, free in its K, finds nearly the same: agrees, word and plain."""
+    same = families["family"][1:][families["ari_own_k"][1:] >= SAME]
+    facts = {"k": families["k"].iloc[0], "agreeing": len(same), "families": words.join(same)}
     entry = words.pick(words.read_words()["families"], facts)
-    say = words.write(entry["say"], facts | {"answers": answers})
-    return {"agrees": len(names) > 0, "word": entry["word"], "say": say}
+    plain = words.write(entry["plain"], facts)
+    return {"agrees": len(same) > 0, "word": entry["word"], "plain": plain}
 
 
 def _share_between(rows: Floats, labels: Labels) -> Floats:

@@ -20,6 +20,8 @@ from segmentation.clustering.kernels import Floats, Labels
 from segmentation.clustering.silhouettes import measure_silhouettes
 from segmentation.customers import Card, cards
 
+Tables = Mapping[str, pd.DataFrame]
+
 SAME = selection.REPRODUCIBLE  # adjusted Rand index from which on a cut is the same one again
 UNMOVED, SHUFFLES = 0.9, 20  # the same where a shuffled feature is not missed; times it is shuffled
 ANSWERED = 500  # up to so many rows the rule answers every variation, above edits of the card only
@@ -29,34 +31,22 @@ ANSWERED = 500  # up to so many rows the rule answers every variation, above edi
 class Sensitivity:
     """What `examine` finds about the cut into `at` segments.
 
-    `families`, `features`, `variations` are as the functions below give them; `edits` maps a
-    sentence on what would change the answer to the sections of the card that do it, in YAML.
+    `families`, `agreement`, `features`, `variations` are as the functions below give them; `edits`
+    maps a sentence on what would change the answer to the sections of the card for it, in YAML.
     """
 
     at: int
     families: pd.DataFrame
+    agreement: dict[str, Any]
     features: pd.DataFrame
     variations: pd.DataFrame
     edits: dict[str, str]
 
-    @property
-    def agreement(self) -> dict[str, Any]:
-        """What `explain_families` says."""
-        return explain_families(self.families)
-
 
 def examine(
-    X: pd.DataFrame,
-    cuts: Mapping[int, ArrayLike],
-    sweep: pd.DataFrame,
-    card: Card,
-    *,
-    k: int,
-    codes: pd.DataFrame,
-    logged: pd.DataFrame,
-    resamples: int = 100,
-    seed: int = 0,
-) -> Sensitivity:
+    X: pd.DataFrame, cuts: Mapping[int, ArrayLike], sweep: pd.DataFrame, card: Card, *, k: int,
+    codes: pd.DataFrame, logged: pd.DataFrame, resamples: int = 100, seed: int = 0,
+) -> Sensitivity:  # fmt: skip
     """Examine what the answer `k` for an (n, p) table rests on; of a seeded sample above 2 000.
 
     `cuts` {K: (n,) labels} and `sweep` are what `k` was chosen from; where it is 1, the cut with
@@ -69,9 +59,10 @@ def examine(
     X, codes, logged = X.iloc[drawn], codes.iloc[drawn], logged.iloc[drawn]
     cut = np.asarray(cuts[at])[drawn] if at > 1 else np.zeros(len(X), np.int32)
     families = compare_families(X, cut * (k > 1), k_max=max([1, *cuts]), seed=seed)
+    agreement = explain_families(families)
     if at == 1:
-        features = pd.DataFrame({"feature": [], "carries": []})
-        return Sensitivity(at, families, features, pd.DataFrame({"variation": [], "ari": []}), {})
+        none = pd.DataFrame(columns=["feature", "carries", "variation", "ari"], dtype=float)
+        return Sensitivity(at, families, agreement, none.iloc[:, :2], none.iloc[:, 2:], {})
     how: dict[str, int] = {"draws": max(19, resamples * 2 // 5 - 1), "seed": seed}
     features = weigh_features(X, cut, **how)
     idle = features["feature"][features["carries"] == "nothing"]
@@ -84,7 +75,7 @@ def examine(
         if moved or (now != 1 and row["ari"] < SAME):
             facts = row | {"rule_k": now, "moved": moved, "choice": words.upper_first(name)}
             edits[words.say("edit", facts)] = _write_edit(card, changes[name][1])
-    return Sensitivity(at, families, features, variations, edits)
+    return Sensitivity(at, families, agreement, features, variations, edits)
 
 
 def weigh_features(
@@ -124,15 +115,9 @@ def weigh_features(
 
 
 def vary(
-    X: pd.DataFrame,
-    codes: pd.DataFrame,
-    labels: ArrayLike,
-    *,
-    others: Mapping[str, pd.DataFrame],
-    ks: Iterable[int],
-    draws: int = 39,
-    seed: int = 0,
-) -> pd.DataFrame:
+    X: pd.DataFrame, codes: pd.DataFrame, labels: ArrayLike, *, others: Tables, ks: Iterable[int],
+    draws: int = 39, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """How far a cut survives other choices: columns variation, ari (to `labels` (n,)), k.
 
     Other scalings of X (n, p), each feature left out, `others` (tables by what they are), each

@@ -87,6 +87,16 @@ def test_a_logarithm_that_changes_the_answer_is_offered():
     assert yaml.safe_load(edit)["features"]["f0"] == {"label": "F0", "transform": "log"}
 
 
+def test_both_edits_are_tried_together():
+    X = plant()
+    bent = X.assign(f0=np.exp(1.5 * X["f0"]))
+    bent = (bent - bent.mean()) / bent.std(ddof=0)
+    found = examine(bent, make_sweep([0.01, 0.04, 0.02]), make_card(X), k=1, logged=X)
+    told = found.variations["variation"][lambda s: s.str.contains("with the log")]
+    assert told.iloc[1].startswith(f"{told.iloc[0]} and without what carries nothing")
+    assert "K = 3" in next(each for each in found.edits if " and without what" in each)
+
+
 def test_an_edit_that_changes_nothing_is_not_offered():
     X = plant(3)
     sweep = make_sweep([0.1, 0.4, 0.2], gated=[False, True, False])

@@ -239,14 +239,16 @@ def _list_changes(
     the card: logarithms of long tails, no idle features."""
     made, known = {}, card.features
     tails = [name for name in known if name in X and not np.allclose(X[name], logged[name])]
+    out = [name for name in idle if name in known]
     if tails:
         log = {name: known[name].model_copy(update={"transform": "log"}) for name in tails}
         told = f"with the logarithm of {words.join(known[name].label for name in tails)}"
         made[told] = logged, card.model_copy(update={"features": known | log})
-    out = [name for name in idle if name in known]
     if out and len(out) <= len(known) - 2:
         told = f"without what carries nothing ({words.join(known[name].label for name in out)})"
-        made[told] = X.drop(columns=out), cards.keep_features(card, {*known} - {*out})
+        for said, (table, edited) in {"": (X, card), **made}.items():
+            both = f"{said} and {told}".removeprefix(" and ")
+            made[both] = table.drop(columns=out), cards.keep_features(edited, {*known} - {*out})
     return made
 
 

@@ -26,6 +26,7 @@ SHARES = {"share", "level_share", "overall_share", "smallest_share", "previous_s
 SHARES |= {"explained", "precision", "coverage"}
 RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "agreement"}
 RATIOS |= {"compared_valley"}
+RATIOS |= {"ari", "ari_own_k", "ari_same_k"}
 MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
 LONGEST = 32  # characters of a label inside a name
 

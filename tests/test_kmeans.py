@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_samples
 
-from segmentation.clustering import draw_rows, kmeans
+from segmentation.clustering import kmeans
 from segmentation.clustering.silhouettes import measure_silhouettes
 
 PROJECT = Path(__file__).parents[1]
@@ -234,12 +234,14 @@ def test_given_centres_are_polished_part_by_part_as_in_scikit_learn(many):
 
 def test_a_sample_is_drawn_without_replacement_in_order():
     table = pd.DataFrame({"a": np.arange(9_000)})
-    drawn = draw_rows(table, 2_000, seed=1)
+    drawn = kmeans.draw_rows(table, 2_000, seed=1)
     assert drawn["a"].is_monotonic_increasing
     assert drawn["a"].nunique() == 2_000
-    np.testing.assert_array_equal(draw_rows(table["a"].to_numpy(), 2_000, seed=1), drawn["a"])
-    assert not drawn["a"].equals(draw_rows(table, 2_000, seed=2)["a"])
-    assert draw_rows(table, 9_000).equals(table)
+    np.testing.assert_array_equal(
+        kmeans.draw_rows(table["a"].to_numpy(), 2_000, seed=1), drawn["a"]
+    )
+    assert not drawn["a"].equals(kmeans.draw_rows(table, 2_000, seed=2)["a"])
+    assert kmeans.draw_rows(table, 9_000).equals(table)
 
 
 @pytest.mark.parametrize(

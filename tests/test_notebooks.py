@@ -28,7 +28,7 @@ FORBIDDEN = {
 }
 LIBRARIES = {"pandas", "numpy", "seaborn", "matplotlib", "scipy", "sklearn", "kneed"}
 MODULES = {"figures", "modelling", "null", "profiles", "selection", "stability", "tracking"}
-MODULES |= {"modelling", "words"}
+MODULES |= {"modelling", "sensitivity", "words"}
 FRAMES = {"table", "quality", "read"}
 """What a study hands over as pandas' own."""
 

@@ -1,10 +1,11 @@
 """The distance, the cut, how many segments, how sure: knows matrices, not customers.
 
-Drop-ins for scikit-learn stand here; `stability`, `null` and `selection` hold what no library has.
+Drop-ins for scikit-learn stand here; `stability`, `null`, `selection` and `sensitivity` hold
+what no library has.
 """
 
-from segmentation.clustering import null, selection, stability
-from segmentation.clustering.kmeans import KMeans, draw_rows
+from segmentation.clustering import null, selection, sensitivity, stability
+from segmentation.clustering.kmeans import KMeans
 from segmentation.clustering.preprocessing import (
     BlockScaler,
     Clipper,
@@ -19,11 +20,11 @@ __all__ = [
     "Clipper",
     "KMeans",
     "describe_quality",
-    "draw_rows",
     "keep_rows",
     "name_code",
     "null",
     "selection",
+    "sensitivity",
     "silhouette_samples",
     "silhouette_score",
     "stability",

@@ -1,4 +1,4 @@
-"""How many segments: every rule's answer, the choice, the verdict on it, other choices beside it.
+"""How many segments: every rule's answer, the choice, the verdict on it.
 
 All of it is read off the sweep: one row per K with the columns of `k_selection.csv`.
 """
@@ -13,10 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, computed_field
-from sklearn.cluster import AgglomerativeClustering
-from sklearn.metrics import adjusted_rand_score
-from sklearn.mixture import GaussianMixture
-from sklearn.preprocessing import minmax_scale, robust_scale, scale
 
 from segmentation import words
 from segmentation.clustering import kmeans, null, stability
@@ -373,37 +369,3 @@ def sweep_briefly(
         sweep.at[chosen, "jaccard_min"] = jaccards.mean(axis=0).min()
         sweep.at[chosen, "ari_mean"] = aris.mean()
     return sweep.reindex([1, *ks]).rename_axis("k").reset_index()
-
-
-def vary(X: pd.DataFrame, codes: pd.DataFrame, labels: ArrayLike, *, seed: int = 0) -> pd.DataFrame:
-    """How far a cut survives other choices: columns variation, ari (to the main cut).
-
-    Other scalings of X (n, p), each feature left out, each 0/1 column of `codes` (n, c) put in,
-    and Ward and a Gaussian mixture instead of K-means; `labels` (n,) are the main cut. Of a seeded
-    sample above 2 000 rows. Empty where there is one segment.
-
-    Examples
-    --------
-    >>> X = pd.DataFrame({"a": [0.0, 0.1, 0.2, 9.0, 9.1, 9.2], "b": [0.0, 1, 0, 1, 0, 1]})
-    >>> vary(X, X[[]], [0, 0, 0, 1, 1, 1]).set_index("variation")["ari"]["without b"].item()
-    1.0
-    """
-    given = np.asarray(labels)
-    k = len(np.unique(given))
-    if k == 1:
-        return pd.DataFrame({"variation": [], "ari": []})
-    drawn = kmeans.draw_positions(len(X), stability.count_resampled(X.shape[1]), seed=seed)
-    rows, codes = X.iloc[drawn], codes.iloc[drawn]
-    variants: dict[str, Any] = {"min–max scaling": minmax_scale(rows)}
-    variants["robust scaling"] = robust_scale(rows)
-    if len(rows.columns) > 1:
-        variants |= {f"without {name}": rows.drop(columns=name) for name in rows}
-    for name in codes:
-        variants[f"with {name} in the distance"] = np.hstack([rows, scale(codes[[name]])])
-    how = {"starts": stability.CUT_STARTS, "seed": seed}
-    cuts = {name: kmeans.fit(matrix, k, **how).labels for name, matrix in variants.items()}
-    cuts["Ward instead of K-means"] = AgglomerativeClustering(k).fit_predict(rows)
-    mixture = GaussianMixture(k, n_init=5, random_state=seed, reg_covar=1e-4)
-    cuts["Gaussian mixture instead of K-means"] = mixture.fit_predict(rows)
-    found = [(name, adjusted_rand_score(given[drawn], cut)) for name, cut in cuts.items()]
-    return pd.DataFrame(found, columns=["variation", "ari"])

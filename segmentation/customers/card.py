@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
@@ -372,12 +372,13 @@ def suggest(name: str, allowed: Any) -> str:
     return f"did you mean {words[near[0]]}?" if near else f"known are {', '.join(names)}."
 
 
-def keep_features(card: Card, wanted: str) -> Card:
-    """The card with the features named (with commas); what they need of others becomes inputs."""
+def keep_features(card: Card, wanted: str | Iterable[str]) -> Card:
+    """The card with the features named (in a text: with commas), and inputs that they need."""
     labels = {feature.label: name for name, feature in card.features.items()}
     known = {word.casefold(): name for word, name in labels.items()}
     known |= {name.casefold(): name for name in card.features}
-    words = [word.strip() for word in wanted.split(",") if word.strip()]
+    wanted = wanted.split(",") if isinstance(wanted, str) else wanted
+    words = [word.strip() for word in wanted if word.strip()]
     if unknown := [word for word in words if word.casefold() not in known]:
         raise InputError(f"features: {unknown[0]} is not known; {suggest(unknown[0], labels)}")
     keep = {known[word.casefold()] for word in words}

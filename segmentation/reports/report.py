@@ -51,6 +51,8 @@ class Tables:
             self.frames[name] = run.read_table(name, text=texts)
         choices = run.read_table("k_selection.csv")
         self.frames["k_selection.csv"] = choices[choices["k"] == manifest.k]
+        if (run_dir / "tables" / "families.csv").is_file():  # not of runs of earlier versions
+            self.frames["families.csv"] = run.read_table("families.csv")
         self._records: dict[str, list[dict[str, Any]]] = {}
 
     def rows(self, name: str, **where: Any) -> list[dict[str, Any]]:
@@ -89,9 +91,11 @@ def write_report(run_dir: Path, manifest: Manifest) -> Path:
 
 def render_report(run_dir: Path, manifest: Manifest) -> str:
     """The report's page."""
+    from segmentation.clustering import sensitivity
     from segmentation.segments import profiles
 
     tables = Tables(run_dir, manifest)
+    families = tables.frames.get("families.csv")
     run = Run(run_dir)
     listed = run.read_json("segments.json")
     segments = sorted(listed, key=lambda segment: -segment["size"])
@@ -107,6 +111,7 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         segments=[_describe(segment, tables, len(segments)) for segment in segments],
         verdict=words.find_verdict(selection),
         rivals=_find_rivals(manifest),
+        methods={} if families is None else sensitivity.explain_families(families),
         selection=selection,
         map=pages.read_picture(run_dir / "figures" / "segments_map.png"),
         descriptors=_list_levels(tables),

@@ -26,6 +26,7 @@ SHARES = {"share", "level_share", "overall_share", "smallest_share", "previous_s
 SHARES |= {"explained", "precision", "coverage"}
 RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "agreement"}
 MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
+SHIFTS = {"shift", "shift_low", "shift_high"}  # told as sizes: the words say which way
 LONGEST = 32  # characters of a label inside a name
 
 
@@ -81,6 +82,9 @@ def write_figure(name: str, facts: Facts) -> str:
         return "unchanged" if text[1:4] == "0.0" else text
     if name in SHARES:
         return f"{value:.1%}"
+    if name in SHIFTS:
+        text = write_measure(abs(value), 5 * (facts["shift_high"] - facts["shift_low"]))
+        return f"{text} {facts['unit']}".rstrip() if name == "shift" else text
     if name in MEASURES:
         return f"{write_measure(value, facts['overall_sd'])} {facts['unit']}".rstrip()
     return f"{value:,.0f}" if float(value).is_integer() and name not in RATIOS else f"{value:.2f}"

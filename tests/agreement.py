@@ -281,9 +281,10 @@ def list_events(run, kind):
 def find_reason(run):
     """The reason of the advice, with the figures taken from the tables where they stand there."""
     drift = run.tables["drift.csv"].query("kind == 'feature'")
-    most = drift.loc[drift["psi"].idxmax()]
+    moved = (drift["psi"] >= 0.2) & (drift["psi"] > drift["chance"])
+    most = drift.loc[(drift[moved] if moved.any() else drift)["psi"].idxmax()]
     facts = run.changes | {"psi": most["psi"], "variable": words.lower_first(most["variable"])}
-    facts |= {"drifted": (drift["psi"] >= 0.2).sum(), "k": run.manifest["k"]}
+    facts |= {"drifted": moved.sum(), "k": run.manifest["k"]}
     facts["changed"] = (run.tables["changes.csv"]["transition"] != "survived").sum()
     entry = next(e for e in words.read_words()["advice"] if is_true(e["when"], facts))
     return entry["say"].format(**facts | {n: f"{facts[n]:.2f}" for n in ("psi", "agreement")})

@@ -42,11 +42,17 @@ def grade(effect: float) -> int:
     return level if effect > 0 else -level
 
 
-def holds(when: Mapping[str, Any], facts: Facts) -> bool:
-    """Whether each figure that a predicate names is known and lies in its range or grade."""
+def holds(when: Mapping[str, Any], facts: Facts, least: Facts | None = None) -> bool:
+    """Whether each figure that a predicate names is known and lies in its range or grade.
+
+    With `least`, whether what lies from these figures up to `facts` reaches into it.
+    """
+    least = facts if least is None else least
     grades = read_words()["grades"]
     ends = {name: grades[own] if isinstance(own, str) else own for name, own in when.items()}
-    return all(name in facts and low <= facts[name] <= high for name, (low, high) in ends.items())
+    return all(
+        n in facts and low <= facts[n] and least[n] <= high for n, (low, high) in ends.items()
+    )
 
 
 def pick(entries: Iterable[Entry], facts: Facts) -> Entry:

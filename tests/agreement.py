@@ -254,6 +254,7 @@ def check_told(text, run):
         or not check_limits(text, run)
         or not check_certainty(text, run)
         or check_sentence(text, EVENTS, lambda kind: list_events(run, kind))
+        or text in list_roles(run)
         or text == run.changes.get("reason") == find_reason(run)
     )
     return [] if good else [text]
@@ -276,6 +277,13 @@ def list_events(run, kind):
         names = words.join(f"“{name}”" for name in group.loc[~kept, other])
         events.append(dict(group.iloc[0]) | {joined: names, "kept": int(kept.any())})
     return events
+
+
+def list_roles(run):
+    """The sentences on changed roles, where the roles are those of the segments."""
+    own = {s["name"]: (", ".join(s["roles"]), " ".join(s["actions"])) for s in run.segments}
+    roles = run.changes.get("roles", [])
+    return [r["sentence"] for r in roles if own[r["segment"]] == (r["role"], r["action"])]
 
 
 def find_reason(run):

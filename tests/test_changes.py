@@ -1,5 +1,6 @@
 """From run to run: who continues whom, what is called when, and what it takes to compare."""
 
+import dataclasses
 import json
 import shutil
 from datetime import date
@@ -265,6 +266,25 @@ def test_the_advice_follows_the_months(year):
     told = {month: advise(year[month - 1], year[month])["advice"] for month in range(2, 13)}
     assert told[5] == told[9] == "re-segment"
     assert [told[month] for month in (2, 3, 4, 6, 7, 12)] == ["keep"] * 6
+
+
+def test_changed_roles_are_told(year):
+    def play(snapshot, roles):
+        told = [
+            s | {"roles": [roles.get(s["id"], "core")], "actions": [roles.get(s["id"], "Wait.")]}
+            for s in snapshot.segments
+        ]
+        return dataclasses.replace(snapshot, segments=told)
+
+    before, now = play(year[2], {0: "loyal"}), play(year[3], {0: "growth", 5: "new"})
+    changed = advise(before, now)["roles"]
+    name = next(s["name"] for s in now.segments if s["id"] == 0)
+    assert [(r["segment"], r["previous_role"], r["role"]) for r in changed] == [
+        (name, "loyal", "growth")
+    ]
+    assert changed[0]["sentence"] == f"“{name}” was loyal and is growth now: growth"
+    assert advise(before, play(year[3], {0: "loyal"}))["roles"] == []
+    assert advise(year[2], year[3])["roles"] == []  # a run of a version without roles
 
 
 def test_a_drifted_feature_asks_for_a_refit():

@@ -182,6 +182,51 @@ def test_a_card_s_action_replaces_ours(cut, card):
     assert theirs["role"] == ours["role"]
 
 
+def find_role(effects, before=None):
+    """The action for a segment with these effects, and the segment with it."""
+    labels = {"spending": "Spending", "income": "Income", "visits": "Shoe size"}
+    card = Card.model_validate(
+        {"title": "t", "table": "t", "features": {n: {"label": v} for n, v in labels.items()}}
+    )
+    profile = pd.DataFrame({"variable": labels.values(), "effect": effects})
+    role = profiles.find_role(profile, card, {"name": "x"}, 3, before=before)
+    return role["role"], {"roles": [role["role"]], "actions": [role["action"]]}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "afresh", "kept"),
+    [
+        ((-0.4, 0, 0), (-0.5, 0, 0), "occasional", "core"),  # a hair's breadth is no news
+        ((-0.5, 0, 0), (-0.4, 0, 0), "core", "occasional"),
+        ((-0.4, 0, 0), (-0.64, 0, 0), "occasional", "core"),
+        ((-0.4, 0, 0), (-0.66, 0, 0), "occasional", "occasional"),  # and then it is
+        ((0.5, 0, 0), (0.34, 0, 0), "core", "core"),
+        ((0.6, -0.6, 0), (0.6, -0.45, 0), "high-value", "enthusiast"),
+        ((0.8, 0, 0), (0.8, -0.7, 0), "enthusiast", "enthusiast"),  # a clear one goes before
+        ((0.6, 0, 0), (0.6, -0.6, 0), "enthusiast", "high-value"),
+    ],
+)
+def test_a_role_stays_until_its_figures_clearly_leave_it(then, now, afresh, kept):
+    _, before = find_role(then)
+    assert find_role(now)[0] == afresh
+    role, segment = find_role(now, before)
+    assert role == kept
+    assert find_role(now, segment)[0] == kept  # and goes on staying
+
+
+def test_roles_flap_less_than_figures():
+    rng = np.random.default_rng(8)
+    moves, before = {"afresh": 0, "kept": 0}, None
+    last = find_role((-0.5, 0, 0))[0]
+    for _ in range(100):
+        effects = (-0.5 + rng.normal(0, 0.05), 0.0, 0.0)
+        own, (role, segment) = find_role(effects)[0], find_role(effects, before)
+        moves["kept"] += before is not None and [role] != before["roles"]
+        moves["afresh"] += own != last
+        last, before = own, segment
+    assert moves["kept"] == 0 < 30 < moves["afresh"]
+
+
 def test_marked_levels_are_common_or_rare_enough():
     cluster = np.repeat([0, 1], [40, 60])
     kind = np.array(["x"] * 30 + ["y"] * 10 + ["x"] * 10 + ["y"] * 45 + ["z"] * 5)

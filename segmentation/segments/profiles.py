@@ -34,6 +34,9 @@ others make it, a seeded sample."""
 
 Bools = NDArray[np.bool_]
 
+SLACK = 0.15
+"""Standard deviations by which an effect has to leave a role's range before the role changes."""
+
 DOUBTFUL = 0.6
 """A segment with a lower mean Jaccard is not to be trusted (Hennig 2007)."""
 
@@ -492,28 +495,56 @@ def add_words(
     levels: pd.DataFrame,
     rules: pd.DataFrame,
     card: Card,
+    *,
+    before: Iterable[Segment] = (),
 ) -> list[Segment]:
-    """The segments with their sentences, roles and actions; the card's own come first."""
+    """The segments with their sentences, roles and actions; the card's own come first.
+
+    `before` are the segments of the previous run, whose roles stay while they nearly hold.
+    """
     told, tables = [], [rows.assign(segments=len(segments)) for rows in (profile, levels, rules)]
+    former = {segment["id"]: segment for segment in before}
     for segment in segments:
         own = [rows[rows["cluster"] == segment["id"]] for rows in tables]
-        role = find_role(own[0], card, segment, len(segments))
+        role = find_role(own[0], card, segment, len(segments), before=former.get(segment["id"]))
         words_of: Any = {"roles": [role["role"]], "actions": [role["action"]]}
         words_of["sentences"] = _describe_segment(segment, len(segments), *own)
         told.append(segment | words_of)
     return told
 
 
-def find_role(profile: pd.DataFrame, card: Card, segment: Segment, segments: int) -> dict[str, str]:
-    """What a segment is to the business and one suggestion, of its rows of the profile."""
-    grades = dict(zip(profile["variable"], profile["grade"], strict=True))
-    by_kind = {kind: grades[v] for v in reversed(list(grades)) if (kind := card.kinds[v])}
-    markers = int((profile["effect"].abs() >= words.MARKER).sum())
-    facts = {**by_kind, "markers": markers, "segments": segments}
-    entry = dict(words.pick(words.read_words()["roles"], facts))
+def find_role(
+    profile: pd.DataFrame,
+    card: Card,
+    segment: Segment,
+    segments: int,
+    *,
+    before: Segment | None = None,
+) -> dict[str, str]:
+    """What a segment is to the business and one suggestion, of its rows of the profile.
+
+    What it was `before` stays while its predicate misses by no more than 0.15 standard deviations
+    and none above it in the table holds by more: −0.50 after −0.40 is no news.
+    """
+    effects = profile.set_index("variable")["effect"].iloc[::-1]  # the first of a kind counts
+
+    def holds(entry: words.Entry, slack: float) -> bool:
+        most, least = (
+            {card.kinds[str(v)]: words.grade(own + way) for v, own in effects.items()}
+            | {"markers": int((effects.abs() + way >= words.MARKER).sum()), "segments": segments}
+            for way in (slack, -slack)
+        )
+        return words.holds(entry["when"], most, least)
+
+    roles = words.read_words()["roles"]
+    entry = next(own for own in roles if holds(own, 0))
+    had = before.get("actions", []) if before else []
+    for former in (i for i, own in enumerate(roles) if own["action"] in had):
+        clearer = any(holds(own, -SLACK) for own in roles[:former])
+        entry = roles[former] if holds(roles[former], SLACK) and not clearer else entry
     for own in (given for given in card.segments if given.name == segment["name"]):
-        entry |= own.model_dump(include={"role", "action"}, exclude_defaults=True)
-    return entry
+        entry = entry | own.model_dump(include={"role", "action"}, exclude_defaults=True)
+    return {name: entry[name] for name in ("role", "action")}
 
 
 def _describe_segment(segment: Segment, segments: int, *own: pd.DataFrame) -> list[str]:

@@ -430,7 +430,7 @@ def _measure_agreement(before: Snapshot, now: Snapshot) -> float:
 def summarize_changes(
     before: Snapshot | None, now: Snapshot, changes: pd.DataFrame, drift: pd.DataFrame
 ) -> dict[str, Any]:
-    """The content of `changes.json`: what was compared, what is advised, and the reason.
+    """The content of `changes.json`: what was compared, what is advised, the reason, the roles.
 
     Without a previous run it is `{"previous": None}`.
 
@@ -461,7 +461,25 @@ def summarize_changes(
         "agreement": _measure_agreement(before, now),
     }
     entry = words.pick(words.read_words()["advice"], facts)
-    return {**facts, "advice": entry["advice"], "reason": words.write(entry["say"], facts)}
+    told = {"advice": entry["advice"], "reason": words.write(entry["say"], facts)}
+    return {**facts, **told, "roles": _list_roles(before, now)}
+
+
+def _list_roles(before: Snapshot, now: Snapshot) -> list[dict[str, str]]:
+    """The segments of both runs that have another role or action now, each with a sentence."""
+    rows, former = [], {segment["id"]: segment for segment in before.segments}
+    for new in now.segments:
+        old = former.get(new["id"], new)
+        if min(new["size"], old["size"]) < words.FEWEST or not {"roles", "actions"} <= {*old, *new}:
+            continue
+        row = {"segment": new["name"]}
+        for prefix, segment in (("previous_", old), ("", new)):
+            row[f"{prefix}role"] = words.join(segment["roles"])
+            row[f"{prefix}action"] = " ".join(segment["actions"])
+        same = row["role"] == row["previous_role"]
+        if not same or row["action"] != row["previous_action"]:
+            rows.append(row | {"sentence": words.say("role", row | {"same": int(same)})})
+    return rows
 
 
 # What happened, in words -------------------------------------------------------------------

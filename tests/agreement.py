@@ -130,7 +130,9 @@ def check_certainty(text, run):
 def check_choice(text, run):
     """ "4 segments, by the … rule. <certainty> <what the rules say>"."""
     k, rules = run.manifest["k"], run.manifest["rules"]
-    by = "as asked" if run.manifest["asked"] else f"by the {run.manifest['rule']} rule"
+    by = f"by the {run.manifest['rule']} rule"
+    by = by if rules[run.manifest["rule"]] == k else "as in the last run"
+    by = "as asked" if run.manifest["asked"] else by
     head = f"{k} segment{'' if k == 1 else 's'}, {by}. "
     told = re.search(r" (The rules disagree: .*|All \d+ rules say \d+\.)$", text)
     if not text.startswith(head) or not told:

@@ -50,7 +50,8 @@ class Selection(BaseModel, frozen=True):
     def answer(self) -> str:
         """How many, who decided, how sure that is, whether the rules agree."""
         k = self.k
-        by = "as asked" if self.asked else f"by the {self.rule} rule"
+        by = f"by the {self.rule} rule" if self.rules.get(self.rule) == k else "as in the last run"
+        by = "as asked" if self.asked else by
         agreeing = [rule for rule, at in self.rules.items() if at == k]
         others = [f"{rule} {at or 'none'}" for rule, at in self.rules.items() if at != k]
         backing = f"{words.join(agreeing) or 'none'} {'say' if len(agreeing) > 1 else 'says'} {k}"
@@ -150,8 +151,22 @@ def ask_rules(sweep: pd.DataFrame) -> pd.DataFrame:
     return answers.assign(at_edge=(answers["k"] == sweep["k"].max()).fillna(False).astype(bool))
 
 
-def choose(sweep: pd.DataFrame, *, rule: str = "calibrated", k: int | None = None) -> Selection:
+def keep_k(sweep: pd.DataFrame, before: int) -> bool:
+    """Whether the previous run's K is eligible still: clear of the null, predicted by halves."""
+    row = sweep[(sweep["k"] == before) & (sweep["prediction_strength"] > PREDICTED)]
+    return bool(row["gated"].fillna(False).astype(bool).any())
+
+
+def choose(
+    sweep: pd.DataFrame,
+    *,
+    rule: str = "calibrated",
+    k: int | None = None,
+    before: int | None = None,
+) -> Selection:
     """The K that is used, the one asked for or the rule's where it is None, and the verdict on it.
+
+    The calibrated rule leaves the K of the run `before` while it is eligible (`keep_k`).
 
     Raises
     ------
@@ -162,6 +177,9 @@ def choose(sweep: pd.DataFrame, *, rule: str = "calibrated", k: int | None = Non
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
     answers = {name: answer(sweep) for name, answer in RULES.items()}
     found, reason = answers[rule]
+    if before and before != found and rule == "calibrated" and keep_k(sweep, before):
+        reason = f"the last run's, clear and predicted still; by itself the rule says {found}"
+        found = before
     chosen = found if k is None else k
     if chosen is None:
         raise ValueError(f"the {rule} rule finds no K: {reason}; ask for one")

@@ -61,7 +61,7 @@ class Snapshot:
     segments : the content of its `segments.json`, in the order of the model's positions.
     scorer : its model; None where it has no centres.
     highest_id : the highest id that this run or one before it ever gave.
-    day : the date of its data, else of the run, as ISO text.
+    day : the date of its data, else of the run, as ISO text. verdict : on its cut.
     """
 
     run_id: str
@@ -70,6 +70,7 @@ class Snapshot:
     scorer: Scorer | None
     highest_id: int
     day: str = ""
+    verdict: str = ""
 
 
 class Matching(NamedTuple):
@@ -586,7 +587,8 @@ def read_snapshot(folder: Path, card: Card) -> Snapshot:
     given = scorer.figures.highest_id if scorer else 0
     highest = max(given, *(segment["id"] for segment in segments))
     day = (run.manifest.as_of or run.manifest.started)[:10]
-    return Snapshot(folder.name, customers, segments, scorer, highest, day)
+    verdict = run.manifest.verdict or ""
+    return Snapshot(folder.name, customers, segments, scorer, highest, day, verdict)
 
 
 def _read_scorer(folder: Path) -> Scorer | None:

@@ -5,6 +5,7 @@ import json
 import shutil
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import agreement
 import months
@@ -15,8 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelling import build_model
 from scipy import stats
+from scipy.spatial.distance import cdist
+from sklearn.pipeline import Pipeline
 
-from segmentation import InputError, runs, words
+from segmentation import ROOT, InputError, runs, words
+from segmentation.clustering import KMeans
 from segmentation.palette import OUTLINES, PALETTE
 from segmentation.segments import build_figures, model, profiles, tracking
 
@@ -266,6 +270,36 @@ def test_the_advice_follows_the_months(year):
     told = {month: advise(year[month - 1], year[month])["advice"] for month in range(2, 13)}
     assert told[5] == told[9] == "re-segment"
     assert [told[month] for month in (2, 3, 4, 6, 7, 12)] == ["keep"] * 6
+
+
+def run_start(before, table, *, k, verdict):
+    """The cell of notebook 04 that may start from the last centres: the model before and after."""
+    notebook = json.loads((ROOT / "notebooks/04_modeling.ipynb").read_text("utf-8"))
+    (source,) = ["".join(c["source"]) for c in notebook["cells"] if c["id"] == "5b"]
+    shown, fresh = [], build_model(table, months.CARD, k)
+    study = SimpleNamespace(previous=before, show=shown.append, read=lambda _: {"verdict": verdict})
+    names = {"study": study, "model": fresh, "k": k, "card": months.CARD, "used": table}
+    exec(source, names | {"KMeans": KMeans, "Pipeline": Pipeline}, values := {})
+    return fresh, values.get("model", fresh), shown[0]
+
+
+def test_a_cut_that_is_not_natural_starts_from_the_last_one():
+    tables = months.make_months(apart=0, months=2, seed=5)  # one cloud
+    before = months.take_month(tables[1], None, k=4)
+    fresh, model, told = run_start(before, tables[2], k=4, verdict="constructive")
+    assert "last run" in told
+    assert model[1].inertia_ <= 1.05 * fresh[1].inertia_
+    last = fresh[0].transform(before.scorer.figures.list_centres()).to_numpy()
+    gaps = [cdist(each[1].cluster_centers_, last).min(axis=1).max() for each in (model, fresh)]
+    assert gaps[0] < gaps[1]
+    natural = dataclasses.replace(before, verdict="natural")
+    for other, k, verdict in (
+        (None, 4, "constructive"), (before, 4, "natural"), (before, 3, "reproducible"),
+        (natural, 4, "constructive"),
+    ):  # fmt: skip
+        fresh, model, told = run_start(other, tables[2], k=k, verdict=verdict)
+        assert model is fresh
+        assert "fresh fit" in told
 
 
 def test_changed_roles_are_told(year):

@@ -182,15 +182,15 @@ def test_a_card_s_action_replaces_ours(cut, card):
     assert theirs["role"] == ours["role"]
 
 
-def find_role(effects, before=None):
-    """The action for a segment with these effects, and the segment with it."""
+def find_role(effects, had=()):
+    """The role of a segment with these effects, and its actions."""
     labels = {"spending": "Spending", "income": "Income", "visits": "Shoe size"}
     card = Card.model_validate(
         {"title": "t", "table": "t", "features": {n: {"label": v} for n, v in labels.items()}}
     )
     profile = pd.DataFrame({"variable": labels.values(), "effect": effects})
-    role = profiles.find_role(profile, card, {"name": "x"}, 3, before=before)
-    return role["role"], {"roles": [role["role"]], "actions": [role["action"]]}
+    role = profiles.find_role(profile, card, {"name": "x"}, 3, had)
+    return role["role"], [role["action"]]
 
 
 @pytest.mark.parametrize(
@@ -207,23 +207,22 @@ def find_role(effects, before=None):
     ],
 )
 def test_a_role_stays_until_its_figures_clearly_leave_it(then, now, afresh, kept):
-    _, before = find_role(then)
+    _, had = find_role(then)
     assert find_role(now)[0] == afresh
-    role, segment = find_role(now, before)
+    role, actions = find_role(now, had)
     assert role == kept
-    assert find_role(now, segment)[0] == kept  # and goes on staying
+    assert find_role(now, actions)[0] == kept  # and goes on staying
 
 
 def test_roles_flap_less_than_figures():
     rng = np.random.default_rng(8)
-    moves, before = {"afresh": 0, "kept": 0}, None
-    last = find_role((-0.5, 0, 0))[0]
+    moves, (last, had) = {"afresh": 0, "kept": 0}, find_role((-0.5, 0, 0))
     for _ in range(100):
         effects = (-0.5 + rng.normal(0, 0.05), 0.0, 0.0)
-        own, (role, segment) = find_role(effects)[0], find_role(effects, before)
-        moves["kept"] += before is not None and [role] != before["roles"]
+        (own, _), (_, actions) = find_role(effects), find_role(effects, had)
+        moves["kept"] += actions != had
         moves["afresh"] += own != last
-        last, before = own, segment
+        last, had = own, actions
     assert moves["kept"] == 0 < 30 < moves["afresh"]
 
 

@@ -29,8 +29,8 @@ CHANCE = 0.05
 """How often chance alone may tell a descriptor apart somewhere, over all of them."""
 
 DEPTH, FOLDS, MAKERS = 3, 10, 2_000
-"""Questions that a rule asks at most; the parts of the customers that judge it by turns; how many
-others make it, a seeded sample."""
+"""A rule asks so many questions at most, is judged by tenths of the customers in turn, and made of
+so many others (a seeded sample)."""
 
 Bools = NDArray[np.bool_]
 
@@ -297,13 +297,12 @@ def _find_box(X: Floats, member: Bools, *, decimals: list[int], seed: int) -> Fl
     boxes = np.tile([-np.inf, np.inf], (tree.node_count, X.shape[1], 1))
     inside = np.ones((tree.node_count, len(X)), dtype=bool)
     for node in np.flatnonzero(tree.feature >= 0):  # parents come first
-        asked = tree.feature[node]
+        asked, (below, above) = tree.feature[node], (tree.children_left, tree.children_right)
         cut = round(float(tree.threshold[node]), decimals[asked])
-        below, above = tree.children_left[node], tree.children_right[node]
-        boxes[[below, above]] = boxes[node]
-        boxes[below, asked, 1] = boxes[above, asked, 0] = cut
-        inside[below] = inside[node] & (X[:, asked] <= cut)
-        inside[above] = inside[node] & (X[:, asked] > cut)
+        for child, end in ((below[node], 1), (above[node], 0)):
+            boxes[child] = boxes[node]
+            boxes[child, asked, end] = cut
+            inside[child] = inside[node] & ((X[:, asked] <= cut) == end)
     f1 = inside @ (2.0 * member) / (inside.sum(axis=1) + member.sum())
     f1[0] = 0.0  # everyone
     return boxes[f1.argmax()] if f1.any() else np.tile([np.inf, -np.inf], (X.shape[1], 1))
@@ -503,10 +502,10 @@ def add_words(
     `before` are the segments of the previous run, whose roles stay while they nearly hold.
     """
     told, tables = [], [rows.assign(segments=len(segments)) for rows in (profile, levels, rules)]
-    former = {segment["id"]: segment for segment in before}
+    had = {segment["id"]: segment.get("actions", []) for segment in before}
     for segment in segments:
         own = [rows[rows["cluster"] == segment["id"]] for rows in tables]
-        role = find_role(own[0], card, segment, len(segments), before=former.get(segment["id"]))
+        role = find_role(own[0], card, segment, len(segments), had.get(segment["id"], []))
         words_of: Any = {"roles": [role["role"]], "actions": [role["action"]]}
         words_of["sentences"] = _describe_segment(segment, len(segments), *own)
         told.append(segment | words_of)
@@ -514,17 +513,12 @@ def add_words(
 
 
 def find_role(
-    profile: pd.DataFrame,
-    card: Card,
-    segment: Segment,
-    segments: int,
-    *,
-    before: Segment | None = None,
+    profile: pd.DataFrame, card: Card, segment: Segment, segments: int, had: Iterable[str] = ()
 ) -> dict[str, str]:
     """What a segment is to the business and one suggestion, of its rows of the profile.
 
-    What it was `before` stays while its predicate misses by no more than 0.15 standard deviations
-    and none above it in the table holds by more: −0.50 after −0.40 is no news.
+    The entry with an action that it `had` stays while its predicate misses by no more than 0.15
+    standard deviations and none above it holds by as much: −0.50 after −0.40 is no news.
     """
     effects = profile.set_index("variable")["effect"].iloc[::-1]  # the first of a kind counts
 
@@ -538,7 +532,6 @@ def find_role(
 
     roles = words.read_words()["roles"]
     entry = next(own for own in roles if holds(own, 0))
-    had = before.get("actions", []) if before else []
     for former in (i for i, own in enumerate(roles) if own["action"] in had):
         clearer = any(holds(own, -SLACK) for own in roles[:former])
         entry = roles[former] if holds(roles[former], SLACK) and not clearer else entry

@@ -355,14 +355,12 @@ def measure_shift(before: pd.Series, now: pd.Series) -> dict[str, float]:
     shift = float(now.mean() - before.mean())
     if min(n, m) < 2:
         return {"shift": shift}
-    spreads = before.std(), now.std()
     with np.errstate(invalid="ignore", divide="ignore"):  # of constant values
         r = np.nan_to_num(np.corrcoef(before[both], now[both])[0, 1]) if paired > 1 else 0.0
-    a, b = spreads[0] ** 2 / n, spreads[1] ** 2 / m
-    error = max(a + b - 2 * r * spreads[0] * spreads[1] * paired / (n * m), 0.0) ** 0.5
+    a, b = before.var() / n, now.var() / m
+    error = max(a + b - 2 * r * (a * b / (n * m)) ** 0.5 * paired, 0.0) ** 0.5
     welch = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1)) if a + b else 1.0
-    alone = n + m - 2 * paired
-    freedom = paired - 1 + (welch - paired + 1) * alone / (n + m)
+    freedom = paired - 1 + (welch - paired + 1) * (n + m - 2 * paired) / (n + m)
     half = float(stdtrit(max(freedom, 1.0), 0.975)) * error
     return {"shift": shift, "shift_low": shift - half, "shift_high": shift + half}
 
@@ -389,8 +387,8 @@ def measure_chance(counts: Floats, rng: np.random.Generator, *, columns: int) ->
     of the PSI (Yurdakul 2018) is no help where bins are empty, as of 50 customers.
     """
     both = counts.sum(axis=1).astype(int)
-    size = DEALS * columns
-    before = rng.multivariate_hypergeometric(both, int(counts[:, 0].sum()), size, "marginals")
+    deals = min(DEALS * columns, max(DEALS, 10**6 // len(both)))  # of many levels, fewer
+    before = rng.multivariate_hypergeometric(both, int(counts[:, 0].sum()), deals, "marginals")
     dealt = np.stack([before, both - before], axis=-1)
     return float(np.quantile(measure_psi(dealt), 1 - FALSE / columns, method="higher"))
 

@@ -28,6 +28,7 @@ RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "a
 RATIOS |= {"compared_valley"}
 RATIOS |= {"ari", "ari_own_k", "ari_same_k"}
 MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
+SHIFTS = {"shift", "shift_low", "shift_high"}  # told as sizes: the words say which way
 LONGEST = 32  # characters of a label inside a name
 
 
@@ -43,11 +44,17 @@ def grade(effect: float) -> int:
     return level if effect > 0 else -level
 
 
-def holds(when: Mapping[str, Any], facts: Facts) -> bool:
-    """Whether each figure that a predicate names is known and lies in its range or grade."""
+def holds(when: Mapping[str, Any], facts: Facts, least: Facts | None = None) -> bool:
+    """Whether each figure that a predicate names is known and lies in its range or grade.
+
+    With `least`, whether what lies from these figures up to `facts` reaches into it.
+    """
+    least = facts if least is None else least
     grades = read_words()["grades"]
     ends = {name: grades[own] if isinstance(own, str) else own for name, own in when.items()}
-    return all(name in facts and low <= facts[name] <= high for name, (low, high) in ends.items())
+    return all(
+        n in facts and low <= facts[n] and least[n] <= high for n, (low, high) in ends.items()
+    )
 
 
 def pick(entries: Iterable[Entry], facts: Facts) -> Entry:
@@ -82,6 +89,9 @@ def write_figure(name: str, facts: Facts) -> str:
         return "unchanged" if text[1:4] == "0.0" else text
     if name in SHARES:
         return f"{value:.1%}"
+    if name in SHIFTS:
+        text = write_measure(abs(value), 5 * (facts["shift_high"] - facts["shift_low"]))
+        return f"{text} {facts['unit']}".rstrip() if name == "shift" else text
     if name in MEASURES:
         return f"{write_measure(value, facts['overall_sd'])} {facts['unit']}".rstrip()
     return f"{value:,.0f}" if float(value).is_integer() and name not in RATIOS else f"{value:.2f}"

@@ -136,7 +136,9 @@ def check_certainty(text, run):
 def check_choice(text, run):
     """ "4 segments, by the … rule. <certainty> <what the rules say>"."""
     k, rules = run.manifest["k"], run.manifest["rules"]
-    by = "as asked" if run.manifest["asked"] else f"by the {run.manifest['rule']} rule"
+    by = f"by the {run.manifest['rule']} rule"
+    by = by if rules[run.manifest["rule"]] == k else "as in the last run"
+    by = "as asked" if run.manifest["asked"] else by
     head = f"{k} segment{'' if k == 1 else 's'}, {by}. "
     same, samples = run.selection["again"]
     again = " " + words.say("again", {"same": same, "samples": samples})
@@ -265,6 +267,7 @@ def check_told(text, run):
         or not check_limits(text, run)
         or not check_certainty(text, run)
         or check_sentence(text, EVENTS, lambda kind: list_events(run, kind))
+        or text in list_roles(run)
         or text == run.changes.get("reason") == find_reason(run)
     )
     return [] if good else [text]
@@ -289,12 +292,20 @@ def list_events(run, kind):
     return events
 
 
+def list_roles(run):
+    """The sentences on changed roles, where the roles are those of the segments."""
+    own = {s["name"]: (", ".join(s["roles"]), " ".join(s["actions"])) for s in run.segments}
+    roles = run.changes.get("roles", [])
+    return [r["sentence"] for r in roles if own[r["segment"]] == (r["role"], r["action"])]
+
+
 def find_reason(run):
     """The reason of the advice, with the figures taken from the tables where they stand there."""
     drift = run.tables["drift.csv"].query("kind == 'feature'")
-    most = drift.loc[drift["psi"].idxmax()]
+    moved = (drift["psi"] >= 0.2) & (drift["psi"] > drift["chance"])
+    most = drift.loc[(drift[moved] if moved.any() else drift)["psi"].idxmax()]
     facts = run.changes | {"psi": most["psi"], "variable": words.lower_first(most["variable"])}
-    facts |= {"drifted": (drift["psi"] >= 0.2).sum(), "k": run.manifest["k"]}
+    facts |= {"drifted": moved.sum(), "k": run.manifest["k"]}
     facts["changed"] = (run.tables["changes.csv"]["transition"] != "survived").sum()
     entry = next(e for e in words.read_words()["advice"] if is_true(e["when"], facts))
     return entry["say"].format(**facts | {n: f"{facts[n]:.2f}" for n in ("psi", "agreement")})

@@ -1,9 +1,11 @@
 """From run to run: who continues whom, what is called when, and what it takes to compare."""
 
+import dataclasses
 import json
 import shutil
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import agreement
 import months
@@ -13,8 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelling import build_model
+from scipy import stats
+from scipy.spatial.distance import cdist
+from sklearn.pipeline import Pipeline
 
-from segmentation import InputError, runs
+from segmentation import ROOT, InputError, runs, words
+from segmentation.clustering import KMeans
 from segmentation.palette import OUTLINES, PALETTE
 from segmentation.segments import build_figures, model, profiles, tracking
 
@@ -136,6 +142,69 @@ def test_the_psi_is_zero_for_equal_shares_and_never_negative(pairs):
     assert tracking.measure_psi(counts) == pytest.approx(tracking.measure_psi(counts[:, ::-1]))
 
 
+def make_pair(rng, n, *, recurring):
+    """Two tables of one population (as snapshots), of whom so many customers are in both."""
+    card = months.CARD.model_copy(update={"descriptors": {}})
+    names, stay = list(card.features), np.arange(n) < recurring
+    then, now = rng.lognormal(0, 0.7, (2, n, 3)).round(2)
+    now[stay] = then[stay] * rng.lognormal(0, 0.1, (recurring, 3))
+    ids = np.arange(n), np.where(stay, np.arange(n), n + np.arange(n))
+    tables = [
+        pd.DataFrame(values, columns=names, index=pd.Index(own, name="id"))
+        for values, own in zip((then, now), ids, strict=True)
+    ]
+    return card, [tracking.Snapshot("run", table, [], None, 0) for table in tables]
+
+
+@pytest.mark.parametrize(("n", "recurring"), [(50, 0), (100, 50)])
+def test_nothing_drifts_where_nothing_moves(n, recurring):
+    drifted, high, covered = 0, 0, []
+    for seed in range(40):
+        card, pair = make_pair(np.random.default_rng([7, n, seed]), n, recurring=recurring)
+        drift = tracking.measure_drift(*pair, card)
+        drifted += (drift["reading"] == "drifted").any()
+        high += (drift["psi"] >= 0.2).any()
+        covered += [*((drift["shift_low"] <= 0) & (drift["shift_high"] >= 0))]
+    assert drifted <= 5  # 2 expected of 40
+    assert high >= 15
+    assert np.mean(covered) > 0.9
+
+
+def test_who_is_in_both_tables_is_compared_with_themselves():
+    rng = np.random.default_rng(3)
+    card, (before, now) = make_pair(rng, 200, recurring=200)
+    raised = now.customers.assign(income=before.customers["income"] + 0.05)
+    widths, shifts = {}, {}
+    for name, index in {"known": raised.index, "strangers": raised.index + 1000}.items():
+        after = tracking.Snapshot("run", raised.set_axis(index).rename_axis("id"), [], None, 0)
+        row = tracking.measure_drift(before, after, card).set_index("variable").loc["Income"]
+        widths[name], shifts[name] = row["shift_high"] - row["shift_low"], row["shift"]
+    assert widths["known"] < 0.01 < 0.1 < widths["strangers"]
+    assert shifts["known"] == pytest.approx(0.05) == shifts["strangers"]
+    then, today = rng.normal(5, 2, 30), rng.normal(6, 1, 40)
+    apart = tracking.measure_shift(pd.Series(then), pd.Series(today))
+    welch = stats.ttest_ind(today, then, equal_var=False).confidence_interval(0.95)
+    assert (apart["shift_low"], apart["shift_high"]) == pytest.approx(tuple(welch))
+    ids = pd.RangeIndex(30, name="id")
+    same = tracking.measure_shift(pd.Series(then, ids), pd.Series(today[:30], ids))
+    paired = stats.ttest_rel(today[:30], then).confidence_interval(0.95)
+    assert (same["shift_low"], same["shift_high"]) == pytest.approx(tuple(paired))
+
+
+def test_a_shift_is_told_by_its_interval():
+    row = {"variable": "Spending score", "unit": "points"}
+
+    def tell(shift, low, high):
+        facts = {"shift": shift, "shift_low": low, "shift_high": high}
+        return words.say("shift", row | facts)
+
+    assert tell(4.1, 1.2, 7.0) == "Spending score rose by 4.1 points (1.2 to 7.0)."
+    assert tell(-40.2, -70, -10) == "Spending score fell by 40 points (10 to 70)."
+    told = "Spending score has not clearly moved (between 0.24 lower and 0.51 higher)."
+    assert tell(0.1, -0.24, 0.51) == told
+    assert "too few" in words.say("shift", row | {"shift": 1.0, "shift_low": np.nan})
+
+
 # A year ------------------------------------------------------------------------------------
 
 
@@ -201,6 +270,55 @@ def test_the_advice_follows_the_months(year):
     told = {month: advise(year[month - 1], year[month])["advice"] for month in range(2, 13)}
     assert told[5] == told[9] == "re-segment"
     assert [told[month] for month in (2, 3, 4, 6, 7, 12)] == ["keep"] * 6
+
+
+def run_start(before, table, *, k, verdict):
+    """The cell of notebook 04 that may start from the last centres: the model before and after."""
+    notebook = json.loads((ROOT / "notebooks/04_modeling.ipynb").read_text("utf-8"))
+    (source,) = ["".join(c["source"]) for c in notebook["cells"] if c["id"] == "5b"]
+    shown, fresh = [], build_model(table, months.CARD, k)
+    study = SimpleNamespace(previous=before, show=shown.append, read=lambda _: {"verdict": verdict})
+    names = {"study": study, "model": fresh, "k": k, "card": months.CARD, "used": table}
+    exec(source, names | {"KMeans": KMeans, "Pipeline": Pipeline}, values := {})
+    return fresh, values.get("model", fresh), shown[0]
+
+
+def test_a_cut_that_is_not_natural_starts_from_the_last_one():
+    tables = months.make_months(apart=0, months=2, seed=5)  # one cloud
+    before = months.take_month(tables[1], None, k=4)
+    fresh, model, told = run_start(before, tables[2], k=4, verdict="constructive")
+    assert "last run" in told
+    assert model[1].inertia_ <= 1.05 * fresh[1].inertia_
+    last = fresh[0].transform(before.scorer.figures.list_centres()).to_numpy()
+    gaps = [cdist(each[1].cluster_centers_, last).min(axis=1).max() for each in (model, fresh)]
+    assert gaps[0] < gaps[1]
+    natural = dataclasses.replace(before, verdict="natural")
+    for other, k, verdict in (
+        (None, 4, "constructive"), (before, 4, "natural"), (before, 3, "reproducible"),
+        (natural, 4, "constructive"),
+    ):  # fmt: skip
+        fresh, model, told = run_start(other, tables[2], k=k, verdict=verdict)
+        assert model is fresh
+        assert "fresh fit" in told
+
+
+def test_changed_roles_are_told(year):
+    def play(snapshot, roles):
+        told = [
+            s | {"roles": [roles.get(s["id"], "core")], "actions": [roles.get(s["id"], "Wait.")]}
+            for s in snapshot.segments
+        ]
+        return dataclasses.replace(snapshot, segments=told)
+
+    before, now = play(year[2], {0: "loyal"}), play(year[3], {0: "growth", 5: "new"})
+    changed = advise(before, now)["roles"]
+    name = next(s["name"] for s in now.segments if s["id"] == 0)
+    assert [(r["segment"], r["previous_role"], r["role"]) for r in changed] == [
+        (name, "loyal", "growth")
+    ]
+    assert changed[0]["sentence"] == f"“{name}” was loyal and is growth now: growth"
+    assert advise(before, play(year[3], {0: "loyal"}))["roles"] == []
+    assert advise(year[2], year[3])["roles"] == []  # a run of a version without roles
 
 
 def test_a_drifted_feature_asks_for_a_refit():

@@ -151,6 +151,23 @@ def test_agreement_in_words(stored, rules, agreement):
 # The null, the gate, the verdict
 
 
+def test_the_last_k_stays_while_it_is_eligible(stored):
+    weak = stored.assign(
+        prediction_strength=stored["prediction_strength"].where(stored["k"] != 4, 0.7)
+    )
+    assert [k for k in range(1, 12) if selection.keep_k(stored, k)] == [2, 4]
+    assert [k for k in range(1, 12) if selection.keep_k(weak, k)] == [2]
+    kept = selection.choose(stored, before=2)
+    assert (kept.k, kept.asked, kept.rules["calibrated"]) == (2, False, 4)
+    assert kept.answer.startswith("2 segments, as in the last run.")
+    assert "by itself the rule says 4" in kept.reason
+    for before in (None, 1, 3, 4, 6, 99):
+        assert selection.choose(stored, before=before) == selection.choose(stored)
+    assert selection.choose(stored, before=2, k=5).k == 5
+    silhouette = selection.choose(stored, rule="silhouette", before=2)
+    assert silhouette == selection.choose(stored, rule="silhouette")
+
+
 def test_noise_has_no_segments(noise):
     sweep = examine(noise)
     choice = selection.choose(sweep)

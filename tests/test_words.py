@@ -18,6 +18,7 @@ FIGURES = {
     **{"customers": [0, 4, 5, 50], "precision": [0, 0.5, 1], "hits": [0, 5, 70], "failing": [0, 2]},
     **{"jaccard": [0, 0.6, 0.7, 0.75, 1], "previous_size": [0, 4, 5, 900], "kept": [0, 1]},
     "moved": [0, 1],
+    **{"shift_low": [-2, 0, 1], "shift_high": [-1, 0, 2], "same": [0, 1]},
 }
 
 
@@ -149,6 +150,7 @@ def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known |= {"previous_k", "k", "psi", "agreement", "median", "overall_median"}
     known |= {"same", "samples"}
     known |= {"choice", "rule_k", "ari"}
+    known |= {"shift", "shift_low", "shift_high", "role", "previous_role", "action"}
     tables = [*TABLES["sentences"].values(), TABLES["advice"]]
     templates = [e["say"] for table in tables for e in table]
     assert {n for t in templates for n in re.findall(r"{(\w+)}", t)} <= known

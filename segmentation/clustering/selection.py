@@ -62,7 +62,8 @@ class Selection(BaseModel, frozen=True):
     def answer(self) -> str:
         """How many, who decided, how sure that is, whether the rules agree."""
         k = self.k
-        by = "as asked" if self.asked else f"by the {self.rule} rule"
+        by = f"by the {self.rule} rule" if self.rules.get(self.rule) == k else "as in the last run"
+        by = "as asked" if self.asked else by
         agreeing = [rule for rule, at in self.rules.items() if at == k]
         others = [f"{rule} {at or 'none'}" for rule, at in self.rules.items() if at != k]
         backing = f"{words.join(agreeing) or 'none'} {'say' if len(agreeing) > 1 else 'says'} {k}"
@@ -181,17 +182,25 @@ def ask_rules(sweep: pd.DataFrame) -> pd.DataFrame:
     return answers.assign(at_edge=(answers["k"] == sweep["k"].max()).fillna(False).astype(bool))
 
 
+def keep_k(sweep: pd.DataFrame, before: int) -> bool:
+    """Whether the previous run's K is eligible still: clear of the null, predicted by halves."""
+    row = sweep[(sweep["k"] == before) & (sweep["prediction_strength"] > PREDICTED)]
+    return bool(row["gated"].fillna(False).astype(bool).any())
+
+
 def choose(
     sweep: pd.DataFrame,
     *,
     rule: str = "calibrated",
     k: int | None = None,
+    before: int | None = None,
     samples: pd.DataFrame | None = None,
     skewed: Sequence[str] = (),
 ) -> Selection:
     """The K that is used, the one asked for or the rule's where it is None, and the verdict on it.
 
     `samples` is what `resample_choice` gives, `skewed` names features that reach far to one side.
+    The calibrated rule leaves the K of the run `before` while it is eligible (`keep_k`).
 
     Raises
     ------
@@ -202,6 +211,9 @@ def choose(
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
     answers = {name: answer(sweep) for name, answer in RULES.items()}
     found, reason = answers[rule]
+    if before and before != found and rule == "calibrated" and keep_k(sweep, before):
+        reason = f"the last run's, clear and predicted still; by itself the rule says {found}"
+        found = before
     chosen = found if k is None else k
     if chosen is None:
         raise ValueError(f"the {rule} rule finds no K: {reason}; ask for one")
@@ -211,7 +223,7 @@ def choose(
     row, asked = by_k.loc[chosen], k is not None
     verdict = judge(row, k=chosen, asked=asked)
     reading = read_verdict(verdict, row, sweep, skewed=bool(skewed))
-    close = is_close(sweep, k=chosen, decided=rule == "calibrated" and not asked)
+    close = is_close(sweep, k=chosen, decided=chosen == answers["calibrated"][0] and not asked)
     again = None
     if samples is not None:
         same = (samples["k"] == chosen) & (samples["verdict"] == verdict)
@@ -258,7 +270,7 @@ def is_close(sweep: pd.DataFrame, *, k: int, decided: bool) -> bool:
         moved = _move_figures(sweep, step)
         chosen = answer_calibrated(moved)[0] if decided else k
         row = moved.set_index("k", drop=False).loc[chosen]
-        verdicts.add(judge(row, k=int(row["k"]), asked=not decided))
+        verdicts.add(judge(row, k=int(row["k"]), asked=False))
     return len(verdicts) > 1
 
 

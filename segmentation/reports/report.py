@@ -150,6 +150,7 @@ def _describe_changes(tables: Tables, summary: dict[str, Any]) -> dict[str, Any]
         "day": pages.write_date(summary["previous_day"], DAY),
         "kept": [int(cluster) for cluster in kept["cluster"]],
         "told": [int(cluster) for cluster in told["cluster"]],
+        "roles": [each["sentence"] for each in summary["roles"]],
         "events": tracking.describe_transitions(table),
         "word": words.read_words()["advised"][summary["advice"]],
         "reason": summary["reason"],

@@ -10,6 +10,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segmentation import words
 from segmentation.customers import Card, cards
@@ -27,8 +28,14 @@ expected)."""
 CHANCE = 0.05
 """How often chance alone may tell a descriptor apart somewhere, over all of them."""
 
-DEPTH, LEAF = 3, 0.05
-"""Questions that a rule asks at most, and the least share of customers that it may tell of."""
+DEPTH, FOLDS, MAKERS = 3, 10, 2_000
+"""A rule asks so many questions at most, is judged by tenths of the customers in turn, and made of
+so many others (a seeded sample)."""
+
+Bools = NDArray[np.bool_]
+
+SLACK = 0.15
+"""Standard deviations by which an effect has to leave a role's range before the role changes."""
 
 DOUBTFUL = 0.6
 """A segment with a lower mean Jaccard is not to be trusted (Hennig 2007)."""
@@ -63,7 +70,7 @@ FIGURES = ["mean", "sd", "min", "q25", "median", "q75", "max"]
 MEASURES = ["cluster", "size", "variable", "customers", *FIGURES, "seen_mean", "seen_sd"]
 LEVELS = ["cluster", "variable", "level", "customers"]
 COMPARED = ["cluster", "size", "share", *LEVELS[1:], "level_share", "overall_share", "lift"]
-COMPARED += ["marked", "residual", "p"]
+COMPARED += ["marked", "residual", "p", "cramers_v"]
 DESCRIBED = {"count": "customers", "25%": "q25", "50%": "median", "75%": "q75"}
 """What pandas' `describe` calls what we call otherwise."""
 
@@ -191,8 +198,9 @@ def profile_levels(counted: pd.DataFrame, card: Card) -> pd.DataFrame:
 
     Columns: cluster, size, share, variable (the label), level, customers, level_share (of the
     segment), overall_share, lift = level_share / overall_share, whether the level is marked, its
-    adjusted residual (Agresti 2013), and p of the descriptor: its χ² test with the segments, by
-    Holm's (1979) correction over the descriptors. Nothing is marked where chance would do (5 %).
+    adjusted residual (Agresti 2013), p of the descriptor: its χ² test with the segments, by
+    Holm's (1979) correction over the descriptors, and its bias-corrected Cramér's V with them.
+    Nothing is marked where chance would do (5 %).
     """
     from scipy.stats import chi2, norm
 
@@ -215,88 +223,104 @@ def profile_levels(counted: pd.DataFrame, card: Card) -> pd.DataFrame:
     spread = expected * (1 - table["share"]) * (1 - table["overall_share"])
     table["residual"] = (beyond / spread.where(spread > 0).astype(float) ** 0.5).fillna(0.0)
     by = table.assign(chi2=beyond**2 / expected).groupby("variable")
-    cells = (by["cluster"].nunique() - 1) * (by["level"].nunique() - 1)
-    sums = by["chi2"].sum().to_numpy(float)
+    sums, sides = by["chi2"].sum().astype(float), by[["cluster", "level"]].nunique()
+    cells = (sides - 1).prod(axis=1)
     chances = pd.Series(chi2.sf(sums, cells.clip(lower=1)), cells.index).sort_values()
     holm = (chances * np.arange(len(chances), 0, -1)).clip(upper=1).cummax()
     table["p"] = table["variable"].map(holm.mask(cells == 0, 1.0)).astype(float)
     clear = norm.isf(CHANCE / 2 / table["variable"].map(by.size()).astype(float))
     tested = (table["p"] <= CHANCE) & (table["residual"].abs() >= clear)
     table["marked"] = (more | less) & tested
+    table["cramers_v"] = table["variable"].map(_correct_v(sums / totals, sides, totals))
     order = pd.Categorical(table["variable"], counted["variable"].unique())
     table = table.assign(order=order).sort_values(["order", "cluster", "level"], ignore_index=True)
     table["variable"] = table["variable"].map(card.labels).astype(object)
     return table[COMPARED].astype({"size": int, "customers": int})
 
 
-def find_rules(table: pd.DataFrame, card: Card, *, seed: int = 0) -> pd.DataFrame:
-    """One short rule a segment, from a decision tree of three questions on the raw features.
+def _correct_v(phi2: pd.Series, sides: pd.DataFrame, n: pd.Series) -> pd.Series:
+    """Cramér's V of tables (rows and columns in `sides`) without its bias (Bergsma 2013)."""
+    over = (n - 1).clip(lower=1)
+    least = (sides - 1).sub((sides - 1).pow(2).div(over, axis=0)).min(axis=1)
+    beyond = (phi2 - (sides - 1).prod(axis=1) / over).clip(lower=0)
+    return (beyond / least.where(least > 0)).pow(0.5).fillna(0.0).astype(float)
 
-    Columns: cluster, size, rule (in words; empty where no leaf is the segment's), customers (for
-    whom it is true), hits (of them in the segment), precision = hits / customers, coverage =
-    hits / size, and fidelity, the share of all customers whom the tree puts into their segment.
-    Thresholds are rounded first, so that the words and the figures agree.
+
+def find_rules(table: pd.DataFrame, card: Card, *, seed: int = 0) -> pd.DataFrame:
+    """One short rule a segment: three questions at most on the raw features tell it from the rest.
+
+    Of a table (n rows) with a column `cluster`. Each rule is the node with the largest F1 of a
+    shallow tree (Breiman et al. 1984), thresholds rounded first so that words and figures agree.
+    Columns: cluster, size, rule (in words; empty where no question helps), customers (for whom it
+    is true), hits (of them in the segment), precision and coverage, and fidelity: the share of
+    all whom the most precise rule that is true of them puts into their segment. These three are
+    cross-validated: each tenth of the customers is judged by a rule that the others made.
+
+    Examples
+    --------
+    >>> card = Card.model_validate({"title": "t", "table": "", "features": {"a": {}, "b": {}}})
+    >>> table = pd.DataFrame({"cluster": [0, 1] * 20, "a": [1.0, 9.0] * 20, "b": 0.0})
+    >>> find_rules(table, card)[["rule", "customers", "precision", "coverage"]].values.tolist()
+    [['A at most 5.00', 20, 1.0, 1.0], ['A above 5.00', 20, 1.0, 1.0]]
     """
+    from sklearn.model_selection import KFold
+
+    from segmentation.clustering import draw_rows
+
     used = table[table["cluster"].notna()]
     values = used[list(card.features)].fillna(used[list(card.features)].median())
-    spreads = values.std(ddof=0)
-    leaves = _grow(values, used["cluster"], spreads, seed)
-    found = [used.loc[_fulfil(values, leaf), "cluster"].value_counts() for leaf in leaves]
-    fidelity = sum(each.max() for each in found if len(each)) / len(used)
-    told: dict[Any, tuple[str, int, int]] = {}
-    for leaf, each in zip(leaves, found, strict=True):
-        cluster, hits = (each.idxmax(), int(each.max())) if len(each) else (None, 0)
-        if leaf and hits > told.get(cluster, ("", 0, 0))[2]:
-            told[cluster] = _write_rule(leaf, card, spreads), int(each.sum()), hits
+    spreads, X = values.std(ddof=0), values.to_numpy(float)
+    find = partial(_find_box, decimals=spreads.map(words.count_decimals).to_list(), seed=seed)
     rules = used["cluster"].astype(int).value_counts().sort_index().rename("size").reset_index()
-    own = [told.get(cluster, ("", 0, 0)) for cluster in rules["cluster"]]
-    rules[["rule", "customers", "hits"]] = pd.DataFrame(own)
-    precision = rules["hits"] / rules["customers"].clip(lower=1)
-    coverage = rules["hits"] / rules["size"]
-    return rules.assign(precision=precision, coverage=coverage, fidelity=fidelity)
+    members = used["cluster"].to_numpy(int) == rules[["cluster"]].to_numpy()
+    some = draw_rows(np.arange(len(X)), MAKERS, seed=seed)
+    boxes = [find(X[some], own[some]) for own in members]
+    picked = np.array([_contain(box, X) for box in boxes])
+    rules["rule"] = [_write_rule(box, card, spreads) for box in boxes]
+    rules["customers"], rules["hits"] = picked.sum(axis=1), (picked & members).sum(axis=1)
+    for others, rest in KFold(min(FOLDS, len(X)), shuffle=True, random_state=seed).split(X):
+        some = draw_rows(others, MAKERS, seed=seed)
+        picked[:, rest] = [_contain(find(X[some], own[some]), X[rest]) for own in members]
+    hits = (picked & members).sum(axis=1)
+    rules["precision"] = hits / picked.sum(axis=1).clip(min=1)
+    rules["coverage"] = hits / rules["size"]
+    first = (picked * rules[["precision"]].to_numpy()).argmax(axis=0), np.arange(len(X))
+    return rules.assign(fidelity=(picked & members)[first].mean())
 
 
-Bounds = dict[str, tuple[float, float]]
-
-
-def _grow(values: pd.DataFrame, clusters: pd.Series, spreads: pd.Series, seed: int) -> list[Bounds]:
-    """The leaves of a shallow tree: for each, the range (above, at most) of the features asked.
-
-    A question whose answers lead to the same segment is not asked.
-    """
+def _find_box(X: Floats, member: Bools, *, decimals: list[int], seed: int) -> Floats:
+    """Above and up to what a feature lies in a rule (p, 2): X (n, p), who is a member (n,)."""
     from sklearn.tree import DecisionTreeClassifier
 
-    tree = DecisionTreeClassifier(max_depth=DEPTH, min_weight_fraction_leaf=LEAF, random_state=seed)
-    grown = tree.fit(values.to_numpy(), clusters.astype(int)).tree_
-    decimals = spreads.map(words.count_decimals)
-
-    def walk(node: int, bounds: Bounds) -> list[tuple[Bounds, int]]:
-        majority = int(grown.value[node].argmax())
-        if grown.feature[node] < 0:
-            return [(bounds, majority)]
-        name = values.columns[grown.feature[node]]
-        cut = round(float(grown.threshold[node]), int(decimals[name]))
-        low, high = bounds.get(name, (-np.inf, np.inf))
-        below = walk(grown.children_left[node], bounds | {name: (low, min(high, cut))})
-        above = walk(grown.children_right[node], bounds | {name: (max(low, cut), high)})
-        needless = {answer for _, answer in below + above} == {majority}
-        return [(bounds, majority)] if needless else below + above
-
-    return [bounds for bounds, _ in walk(0, {})]
+    how: dict[str, Any] = {"min_samples_leaf": words.FEWEST, "class_weight": "balanced"}
+    tree = DecisionTreeClassifier(max_depth=DEPTH, random_state=seed, **how).fit(X, member).tree_
+    boxes = np.tile([-np.inf, np.inf], (tree.node_count, X.shape[1], 1))
+    inside = np.ones((tree.node_count, len(X)), dtype=bool)
+    for node in np.flatnonzero(tree.feature >= 0):  # parents come first
+        asked, (below, above) = tree.feature[node], (tree.children_left, tree.children_right)
+        cut = round(float(tree.threshold[node]), decimals[asked])
+        for child, end in ((below[node], 1), (above[node], 0)):
+            boxes[child] = boxes[node]
+            boxes[child, asked, end] = cut
+            inside[child] = inside[node] & ((X[:, asked] <= cut) == end)
+    f1 = inside @ (2.0 * member) / (inside.sum(axis=1) + member.sum())
+    f1[0] = 0.0  # everyone
+    return boxes[f1.argmax()] if f1.any() else np.tile([np.inf, -np.inf], (X.shape[1], 1))
 
 
-def _fulfil(values: pd.DataFrame, bounds: Bounds) -> pd.Series:
-    parts = [values[name].between(*ends, inclusive="right") for name, ends in bounds.items()]
-    return pd.concat(parts, axis=1).all(axis=1) if parts else pd.Series(True, index=values.index)
+def _contain(box: Floats, X: Floats) -> Bools:
+    above, up_to = box.T
+    inside: Bools = np.logical_and(above < X, up_to >= X).all(axis=1)
+    return inside
 
 
-def _write_rule(bounds: Bounds, card: Card, spreads: pd.Series) -> str:
+def _write_rule(box: Floats, card: Card, spreads: pd.Series) -> str:
     parts = []
-    for name, feature in card.features.items():
-        if name in bounds:
-            low, high = (words.write_measure(bound, spreads[name]) for bound in bounds[name])
-            ends = f"above {low} up to {high}" if low != "-inf" else f"at most {high}"
-            ends = f"above {low}" if high == "inf" else ends
+    for feature, (low, high), spread in zip(card.features.values(), box, spreads, strict=True):
+        ends = f"above {words.write_measure(low, spread)}" if np.isfinite(low) else ""
+        if np.isfinite(high):
+            ends += f"{' up to' if ends else 'at most'} {words.write_measure(high, spread)}"
+        if ends:
             parts.append(f"{lower_first(feature.label)} {ends} {feature.unit}".strip())
     return words.upper_first(words.join(parts))
 
@@ -470,28 +494,50 @@ def add_words(
     levels: pd.DataFrame,
     rules: pd.DataFrame,
     card: Card,
+    *,
+    before: Iterable[Segment] = (),
 ) -> list[Segment]:
-    """The segments with their sentences, roles and actions; the card's own come first."""
+    """The segments with their sentences, roles and actions; the card's own come first.
+
+    `before` are the segments of the previous run, whose roles stay while they nearly hold.
+    """
     told, tables = [], [rows.assign(segments=len(segments)) for rows in (profile, levels, rules)]
+    had = {segment["id"]: segment.get("actions", []) for segment in before}
     for segment in segments:
         own = [rows[rows["cluster"] == segment["id"]] for rows in tables]
-        role = find_role(own[0], card, segment, len(segments))
+        role = find_role(own[0], card, segment, len(segments), had.get(segment["id"], []))
         words_of: Any = {"roles": [role["role"]], "actions": [role["action"]]}
         words_of["sentences"] = _describe_segment(segment, len(segments), *own)
         told.append(segment | words_of)
     return told
 
 
-def find_role(profile: pd.DataFrame, card: Card, segment: Segment, segments: int) -> dict[str, str]:
-    """What a segment is to the business and one suggestion, of its rows of the profile."""
-    grades = dict(zip(profile["variable"], profile["grade"], strict=True))
-    by_kind = {kind: grades[v] for v in reversed(list(grades)) if (kind := card.kinds[v])}
-    markers = int((profile["effect"].abs() >= words.MARKER).sum())
-    facts = {**by_kind, "markers": markers, "segments": segments}
-    entry = dict(words.pick(words.read_words()["roles"], facts))
+def find_role(
+    profile: pd.DataFrame, card: Card, segment: Segment, segments: int, had: Iterable[str] = ()
+) -> dict[str, str]:
+    """What a segment is to the business and one suggestion, of its rows of the profile.
+
+    The entry with an action that it `had` stays while its predicate misses by no more than 0.15
+    standard deviations and none above it holds by as much: −0.50 after −0.40 is no news.
+    """
+    effects = profile.set_index("variable")["effect"].iloc[::-1]  # the first of a kind counts
+
+    def holds(entry: words.Entry, slack: float) -> bool:
+        most, least = (
+            {card.kinds[str(v)]: words.grade(own + way) for v, own in effects.items()}
+            | {"markers": int((effects.abs() + way >= words.MARKER).sum()), "segments": segments}
+            for way in (slack, -slack)
+        )
+        return words.holds(entry["when"], most, least)
+
+    roles = words.read_words()["roles"]
+    entry = next(own for own in roles if holds(own, 0))
+    for former in (i for i, own in enumerate(roles) if own["action"] in had):
+        clearer = any(holds(own, -SLACK) for own in roles[:former])
+        entry = roles[former] if holds(roles[former], SLACK) and not clearer else entry
     for own in (given for given in card.segments if given.name == segment["name"]):
-        entry |= own.model_dump(include={"role", "action"}, exclude_defaults=True)
-    return entry
+        entry = entry | own.model_dump(include={"role", "action"}, exclude_defaults=True)
+    return {name: entry[name] for name in ("role", "action")}
 
 
 def _describe_segment(segment: Segment, segments: int, *own: pd.DataFrame) -> list[str]:
@@ -510,6 +556,8 @@ def _describe_segment(segment: Segment, segments: int, *own: pd.DataFrame) -> li
         if segments > 1 and rows["p"].iloc[0] > CHANCE:
             continue  # it may be the same everywhere
         marked = rows[rows["marked"]]
+        if len(rows) == 2:  # the one level says what the other does
+            marked = marked.nlargest(1, "customers")
         told += _say_each("level", marked)
         if marked.empty:
             told += _say_each("mix", rows.loc[[rows["customers"].idxmax()]])

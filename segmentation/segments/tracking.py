@@ -31,6 +31,10 @@ HALF, PART, WHOLE = 0.5, 0.25, 0.75
 FLOOR, SHIFTED, DRIFTED = 1e-4, 0.1, 0.2
 """Least share of a bin in the PSI, and the PSIs from which a variable has shifted or drifted."""
 
+FALSE, DEALS = 0.03, 300
+"""How often chance alone may move a column somewhere (bins that the first table made let pass a
+little more); how often its customers are dealt to the two tables anew, times the columns."""
+
 COMPARED = ("tables/clustered_data.csv", "segments.json", "artifacts/segmenter.json")
 """What of a previous run another is compared with."""
 
@@ -42,7 +46,7 @@ MIGRATION = ["previous_cluster", "previous_segment", "cluster", "segment", *SHAR
 CHANGES = ["transition", *MIGRATION[:4], "previous_size", "size", "previous_share", "share"]
 CHANGES += ["points", *SHARES]
 DRIFT = ["variable", "kind", "previous_mean", "mean", "unit", "psi", "chance", "reading"]
-DRIFT += ["test", "statistic", "p_value"]
+DRIFT += ["test", "statistic", "p_value", "shift", "shift_low", "shift_high"]
 FIT = ["customers_of", "customers", "distance", "shadow", "outside"]
 
 
@@ -57,7 +61,7 @@ class Snapshot:
     segments : the content of its `segments.json`, in the order of the model's positions.
     scorer : its model; None where it has no centres.
     highest_id : the highest id that this run or one before it ever gave.
-    day : the date of its data, else of the run, as ISO text.
+    day : the date of its data, else of the run, as ISO text. verdict : on its cut.
     """
 
     run_id: str
@@ -66,6 +70,7 @@ class Snapshot:
     scorer: Scorer | None
     highest_id: int
     day: str = ""
+    verdict: str = ""
 
 
 class Matching(NamedTuple):
@@ -98,8 +103,7 @@ def match_segments(customers: pd.DataFrame, before: Snapshot) -> Matching:
     previous model's scale, where it has one. One segment that holds everyone continues only such.
     """
     then, now = before.customers["cluster"], customers["cluster"]
-    named = then.index.name is not None and then.index.name == now.index.name
-    both = then.index.intersection(now.index) if named else then.index[:0]
+    both = find_both(then.index, now.index)
     shared = pd.crosstab(then[both].to_numpy(), now.reindex(both).to_numpy())
     ids = {"index": sorted(then.unique()), "columns": sorted(now.unique())}
     counts = shared.reindex(**ids, fill_value=0).astype(int)
@@ -115,6 +119,11 @@ def match_segments(customers: pd.DataFrame, before: Snapshot) -> Matching:
     everyone = len(counts) == 1, len(counts.columns) == 1
     pairs = pairs if all(everyone) or not any(everyone) else {}
     return Matching("people" if people else "centres", recurring, pairs, counts)
+
+
+def find_both(then: pd.Index, now: pd.Index) -> pd.Index:
+    """The customers of two tables, by id; nobody where there are no ids."""
+    return then.intersection(now) if then.name and then.name == now.name else then[:0]
 
 
 def match_people(counts: pd.DataFrame) -> dict[int, int]:
@@ -280,31 +289,42 @@ def list_migration(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
 # Drift and fit -----------------------------------------------------------------------------
 
 
-def measure_drift(before: Snapshot | None, now: Snapshot, card: Card) -> pd.DataFrame:
+def measure_drift(
+    before: Snapshot | None, now: Snapshot, card: Card, *, seed: int = 0
+) -> pd.DataFrame:
     """One row a column known in both runs: has its distribution moved?
 
     Columns: variable, kind (feature or descriptor), previous_mean, mean, unit, psi (population
-    stability index, on the previous deciles or the levels), chance (the PSI that so few
-    customers exceed in 5 % of cases without any drift), reading (stable, shifted or drifted),
-    test (KS or χ²), statistic and p_value.
+    stability index, on the previous deciles or the levels), chance (the PSI that, without any
+    drift, no column exceeds in 97 % of pairs of tables), reading (stable, or beyond chance:
+    shifted or drifted), test (KS or χ²), statistic, p_value, and of a feature shift (mean −
+    previous_mean) with its 95 % interval, shift_low to shift_high: see `measure_shift`.
     """
     if before is None:
         return pd.DataFrame(columns=DRIFT)
-    rows = [
-        {"variable": card.labels[name], **_compare(before.customers, now.customers, name, card)}
-        for name in [*card.features, *card.descriptors]
-        if name in before.customers and name in now.customers
-    ]
+    known = [*card.features, *card.descriptors]
+    names = [name for name in known if name in before.customers and name in now.customers]
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name in names:
+        told = _compare(before.customers, now.customers, name, card)
+        counts = told.pop("counts")
+        psi, chance = measure_psi(counts), measure_chance(counts, rng, columns=len(names))
+        moved = psi if psi > chance else 0.0
+        reading = "drifted" if moved >= DRIFTED else "shifted" if moved >= SHIFTED else "stable"
+        figures = {"psi": psi, "chance": chance, "reading": reading}
+        rows.append({"variable": card.labels[name], **told, **figures})
     return pd.DataFrame(rows, columns=DRIFT)
 
 
 def _compare(before: pd.DataFrame, now: pd.DataFrame, name: str, card: Card) -> dict[str, Any]:
-    from scipy.special import chdtri
+    """The tests of one column, and its `counts` (bins or levels, 2) before and now."""
     from scipy.stats import chi2_contingency, ks_2samp  # half a second, and used here alone
 
     if name in card.features:
         told: dict[str, Any] = {"kind": "feature", "unit": card.features[name].unit, "test": "KS"}
         told |= {"previous_mean": before[name].mean(), "mean": now[name].mean()}
+        told |= measure_shift(before[name].dropna(), now[name].dropna())
         counts = count_bins(before, now, name)
         test = ks_2samp(before[name].dropna(), now[name].dropna())
     else:
@@ -313,12 +333,36 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame, name: str, card: Card) -> 
         runs = levels.index.get_level_values(0)
         counts = pd.crosstab(levels.to_numpy(), runs).to_numpy(dtype=float)
         test = chi2_contingency(counts.T)
-    psi = measure_psi(counts)
-    told |= {"psi": psi, "statistic": test.statistic, "p_value": test.pvalue}
-    told["reading"] = "drifted" if psi >= DRIFTED else "shifted" if psi >= SHIFTED else "stable"
-    # the PSI's 95 % quantile without drift (Yurdakul 2018)
-    chance = chdtri(max(1, len(counts) - 1), 0.05) * (1 / counts.sum(axis=0)).sum()
-    return told | {"chance": float(chance)}
+    return told | {"statistic": test.statistic, "p_value": test.pvalue, "counts": counts}
+
+
+def measure_shift(before: pd.Series, now: pd.Series) -> dict[str, float]:
+    """How far a mean has moved, with its 95 % interval: shift, shift_low and shift_high.
+
+    Of the values (n,) and (m,) of two tables by customer. Who is in both is paired, who is in one
+    counts as well: the t test for partially overlapping samples of Derrick et al. (2017).
+
+    Examples
+    --------
+    >>> before = pd.Series([20.0, 40.0, 60.0], index=pd.Index(["a", "b", "c"], name="id"))
+    >>> {name: round(at, 2) for name, at in measure_shift(before, before + [1, 2, 3]).items()}
+    {'shift': 2.0, 'shift_low': -0.48, 'shift_high': 4.48}
+    """
+    from scipy.special import stdtrit
+
+    both = find_both(before.index, now.index)
+    n, m, paired = len(before), len(now), len(both)
+    shift = float(now.mean() - before.mean())
+    if min(n, m) < 2:
+        return {"shift": shift}
+    with np.errstate(invalid="ignore", divide="ignore"):  # of constant values
+        r = np.nan_to_num(np.corrcoef(before[both], now[both])[0, 1]) if paired > 1 else 0.0
+    a, b = before.var() / n, now.var() / m
+    error = max(a + b - 2 * r * (a * b / (n * m)) ** 0.5 * paired, 0.0) ** 0.5
+    welch = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1)) if a + b else 1.0
+    freedom = paired - 1 + (welch - paired + 1) * (n + m - 2 * paired) / (n + m)
+    half = float(stdtrit(max(freedom, 1.0), 0.975)) * error
+    return {"shift": shift, "shift_low": shift - half, "shift_high": shift + half}
 
 
 def count_bins(before: pd.DataFrame, now: pd.DataFrame, name: str) -> Floats:
@@ -329,10 +373,24 @@ def count_bins(before: pd.DataFrame, now: pd.DataFrame, name: str) -> Floats:
     return pd.crosstab(bins, values.index.get_level_values(0)).to_numpy(dtype=float)
 
 
-def measure_psi(counts: Floats) -> float:
-    """Population stability index of two samples' counts (bins, 2), shares floored at 1e-4."""
-    before, now = np.maximum(counts / counts.sum(axis=0), FLOOR).T
-    return float(((now - before) * np.log(now / before)).sum())
+def measure_psi(counts: Floats) -> Any:
+    """Population stability index of two samples' counts (…, bins, 2), shares floored at 1e-4."""
+    shares = np.maximum(counts / counts.sum(axis=-2, keepdims=True), FLOOR)
+    before, now = shares[..., 0], shares[..., 1]
+    return ((now - before) * np.log(now / before)).sum(axis=-1)
+
+
+def measure_chance(counts: Floats, rng: np.random.Generator, *, columns: int) -> float:
+    """The PSI of counts (bins, 2) that chance exceeds in one of so many columns in 3 % of cases.
+
+    A permutation test: the customers of both tables are dealt to them anew. The χ² approximation
+    of the PSI (Yurdakul 2018) is no help where bins are empty, as of 50 customers.
+    """
+    both = counts.sum(axis=1).astype(int)
+    deals = min(DEALS * columns, max(DEALS, 10**6 // len(both)))  # of many levels, fewer
+    before = rng.multivariate_hypergeometric(both, int(counts[:, 0].sum()), deals, "marginals")
+    dealt = np.stack([before, both - before], axis=-1)
+    return float(np.quantile(measure_psi(dealt), 1 - FALSE / columns, method="higher"))
 
 
 def measure_fit(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
@@ -371,7 +429,7 @@ def _measure_agreement(before: Snapshot, now: Snapshot) -> float:
 def summarize_changes(
     before: Snapshot | None, now: Snapshot, changes: pd.DataFrame, drift: pd.DataFrame
 ) -> dict[str, Any]:
-    """The content of `changes.json`: what was compared, what is advised, and the reason.
+    """The content of `changes.json`: what was compared, what is advised, the reason, the roles.
 
     Without a previous run it is `{"previous": None}`.
 
@@ -383,7 +441,8 @@ def summarize_changes(
         return {"previous": None}
     matching = match_segments(now.customers, before)
     features = drift[drift["kind"] == "feature"]
-    most = features.loc[features["psi"].idxmax()]
+    drifted = features["reading"] == "drifted"
+    most = features.loc[features["psi"].where(drifted | ~drifted.any()).idxmax()]
     facts = {
         "previous": before.run_id,
         "previous_day": before.day,
@@ -395,13 +454,31 @@ def summarize_changes(
         "k": len(now.segments),
         "more": len(now.segments) - len(before.segments),
         "changed": int((changes["transition"] != "survived").sum()),
-        "drifted": int((features["psi"] >= DRIFTED).sum()),
+        "drifted": int(drifted.sum()),
         "variable": words.lower_first(str(most["variable"])),
         "psi": float(most["psi"]),
         "agreement": _measure_agreement(before, now),
     }
     entry = words.pick(words.read_words()["advice"], facts)
-    return {**facts, "advice": entry["advice"], "reason": words.write(entry["say"], facts)}
+    told = {"advice": entry["advice"], "reason": words.write(entry["say"], facts)}
+    return {**facts, **told, "roles": _list_roles(before, now)}
+
+
+def _list_roles(before: Snapshot, now: Snapshot) -> list[dict[str, str]]:
+    """The segments of both runs that have another role or action now, each with a sentence."""
+    rows, former = [], {segment["id"]: segment for segment in before.segments}
+    for new in now.segments:
+        old = former.get(new["id"], new)
+        if min(new["size"], old["size"]) < words.FEWEST or not {"roles", "actions"} <= {*old, *new}:
+            continue
+        row = {"segment": new["name"]}
+        for prefix, segment in (("previous_", old), ("", new)):
+            row[f"{prefix}role"] = words.join(segment["roles"])
+            row[f"{prefix}action"] = " ".join(segment["actions"])
+        same = row["role"] == row["previous_role"]
+        if not same or row["action"] != row["previous_action"]:
+            rows.append(row | {"sentence": words.say("role", row | {"same": int(same)})})
+    return rows
 
 
 # What happened, in words -------------------------------------------------------------------
@@ -508,7 +585,8 @@ def read_snapshot(folder: Path, card: Card) -> Snapshot:
     given = scorer.figures.highest_id if scorer else 0
     highest = max(given, *(segment["id"] for segment in segments))
     day = (run.manifest.as_of or run.manifest.started)[:10]
-    return Snapshot(folder.name, customers, segments, scorer, highest, day)
+    verdict = run.manifest.verdict or ""
+    return Snapshot(folder.name, customers, segments, scorer, highest, day, verdict)
 
 
 def _read_scorer(folder: Path) -> Scorer | None:

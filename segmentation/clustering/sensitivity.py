@@ -258,6 +258,7 @@ def _write_edit(card: Card, edited: Card) -> str:
     whole = edited.model_dump() | after
     changed = {n: whole[n] for n in before | after if before.get(n) != after.get(n)}
     how: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "width": 10**6}
+    how["sort_keys"] = False  # features stand in the order of the distance
     return "\n\n".join(yaml.safe_dump({n: v}, **how).strip()[1:-1] for n, v in changed.items())
 
 

@@ -5,7 +5,7 @@ what no library has.
 """
 
 from segmentation.clustering import null, selection, sensitivity, stability
-from segmentation.clustering.kmeans import KMeans
+from segmentation.clustering.kmeans import KMeans, draw_rows
 from segmentation.clustering.preprocessing import (
     BlockScaler,
     Clipper,
@@ -13,19 +13,19 @@ from segmentation.clustering.preprocessing import (
     keep_rows,
     name_code,
 )
-from segmentation.clustering.silhouettes import silhouette_samples, silhouette_score
+from segmentation.clustering.silhouettes import silhouette_samples
 
 __all__ = [
     "BlockScaler",
     "Clipper",
     "KMeans",
     "describe_quality",
+    "draw_rows",
     "keep_rows",
     "name_code",
     "null",
     "selection",
     "sensitivity",
     "silhouette_samples",
-    "silhouette_score",
     "stability",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_X_y
 
 from segmentation.clustering import kernels
@@ -37,22 +36,6 @@ def silhouette_samples(X: ArrayLike, labels: ArrayLike, *, metric: str = "euclid
     if not 1 < len(names) < len(rows):
         raise ValueError(f"labels must be 2…{len(rows) - 1} different ones, got {len(names)}")
     return measure_silhouettes(rows, codes)[0]
-
-
-def silhouette_score(
-    X: ArrayLike,
-    labels: ArrayLike,
-    *,
-    metric: str = "euclidean",
-    sample_size: int | None = None,
-    random_state: int | np.random.RandomState | None = None,
-) -> float:
-    """The mean silhouette of the rows, or of `sample_size` of them; see `silhouette_samples`."""
-    rows, given = check_X_y(X, labels, dtype=np.float64)
-    if sample_size is not None:
-        drawn = check_random_state(random_state).permutation(len(rows))[:sample_size]
-        rows, given = rows[drawn], given[drawn]
-    return float(silhouette_samples(rows, given, metric=metric).mean())
 
 
 def measure_silhouettes(

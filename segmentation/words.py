@@ -90,7 +90,7 @@ def write_figure(name: str, facts: Facts) -> str:
     if name in SHARES:
         return f"{value:.1%}"
     if name in SHIFTS:
-        text = write_measure(abs(value), 5 * (facts["shift_high"] - facts["shift_low"]))
+        text = write_measure(abs(value), 25 * (facts["shift_high"] - facts["shift_low"]))
         return f"{text} {facts['unit']}".rstrip() if name == "shift" else text
     if name in MEASURES:
         return f"{write_measure(value, facts['overall_sd'])} {facts['unit']}".rstrip()

@@ -198,9 +198,9 @@ def test_a_shift_is_told_by_its_interval():
         facts = {"shift": shift, "shift_low": low, "shift_high": high}
         return words.say("shift", row | facts)
 
-    assert tell(4.1, 1.2, 7.0) == "Spending score rose by 4.1 points (1.2 to 7.0)."
+    assert tell(4.1, 1.2, 7.0) == "Spending score rose by 4 points (1 to 7)."
     assert tell(-40.2, -70, -10) == "Spending score fell by 40 points (10 to 70)."
-    told = "Spending score has not clearly moved (between 0.24 lower and 0.51 higher)."
+    told = "Spending score has not clearly moved (between 0.2 lower and 0.5 higher)."
     assert tell(0.1, -0.24, 0.51) == told
     assert "too few" in words.say("shift", row | {"shift": 1.0, "shift_low": np.nan})
 

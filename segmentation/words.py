@@ -25,7 +25,8 @@ FEWEST = 5
 SHARES = {"share", "level_share", "overall_share", "smallest_share", "previous_share"}
 SHARES |= {"explained", "precision", "coverage"}
 RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "agreement"}
-MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
+MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd"}
+MEASURES |= {"mean_low", "mean_high"}
 LONGEST = 32  # characters of a label inside a name
 
 

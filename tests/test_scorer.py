@@ -200,7 +200,8 @@ def test_a_model_of_an_earlier_version_says_one_less_the_shadow_value(table, car
     figures = build_figures(build_model(table, card, 4), table, card).model_dump()
     scorer = Scorer({name: own for name, own in figures.items() if name != "confidence"})
     scores = scorer.score(*scorer.take(table))
-    np.testing.assert_array_equal(scores.confidence, 1 - scores.shadow)
+    shadow = 2 * scores.distance / (scores.distance + scores.rival)
+    np.testing.assert_array_equal(scores.confidence, 1 - shadow)
     assert scorer.borderline == 0.8
 
 

@@ -283,7 +283,9 @@ def test_intervals_are_of_the_whole_cut():
         labels = stability._match_labels(
             large.predict(rows.to_numpy()), KMeans(3).fit_predict(rows)[None]
         )[0]
-        errors = stability.resample_cut(rows, labels, resamples=30).measure_errors(rows)
+        errors = stability.resample_cut(rows, labels, resamples=30).measure_errors(
+            rows, customers=200
+        )
         means = rows.groupby(labels).mean().stack() - large.cluster_centers_.ravel()
         off = np.repeat(np.bincount(labels) / 200 - share, 2)
         covered += [*(means + errors["mean_low"] <= 0) & (means + errors["mean_high"] >= 0)]

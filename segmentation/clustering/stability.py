@@ -140,9 +140,7 @@ def slsw(
 
 
 def _compare_pairs(own: Labels, again: Labels) -> Floats:
-    """SLSw (pairs, k) of the (n,) labels, of (2 · pairs, n) labels by the fits to resamples."""
-    found = jaccard(contingency(own, again))
-    return found.reshape(2, len(again) // 2, -1).mean(axis=0)
+    return jaccard(contingency(own, again)).reshape(2, len(again) // 2, -1).mean(axis=0)
 
 
 def count_resampled(features: int) -> int:
@@ -230,10 +228,9 @@ def resample(X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int
 class Recut:
     """One cut of n rows beside the cuts of b = 2 · resamples bootstrap samples of them.
 
-    `jaccards` and `slsw` are (resamples, k): see the functions of these names. `curve` (at most
-    11, 2) is how often customers with a shadow value keep their segment, from the lowest to 1.
-    `rows` (m,) are the positions resampled, `counts` (b + 1, m) how often each was drawn and
-    `labels` (b + 1, m) its segment, numbered as in the cut; the first of both is the cut itself.
+    `jaccards` and `slsw` are (resamples, k), `curve` (at most 11, 2) how often customers with a
+    shadow value keep their segment; of the `rows` (m,) resampled, `counts` (b + 1, m) how often
+    each was drawn and `labels` (b + 1, m) its segment, first in the cut itself.
     """
 
     jaccards: Floats
@@ -243,54 +240,38 @@ class Recut:
     counts: Labels
     labels: Labels
 
-    def measure_errors(self, values: pd.DataFrame, *, customers: int | None = None) -> pd.DataFrame:
-        """What to add to a segment's share and means for a 95 % interval of the whole cut.
+    def measure_errors(self, values: pd.DataFrame, *, customers: int) -> pd.DataFrame:
+        """What to add to a segment's share and means for 95 % intervals of the whole cut.
 
-        Of (n, p) `values` in any units, gaps allowed: one row a segment and column, with the
-        columns share_low, share_high, mean_low and mean_high. Percentile bootstrap (Efron &
-        Tibshirani 1993); where fewer than all `customers` (n) were resampled, errors shrink by the
-        root of both numbers (Bickel, Götze & van Zwet 1997).
-
-        Examples
-        --------
-        >>> X = pd.DataFrame({"age": [20.0, 21, 22, 23, 60, 61, 62, 63]})
-        >>> recut = resample_cut(X, [0, 0, 0, 0, 1, 1, 1, 1])
-        >>> recut.measure_errors(X)["mean_low"].round().tolist()
-        [-1.0, -1.0]
+        Of (n, p) `values` in any units, gaps allowed: a row a segment and column, with share_low,
+        share_high, mean_low, mean_high. Percentile bootstrap (Efron & Tibshirani 1993), shrunk by
+        the root of m / `customers` where these are more (Bickel, Götze & van Zwet 1997).
         """
-        some = values.iloc[self.rows]
+        some, k = values.iloc[self.rows], self.jaccards.shape[1]
         known, numbers = some.notna().to_numpy(), (some - some.mean()).fillna(0.0).to_numpy()
-        parts = []
-        for segment in range(self.jaccards.shape[1]):
-            drawn = np.where(self.labels == segment, self.counts, 0)
-            means = drawn @ numbers / np.maximum(drawn @ known, 1)
-            figures = np.column_stack([drawn.sum(axis=1) / len(some), means])
+        drawn = (self.labels[:, None] == np.arange(k)[:, None]) * self.counts[:, None]
+        means = drawn @ numbers / np.maximum(drawn @ known, 1)
+        shares = np.broadcast_to(drawn.mean(axis=2)[..., None], means.shape)
+        index = pd.MultiIndex.from_product([range(k), some.columns], names=["cluster", "variable"])
+        errors = pd.DataFrame(index=index)
+        for name, figures in (("share", shares), ("mean", means)):
             ends = np.quantile(figures[1:], [0.025, 0.975], axis=0, method="weibull") - figures[0]
-            table = pd.DataFrame(ends[:, 1:].T, values.columns, ["mean_low", "mean_high"])
-            parts.append(table.assign(share_low=ends[0, 0], share_high=ends[1, 0]))
-        shrink = np.sqrt(len(some) / (customers or len(values)))
-        names = ["share_low", "share_high", "mean_low", "mean_high"]
-        keys = {"keys": range(len(parts)), "names": ["cluster", "variable"]}
-        return pd.concat(parts, **keys)[names] * shrink
+            errors[[f"{name}_low", f"{name}_high"]] = ends.reshape(2, -1).T
+        return errors * np.sqrt(len(some) / customers)
 
 
 def resample_cut(X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed: int = 0) -> Recut:
-    """Do the segments of one cut come back, and who keeps their segment? One bootstrap for all.
+    """Do the segments of one cut come back, and who keeps a segment? One bootstrap for all.
 
     `labels` are 0 … k − 1 of an (n, p) table (else a ValueError). See `jaccard_bootstrap`
-    (Hennig 2007) and `slsw` (Dolnicar & Leisch 2017). For the curve, the second half of the
-    samples is matched to the first (Hungarian method): did customers who were left out of one fit
-    keep, in the other, the segment that it gave them? Frequencies by classes of shadow value,
-    made decreasing. Of a seeded sample above 2 000 rows.
+    (Hennig 2007) and `slsw` (Dolnicar & Leisch 2017). Of a seeded sample above 2 000 rows.
 
     Examples
     --------
     >>> pairs = [[0.0], [0.1], [0.2], [0.3], [9.0], [9.1], [9.2], [9.3]]
     >>> recut = resample_cut(pairs, [0, 0, 0, 0, 1, 1, 1, 1], resamples=20)
-    >>> recut.jaccards.shape, recut.slsw.shape
-    ((20, 2), (20, 2))
-    >>> recut.curve[[0, -1], 1].tolist()
-    [1.0, 0.5]
+    >>> recut.jaccards.shape, recut.curve[[0, -1], 1].tolist()
+    ((20, 2), [1.0, 0.5])
     """
     rows, own = _with_labels(X, labels)
     drawn = draw_positions(len(rows), count_resampled(rows.shape[1]), seed=seed)
@@ -298,14 +279,11 @@ def resample_cut(X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed:
     counts = _draw_bootstrap(rows, 2 * resamples, seed)
     centres = kmeans.fit_many(rows, int(own.max()) + 1, counts, seed=seed)
     again = kmeans.assign(rows, centres)
-    return Recut(
-        jaccard_bootstrap(rows, own, resamples=resamples, seed=seed),
-        _compare_pairs(own, again),
-        _trace_kept(rows, centres[:resamples], counts[:resamples] == 0, again),
-        drawn,
-        np.vstack([np.ones_like(own), counts]),
-        np.vstack([own, _match_labels(own, again)]),
-    )
+    curve = _trace_kept(rows, centres[:resamples], counts[:resamples] == 0, again)
+    jaccards = jaccard_bootstrap(rows, own, resamples=resamples, seed=seed)
+    counts = np.vstack([np.ones_like(own), counts])
+    found = np.vstack([own, _match_labels(own, again)])
+    return Recut(jaccards, _compare_pairs(own, again), curve, drawn, counts, found)
 
 
 def _match_labels(first: Labels, second: Labels) -> Labels:
@@ -319,20 +297,24 @@ def _match_labels(first: Labels, second: Labels) -> Labels:
 
 
 def _trace_kept(rows: Floats, centres: Floats, left: Labels, again: Labels) -> Floats:
-    """The curve of a `Recut`, of b fits' centres (b, k, p), the rows that each left out (b, n) and
-    the labels (2b, n) by these and by b other fits."""
+    """How often customers keep their segment, by shadow value: the curve of a `Recut`.
+
+    Of b fits with `centres` (b, k, p) the rows that each `left` out (b, n) are looked for in b
+    others, matched to them: do both give them the same segment? `again` (2b, n) are the labels.
+    """
     if centres.shape[1] == 1 or not left.any():
         return np.array([[0.0, 1.0], [1.0, 0.0]])
-    kept = _match_labels(again[: len(left)], again[len(left) :]) == again[: len(left)]
-    away = [np.partition(cdist(rows, own), 1, axis=1)[:, :2] for own in centres]
-    near, sums = np.stack(away)[..., 0], np.stack(away).sum(axis=2)
+    first, second = again[: len(left)], again[len(left) :]
+    away = np.stack([np.partition(cdist(rows, own), 1, axis=1)[:, :2] for own in centres])
+    near, sums = away[..., 0], away.sum(axis=2)
     shadow = np.divide(2 * near, sums, out=np.ones_like(near), where=sums > 0)
-    told = pd.DataFrame({"shadow": shadow[left], "kept": kept[left]}, dtype=np.float64)
-    classes = told.groupby(np.digitize(told["shadow"], SHADOWS))
+    kept = _match_labels(first, second) == first
+    told = pd.DataFrame({"shadow": shadow[left], "kept": kept[left]})
+    classes = told.astype(float).groupby(np.digitize(told["shadow"], SHADOWS))
     knots = classes.mean().assign(customers=classes.size()).query("shadow < 1")
     weights = knots["customers"].to_numpy()
     falling = isotonic_regression(knots["kept"], weights=weights, increasing=False).x
-    border = 1.0, min(0.5, falling.min(initial=0.5))  # half way, chance decides
+    border = 1.0, falling.min(initial=0.5)  # half way, chance decides
     return np.vstack([np.column_stack([knots["shadow"], falling]), border])
 
 

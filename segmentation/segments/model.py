@@ -140,8 +140,8 @@ def _list_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigu
 def _find_limit(figures: ModelFigures, table: pd.DataFrame) -> float:
     """The distance from the nearest centre that 1 % of held-out customers exceed.
 
-    The fit to the other nine tenths goes on from the model's centres; too few rows for it are
-    measured by the model. Rows are ordered first, so that their order in the table is nothing.
+    A fit to the other nine tenths, if they are enough, goes on from the model's centres. Rows are
+    ordered first, so that their order in the table changes nothing.
     """
     from segmentation.clustering import KMeans, keep_rows
 
@@ -312,15 +312,14 @@ def measure_segments(
     table stays where it is, all customers are scored and measured there. With both `figures` and
     `recut`, of the customers with a segment, intervals too: see `profiles.add_intervals`.
     """
-    if figures is None or not is_large(card):
-        measures, levels = measure_features(clustered, card), measure_levels(clustered, card)
-    else:
+    scored: Any = clustered
+    measure: Any = measure_features
+    count: Any = measure_levels
+    if figures is not None and is_large(card):
         positions = [{"id": h, "name": f"{h}"} for h in range(len(figures.centres))]
         scored = queries.score_table(open_customers(card), Scorer(figures), positions)
-        measures, levels = (
-            queries.measure_segments(scored, card),
-            queries.count_levels(scored, card),
-        )
+        measure, count = queries.measure_segments, queries.count_levels
+    measures, levels = measure(scored, card), count(scored, card)
     if figures is None or recut is None:
         return measures, levels
     values = clustered.loc[clustered["cluster"].notna(), list(card.features)]

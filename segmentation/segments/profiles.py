@@ -108,8 +108,7 @@ def add_intervals(
 ) -> pd.DataFrame:
     """What `measure_features` gives with share_low, share_high, mean_low and mean_high behind.
 
-    95 % intervals of a segment's share and mean, raw `values` (n, p) of the rows of `recut`; see
-    `stability.Recut.measure_errors`. Empty for everyone.
+    95 % intervals of share and mean, by raw `values` (n, p) of the rows of `recut`.
     """
     customers = measures.loc[measures["cluster"].isna(), "size"].iloc[0]
     errors = recut.measure_errors(values, customers=customers)

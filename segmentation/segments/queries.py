@@ -221,15 +221,14 @@ def _interpolate(values: ibis.Column, curve: Floats) -> Any:
     """A column between the knots of a curve (2, m), constant beyond them, as `numpy.interp`."""
     import ibis
 
-    x, y = curve.tolist()
-    slopes = (np.diff(curve[1]) / np.diff(curve[0])).tolist()
+    (x, y), slopes = curve, np.diff(curve[1]) / np.diff(curve[0])
     lines = [
-        number(slope) * (values - number(start)) + number(height)
-        for slope, start, height in zip(slopes, x, y, strict=False)
+        (values < number(end), number(slope) * (values - number(start)) + number(height))
+        for end, slope, start, height in np.array([x[1:], slopes, x[:-1], y[:-1]]).T.tolist()
     ]
-    branches = zip(x, [number(y[0]), *lines], strict=True)
-    below = [(values < number(end), line) for end, line in branches]
-    return ibis.cases((values.isnull(), None), *below, else_=number(y[-1]))
+    first, last = number(float(y[0])), number(float(y[-1]))
+    low = values < number(float(x[0]))
+    return ibis.cases((values.isnull(), None), (low, first), *lines, else_=last)
 
 
 def _is_dropped(table: ibis.Table, scorer: Scorer) -> Any:

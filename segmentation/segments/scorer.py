@@ -163,17 +163,7 @@ class ModelFigures(BaseModel):
         return self
 
     def add_confidence(self, curve: Floats) -> Self:
-        """The same with a confidence by the knots (m, 2) that `stability.resample_cut` gives.
-
-        Examples
-        --------
-        >>> age = {"column": "age", "fill": 40, "mean": 40, "scale": 10, "range": [18, 70]}
-        >>> figures = {"features": [age], "centres": [[-1], [1]], "radius": [3, 3]}
-        >>> card = {"title": "t", "features": {"age": {}, "visits": {}}}
-        >>> figures = ModelFigures.read(figures | {"card": card})
-        >>> round(figures.add_confidence(np.array([[0.5, 1.0], [1.0, 0.5]])).borderline, 6)
-        0.7
-        """
+        """The same with a confidence by the knots (m, 2) that `stability.resample_cut` gives."""
         shadow, kept = curve.T
         borderline = float(np.interp(-BORDERLINE, -kept, shadow, left=-1.0, right=1.0))
         knots = [*zip(shadow.tolist(), kept.tolist(), strict=True)]
@@ -212,16 +202,6 @@ class Scores(NamedTuple):
     rival: Floats
     confidence: Floats
     status: NDArray[np.int8]
-
-    @property
-    def shadow(self) -> Floats:
-        """Shadow values 2·d1/(d1 + d2) (Leisch 2010): 0 on the centre, 1 half way to the next."""
-        return _find_shadow(self.distance, self.rival)
-
-
-def _find_shadow(near: Floats, far: Floats) -> Floats:
-    sums = near + far
-    return np.where(sums == 0, 1.0, 2 * near / np.where(sums == 0, 1.0, sums))
 
 
 class Scorer:
@@ -313,13 +293,13 @@ class Scorer:
     def score(self, values: Floats, codes: Codes | None = None) -> Scores:
         """Put customers into segments: raw values (n, p), NaN where missing, and codes (n, c).
 
-        Confidence is how often customers with such a shadow value kept their segment in the
-        resamples. A customer is outside who is farther from the nearest centre than all but one
-        in a hundred held-out customers, or who has a level never seen.
+        Confidence is how often such customers kept their segment in the resamples. Outside is who
+        is farther out than all but 1 % of held-out customers, or has a level never seen.
         """
         rows = self._transform(values)
         position, second, near, far = find_nearest_two(self._scale_rows(rows, codes), self.centres)
-        shadow = _find_shadow(near, far)
+        sums = near + far
+        shadow = np.where(sums > 0, 2 * near / np.where(sums > 0, sums, 1.0), 1.0)
         confidence = np.interp(shadow, *self.curve)
         status = (shadow > self.borderline).astype(np.int8)
         outside = near > self.radius[position]

@@ -25,9 +25,9 @@ FEWEST = 5
 SHARES = {"share", "level_share", "overall_share", "smallest_share", "previous_share"}
 SHARES |= {"explained", "precision", "coverage"}
 RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "agreement"}
-RATIOS |= {"compared_valley"}
-RATIOS |= {"ari", "ari_own_k", "ari_same_k"}
+RATIOS |= {"compared_valley", "ari", "ari_own_k", "ari_same_k"}
 MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
+MEASURES |= {"mean_low", "mean_high"}
 SHIFTS = {"shift", "shift_low", "shift_high"}  # told as sizes: the words say which way
 LONGEST = 32  # characters of a label inside a name
 

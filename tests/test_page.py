@@ -33,7 +33,7 @@ BAD = (
 AGE, INCOME, SPENDING = "Age (years)", "Annual income (k$)", "Spending score (points)"
 CUSTOMERS = {
     (20, 30, 80): "The customer is like those that the model was made from.",
-    (36, 62, 50): "Borderline: nearly as close to",
+    (37, 60, 44): "Borderline: so near to",
     (40, 900, 10): "Annual income, 900\u00a0k$, lies beyond the data, 15 to 137\u00a0k$.",
 }
 REFUSED = "Failed to load resource: the server responded with a status of 422"

@@ -67,8 +67,9 @@ def test_the_null_gives_the_stored_figures(mall, stored):
 def test_a_long_table_is_sampled():
     rows = np.random.default_rng(0).normal(size=(2_500, 2))
     assert stability.resample(rows, [2], resamples=2).rows == 2_000
-    jaccards, _ = stability.resample_cut(rows, KMeans(2).fit_predict(rows), resamples=2)
-    assert jaccards.shape == (2, 2)
+    recut = stability.resample_cut(rows, KMeans(2).fit_predict(rows), resamples=2)
+    assert recut.jaccards.shape == (2, 2)
+    assert len(recut.rows) == 2_000
 
 
 def test_a_table_of_one_k_has_no_null():

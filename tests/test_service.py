@@ -80,7 +80,7 @@ def test_one_customer_is_answered(client):
     assert set(answer) == FIELDS
     assert (answer["cluster"], answer["segment"]) == (1, "Younger, low annual income")
     assert (answer["second"], answer["status"]) == ("Older", "ok")
-    assert 0 < answer["confidence"] < 1
+    assert 0.95 < answer["confidence"] <= 1  # far from any border: kept in all resamples
     assert answer["why"][0] == {"feature": "Age", "value": 20.0}
     assert reply.headers["x-segmentation-run"] == client.get("/model").json()["run_id"]
 

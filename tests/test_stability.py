@@ -14,7 +14,7 @@ from scipy.special import softmax
 from scipy.stats import skew
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from segmentation.clustering import kmeans, null, stability
+from segmentation.clustering import KMeans, kmeans, null, stability
 from segmentation.clustering.silhouettes import measure_silhouettes
 
 EXACT = read_reference("exact")
@@ -230,6 +230,69 @@ def test_seed_and_threads(mall, figure):
     one, two = (figure(mall, 5, threads=threads, seed=3) for threads in (1, 2))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, figure(mall, 5, seed=4))
+
+
+def test_segments_are_found_again_under_other_numbers():
+    first = np.array([0, 0, 0, 1, 1, 2, 2, 2])
+    second = np.array([[2, 2, 0, 0, 0, 1, 1, 1], [1, 1, 1, 2, 2, 0, 0, 0]])
+    found = stability._match_labels(first, second)
+    assert found.tolist() == [[0, 0, 1, 1, 1, 2, 2, 2], [0, 0, 0, 1, 1, 2, 2, 2]]
+
+
+def make_groups(seed, n, apart=4.0, p=2):
+    """Customers of three groups on a line, `apart` standard deviations each from the next."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, p))
+    rows[:, 0] += apart * rng.integers(3, size=n)
+    return rows
+
+
+def test_the_curve_falls_from_the_centre_to_the_border():
+    rows = make_groups(0, 200, apart=3.0)
+    recut = stability.resample_cut(rows, KMeans(3).fit_predict(rows), resamples=20)
+    shadow, kept = recut.curve.T
+    assert (np.diff(shadow) > 0).all()
+    assert (np.diff(kept) <= 0).all()
+    assert kept[0] > 0.97
+    assert (len(shadow) <= 11, shadow[-1], kept[-1] <= 0.5) == (True, 1.0, True)
+
+
+def test_confidence_is_how_often_fits_of_new_customers_agree():
+    """Stated by one table's resamples, and found with refits of the same population."""
+    stated, found = [], []
+    for seed in range(6):
+        rows = make_groups(seed, 200, apart=2.5)
+        fit = KMeans(3).fit(rows)
+        recut = stability.resample_cut(rows, fit.labels_, resamples=40)
+        near = np.sort(fit.transform(rows), axis=1)
+        stated.append(np.interp(2 * near[:, 0] / near[:, :2].sum(axis=1), *recut.curve.T))
+        fits = [KMeans(3).fit(make_groups(100 + i, 200, apart=2.5)) for i in range(20)]
+        others = np.stack([other.predict(rows) for other in fits])
+        found.append((stability._match_labels(fit.labels_, others) == fit.labels_).mean(axis=0))
+    said, seen = np.concatenate(stated), np.concatenate(found)
+    assert abs(said.mean() - seen.mean()) < 0.05
+    for part in (said < 0.8, (said >= 0.8) & (said < 0.95), said >= 0.95):
+        assert abs(said[part].mean() - seen[part].mean()) < 0.1
+
+
+def test_intervals_are_of_the_whole_cut():
+    """The population's own cut, by a very large sample, lies in about 95 % of the intervals."""
+    large = KMeans(3, n_init=5).fit(make_groups(999, 50_000))
+    share = np.bincount(large.labels_) / 50_000
+    covered = []
+    for seed in range(25):
+        rows = pd.DataFrame(make_groups(seed, 200), columns=["a", "b"])
+        labels = stability._match_labels(
+            large.predict(rows.to_numpy()), KMeans(3).fit_predict(rows)[None]
+        )[0]
+        errors = stability.resample_cut(rows, labels, resamples=30).measure_errors(
+            rows, customers=200
+        )
+        means = rows.groupby(labels).mean().stack() - large.cluster_centers_.ravel()
+        off = np.repeat(np.bincount(labels) / 200 - share, 2)
+        covered += [*(means + errors["mean_low"] <= 0) & (means + errors["mean_high"] >= 0)]
+        covered += [*(off + errors["share_low"] <= 0) & (off + errors["share_high"] >= 0)]
+    assert 0.88 < np.mean(covered) < 0.985
 
 
 def test_refuses_a_k_that_halves_cannot_have(mall):

@@ -144,13 +144,14 @@ def test_long_labels_are_cut_at_a_word():
 def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known = {"segment", "size", "share", "variable", "mean", "overall_mean", "level", "lift"}
     known |= {"level_share", "overall_share", "rule", "precision", "customers", "coverage"}
-    known |= {"found", "resamples", "jaccard", "stands_for", "fails_in", "margin", "highest"}
+    known |= {"found", "resamples", "jaccard", "stands_for", "fails_in", "highest"}
     known |= {"lowest", "explained", "k", "ari_mean", "smallest_share"}
     known |= {"previous_segment", "previous_share", "parts", "sources"}
     known |= {"previous_k", "k", "psi", "agreement", "median", "overall_median"}
     known |= {"same", "samples"}
     known |= {"choice", "rule_k", "ari"}
     known |= {"shift", "shift_low", "shift_high", "role", "previous_role", "action"}
+    known |= {"mean_low", "mean_high"}
     tables = [*TABLES["sentences"].values(), TABLES["advice"]]
     templates = [e["say"] for table in tables for e in table]
     assert {n for t in templates for n in re.findall(r"{(\w+)}", t)} <= known

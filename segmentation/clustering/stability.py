@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import isotonic_regression, linear_sum_assignment
+from scipy.spatial.distance import cdist
 from scipy.special import entr
 from sklearn.decomposition import PCA
 
@@ -34,6 +35,8 @@ BANDS = {  # upper ends of the bands of a segment's mean Jaccard (Hennig 2007)
     0.85: "stable",
     1.0: "highly stable",
 }
+SHADOWS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.94, 0.96, 0.98, 0.99)
+"""Ends of the classes of shadow values in which kept customers are counted: finer by a border."""
 
 
 def contingency(first: ArrayLike, second: ArrayLike, *, drawn: ArrayLike | None = None) -> Floats:
@@ -136,8 +139,11 @@ def slsw(
     """
     rows, own = _with_labels(matrix, labels)
     drawn = _draw_bootstrap(rows, 2 * pairs, seed)
-    again = _label_again(rows, int(own.max()) + 1, drawn, seed=seed, **options)
-    return jaccard(contingency(own, again)).reshape(2, pairs, -1).mean(axis=0)
+    return _compare_pairs(own, _label_again(rows, int(own.max()) + 1, drawn, seed=seed, **options))
+
+
+def _compare_pairs(own: Labels, again: Labels) -> Floats:
+    return jaccard(contingency(own, again)).reshape(2, len(again) // 2, -1).mean(axis=0)
 
 
 def count_resampled(features: int) -> int:
@@ -235,10 +241,44 @@ def resample(X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int
     return Resamples(pd.DataFrame(aris), pd.DataFrame(strengths), jaccards, len(rows))
 
 
-def resample_cut(
-    X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed: int = 0
-) -> tuple[Floats, Floats]:
-    """Do the segments of one cut come back? Jaccards (resamples, k) and SLSw (resamples, k).
+@dataclass(frozen=True)
+class Recut:
+    """One cut of n rows beside the cuts of b = 2 · resamples bootstrap samples of them.
+
+    `jaccards` and `slsw` are (resamples, k), `curve` (at most 11, 2) how often customers with a
+    shadow value keep their segment; of the `rows` (m,) resampled, `counts` (b + 1, m) how often
+    each was drawn and `labels` (b + 1, m) its segment, first in the cut itself.
+    """
+
+    jaccards: Floats
+    slsw: Floats
+    curve: Floats
+    rows: Labels
+    counts: Labels
+    labels: Labels
+
+    def measure_errors(self, values: pd.DataFrame, *, customers: int) -> pd.DataFrame:
+        """What to add to a segment's share and means for 95 % intervals of the whole cut.
+
+        Of (n, p) `values` in any units, gaps allowed: a row a segment and column, with share_low,
+        share_high, mean_low, mean_high. Percentile bootstrap (Efron & Tibshirani 1993), shrunk by
+        the root of m / `customers` where these are more (Bickel, Götze & van Zwet 1997).
+        """
+        some, k = values.iloc[self.rows], self.jaccards.shape[1]
+        known, numbers = some.notna().to_numpy(), (some - some.mean()).fillna(0.0).to_numpy()
+        drawn = (self.labels[:, None] == np.arange(k)[:, None]) * self.counts[:, None]
+        means = drawn @ numbers / np.maximum(drawn @ known, 1)
+        shares = np.broadcast_to(drawn.mean(axis=2)[..., None], means.shape)
+        index = pd.MultiIndex.from_product([range(k), some.columns], names=["cluster", "variable"])
+        errors = pd.DataFrame(index=index)
+        for name, figures in (("share", shares), ("mean", means)):
+            ends = np.quantile(figures[1:], [0.025, 0.975], axis=0, method="weibull") - figures[0]
+            errors[[f"{name}_low", f"{name}_high"]] = ends.reshape(2, -1).T
+        return errors * np.sqrt(len(some) / customers)
+
+
+def resample_cut(X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed: int = 0) -> Recut:
+    """Do the segments of one cut come back, and who keeps a segment? One bootstrap for all.
 
     `labels` are 0 … k − 1 of an (n, p) table (else a ValueError). See `jaccard_bootstrap`
     (Hennig 2007) and `slsw` (Dolnicar & Leisch 2017). Of a seeded sample above 2 000 rows.
@@ -246,15 +286,53 @@ def resample_cut(
     Examples
     --------
     >>> pairs = [[0.0], [0.1], [0.2], [0.3], [9.0], [9.1], [9.2], [9.3]]
-    >>> jaccards, stable = resample_cut(pairs, [0, 0, 0, 0, 1, 1, 1, 1], resamples=5)
-    >>> jaccards.shape, stable.shape
-    ((5, 2), (5, 2))
+    >>> recut = resample_cut(pairs, [0, 0, 0, 0, 1, 1, 1, 1], resamples=20)
+    >>> recut.jaccards.shape, recut.curve[[0, -1], 1].tolist()
+    ((20, 2), [1.0, 0.5])
     """
     rows, own = _with_labels(X, labels)
     drawn = draw_positions(len(rows), count_resampled(rows.shape[1]), seed=seed)
-    some = rows[drawn], own[drawn]
-    jaccards = jaccard_bootstrap(*some, resamples=resamples, seed=seed)
-    return jaccards, slsw(*some, pairs=resamples, seed=seed)
+    rows, own = rows[drawn], own[drawn]
+    counts = _draw_bootstrap(rows, 2 * resamples, seed)
+    centres = kmeans.fit_many(rows, int(own.max()) + 1, counts, seed=seed)
+    again = kmeans.assign(rows, centres)
+    curve = _trace_kept(rows, centres[:resamples], counts[:resamples] == 0, again)
+    jaccards = jaccard_bootstrap(rows, own, resamples=resamples, seed=seed)
+    counts = np.vstack([np.ones_like(own), counts])
+    found = np.vstack([own, _match_labels(own, again)])
+    return Recut(jaccards, _compare_pairs(own, again), curve, drawn, counts, found)
+
+
+def _match_labels(first: Labels, second: Labels) -> Labels:
+    """Number the labels `second` (b, n) as those of `first`, (n,) or (b, n), with most overlap."""
+    tables = contingency(first, second)
+    numbers = np.full((len(tables), tables.shape[2]), -1)
+    for own, table in zip(numbers, tables, strict=True):
+        old, new = linear_sum_assignment(table, maximize=True)
+        own[new] = old
+    return np.take_along_axis(numbers, second, axis=1)
+
+
+def _trace_kept(rows: Floats, centres: Floats, left: Labels, again: Labels) -> Floats:
+    """How often customers keep their segment, by shadow value: the curve of a `Recut`.
+
+    Of b fits with `centres` (b, k, p) the rows that each `left` out (b, n) are looked for in b
+    others, matched to them: do both give them the same segment? `again` (2b, n) are the labels.
+    """
+    if centres.shape[1] == 1 or not left.any():
+        return np.array([[0.0, 1.0], [1.0, 0.0]])
+    first, second = again[: len(left)], again[len(left) :]
+    away = np.stack([np.partition(cdist(rows, own), 1, axis=1)[:, :2] for own in centres])
+    near, sums = away[..., 0], away.sum(axis=2)
+    shadow = np.divide(2 * near, sums, out=np.ones_like(near), where=sums > 0)
+    kept = _match_labels(first, second) == first
+    told = pd.DataFrame({"shadow": shadow[left], "kept": kept[left]})
+    classes = told.astype(float).groupby(np.digitize(told["shadow"], SHADOWS))
+    knots = classes.mean().assign(customers=classes.size()).query("shadow < 1")
+    weights = knots["customers"].to_numpy()
+    falling = isotonic_regression(knots["kept"], weights=weights, increasing=False).x
+    border = 1.0, falling.min(initial=0.5)  # half way, chance decides
+    return np.vstack([np.column_stack([knots["shadow"], falling]), border])
 
 
 def _measure_strengths(rows: Floats, k: int, halvings: int, seed: int) -> pd.Series:

@@ -14,7 +14,7 @@ import pandas as pd
 from segmentation import InputError
 from segmentation.customers import Card, database, is_large, open_customers
 from segmentation.runs import hash_file
-from segmentation.segments import queries
+from segmentation.segments import profiles, queries
 from segmentation.segments.profiles import Segment, measure_features, measure_levels
 from segmentation.segments.scorer import (
     DROPPED,
@@ -27,6 +27,11 @@ from segmentation.segments.scorer import (
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
+
+    from segmentation.clustering import stability
+
+FOLDS, HELD_OUT = 10, 0.01
+"""The share of customers beyond the limit, when each tenth is judged by a fit to the others."""
 
 MODEL, FIGURES = "segmenter.joblib", "segmenter.json"
 SCANS, STILL = 12, 1e-6
@@ -56,8 +61,9 @@ def build_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigu
 
     `model` is a Pipeline of a fitted ColumnTransformer and a clusterer with `cluster_centers_`,
     whose steps a feature are imputing, a logarithm, clipping and scaling, in this order; `table`
-    (n rows) what was read, with the rows that the card drops. Ranges and radius are of all
-    customers: of a table that stays where it is, by query.
+    (n rows) what was read, with the rows that the card drops. Ranges are of all customers: of a
+    table that stays where it is, by query. Beyond `radius` lies 1 % of held-out customers of the
+    rows at hand: each tenth is measured by a fit to the others.
 
     Raises
     ------
@@ -82,12 +88,14 @@ def build_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigu
     ['ok', 'ok', 'ok', 'ok']
     """
     figures = _list_figures(model, table, card)
+    radius = [_find_limit(figures, table)] * len(figures.centres)
+    figures = figures.model_copy(update={"radius": radius})
     if not is_large(card):
         return figures
-    radius, ranges = queries.measure_limits(open_customers(card), Scorer(figures))
+    ranges = queries.measure_ranges(open_customers(card), Scorer(figures))
     pairs = zip(figures.features, ranges, strict=True)
     features = [feature.model_copy(update={"range": ends}) for feature, ends in pairs]
-    return figures.model_copy(update={"radius": radius, "features": features})
+    return figures.model_copy(update={"features": features})
 
 
 def find_figures(
@@ -101,7 +109,7 @@ def find_figures(
 
 
 def _list_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigures:
-    """The figures with the limits of the rows at hand."""
+    """The figures with the ranges of the rows at hand, but for the radius."""
     import sklearn
 
     from segmentation.clustering import Clipper, keep_rows
@@ -126,13 +134,26 @@ def _list_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigu
         "card": card,
         "versions": versions | {"numpy": np.__version__},
     }
-    figures = ModelFigures.read(told)
-    scorer = Scorer(figures)
-    scores = scorer.score(*scorer.take(used))
-    radius = pd.Series(scores.distance).groupby(scores.position).max()
-    return figures.model_copy(
-        update={"radius": radius.reindex(range(len(centres)), fill_value=0.0).tolist()}
-    )
+    return ModelFigures.read(told)
+
+
+def _find_limit(figures: ModelFigures, table: pd.DataFrame) -> float:
+    """The distance from the nearest centre that 1 % of held-out customers exceed.
+
+    A fit to the other nine tenths, if they are enough, goes on from the model's centres. Rows are
+    ordered first, so that their order in the table changes nothing.
+    """
+    from segmentation.clustering import KMeans, keep_rows
+
+    scorer, centres = Scorer(figures), np.array(figures.centres)
+    rows = scorer.scale(*scorer.take(keep_rows(table, figures.card)))
+    rows, held = rows[np.lexsort(rows.T)], np.arange(len(rows)) % FOLDS
+    away = np.empty(len(rows))
+    for fold in range(min(FOLDS, len(rows))):
+        rest = rows[held != fold]
+        fit = KMeans(len(centres), init=centres).fit(rest if len(rest) >= len(centres) else rows)
+        away[held == fold] = fit.transform(rows[held == fold]).min(axis=1)
+    return float(np.quantile(away, 1 - HELD_OUT, method="weibull"))
 
 
 def _find_centres(model: Pipeline, used: pd.DataFrame) -> Floats:
@@ -279,18 +300,30 @@ def _predict(model: Pipeline, table: pd.DataFrame, card: Card) -> dict[str, Any]
 
 
 def measure_segments(
-    clustered: pd.DataFrame, card: Card, *, figures: ModelFigures | None = None
+    clustered: pd.DataFrame,
+    card: Card,
+    *,
+    figures: ModelFigures | None = None,
+    recut: stability.Recut | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Figures and levels by position: see `profiles.measure_features`, `profiles.measure_levels`.
 
     Of the rows of `clustered` (as `assign_customers` gives them); with `figures`, and where the
-    table stays where it is, all customers are scored and measured there.
+    table stays where it is, all customers are scored and measured there. With both `figures` and
+    `recut`, of the customers with a segment, intervals too: see `profiles.add_intervals`.
     """
-    if figures is None or not is_large(card):
-        return measure_features(clustered, card), measure_levels(clustered, card)
-    positions = [{"id": h, "name": f"{h}"} for h in range(len(figures.centres))]
-    scored = queries.score_table(open_customers(card), Scorer(figures), positions)
-    return queries.measure_segments(scored, card), queries.count_levels(scored, card)
+    scored: Any = clustered
+    measure: Any = measure_features
+    count: Any = measure_levels
+    if figures is not None and is_large(card):
+        positions = [{"id": h, "name": f"{h}"} for h in range(len(figures.centres))]
+        scored = queries.score_table(open_customers(card), Scorer(figures), positions)
+        measure, count = queries.measure_segments, queries.count_levels
+    measures, levels = measure(scored, card), count(scored, card)
+    if figures is None or recut is None:
+        return measures, levels
+    values = clustered.loc[clustered["cluster"].notna(), list(card.features)]
+    return profiles.add_intervals(measures, recut, values), levels
 
 
 # Lloyd over all rows -----------------------------------------------------------------------

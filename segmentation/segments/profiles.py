@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import count
-from typing import Any, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from segmentation.customers import Card, cards
 from segmentation.palette import PALETTE
 from segmentation.segments.scorer import Floats
 from segmentation.words import lower_first
+
+if TYPE_CHECKING:
+    from segmentation.clustering import stability
 
 TOLD_IN_NAME = 3
 """Marked features that a name tells at most, the strongest ones."""
@@ -68,6 +71,7 @@ class Segment(TypedDict):
 
 FIGURES = ["mean", "sd", "min", "q25", "median", "q75", "max"]
 MEASURES = ["cluster", "size", "variable", "customers", *FIGURES, "seen_mean", "seen_sd"]
+INTERVALS = ["share_low", "share_high", "mean_low", "mean_high"]
 LEVELS = ["cluster", "variable", "level", "customers"]
 COMPARED = ["cluster", "size", "share", *LEVELS[1:], "level_share", "overall_share", "lift"]
 COMPARED += ["marked", "residual", "p", "cramers_v"]
@@ -106,6 +110,22 @@ def measure_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     return measures.astype({"cluster": "Int64", "customers": int})[MEASURES]
 
 
+def add_intervals(
+    measures: pd.DataFrame, recut: stability.Recut, values: pd.DataFrame
+) -> pd.DataFrame:
+    """What `measure_features` gives with share_low, share_high, mean_low and mean_high behind.
+
+    95 % intervals of share and mean, by raw `values` (n, p) of the rows of `recut`.
+    """
+    customers = measures.loc[measures["cluster"].isna(), "size"].iloc[0]
+    errors = recut.measure_errors(values, customers=customers)
+    told = measures.join(errors, on=["cluster", "variable"])
+    for end in ("low", "high"):
+        told[f"share_{end}"] = (told["size"] / customers + told[f"share_{end}"]).clip(0, 1)
+        told[f"mean_{end}"] += told["mean"]
+    return told
+
+
 def see_feature(values: pd.Series, feature: cards.Feature) -> pd.Series:
     """A feature as the distance sees it, but for its scale: logged and clipped by the card."""
     seen = np.log1p(values) if feature.transform == "log" else values
@@ -124,9 +144,10 @@ def profile_features(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
     Columns: cluster, size, share, variable (the label), unit, mean, sd, min, q25, median, q75,
     max, margin (half a 95 % confidence interval of the mean), overall_mean, overall_sd, effect
     (the segment's mean less everyone's, in everyone's sd), grade of the effect, explained (the
-    share of the feature's variance that lies between the segments), overall_median, and logged, 1
-    where the card takes a logarithm. Effect and explained are of the feature as the distance sees
-    it, so that after a logarithm they fit the medians beside them.
+    share of the feature's variance that lies between the segments), overall_median, logged, 1
+    where the card takes a logarithm, and the intervals of `add_intervals`, empty without. Effect
+    and explained are of the feature as the distance sees it, so that after a logarithm they fit
+    the medians beside them.
     """
     own = measures[measures["cluster"].notna()].reset_index(drop=True)
     overall = measures[measures["cluster"].isna()].set_index("variable")
@@ -156,6 +177,7 @@ def profile_features(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
             "explained": own["variable"].map(_explain_variance(measures)),
             "overall_median": everyone["median"],
             "logged": logged.astype(int),
+            **own.reindex(columns=INTERVALS).to_dict("series"),
         }
     )
 
@@ -624,8 +646,12 @@ def tabulate_profile(profile: pd.DataFrame) -> pd.DataFrame:
 def summarize_limits(profile: pd.DataFrame) -> str:
     """What the data cannot support, in two sentences with their figures."""
     smallest = profile[profile["cluster"] == profile.loc[profile["size"].idxmin(), "cluster"]]
-    widest = (smallest["margin"] / smallest["overall_sd"].where(lambda sd: sd > 0)).fillna(0)
-    row = smallest.fillna({"unit": ""}).loc[widest.idxmax()].to_dict()
+    mean, margin = smallest["mean"], smallest["margin"]
+    plain = pd.DataFrame({"mean_low": mean - margin, "mean_high": mean + margin})
+    smallest = smallest.fillna({"unit": ""}).fillna(plain)  # where nothing was resampled
+    width = smallest["mean_high"] - smallest["mean_low"]
+    widest = (width / smallest["overall_sd"].where(lambda sd: sd > 0)).fillna(0)
+    row = smallest.loc[widest.idxmax()].to_dict()
     facts = row | {"segments": profile["cluster"].nunique()}
     limit = words.say("limits", facts | {"variable": lower_first(row["variable"])})
     return f"{limit} One table at one time shows who is alike, not why, nor who will move."

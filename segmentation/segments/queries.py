@@ -17,7 +17,7 @@ import pandas as pd
 from segmentation import InputError
 from segmentation.customers import Card, cards, columns, database, text
 from segmentation.segments import profiles
-from segmentation.segments.scorer import BORDERLINE, Floats, Scorer, find_limits
+from segmentation.segments.scorer import Floats, Scorer, find_limits
 
 if TYPE_CHECKING:
     import ibis
@@ -203,17 +203,32 @@ def _judge(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     table = _put(table, **{end: table[OWN + end].sqrt() for end in ("near", "far")})
     near, far = table[OWN + "near"], table[OWN + "far"]
     shadow = number(2) * near / (near + far).nullif(number(0))
-    confidence = number(1) - (far.isnull() | (near + far > 0)).ifelse(shadow, number(1))
-    table = _put(table, confidence=confidence, used=~_is_dropped(table, scorer))
+    shadow = (far.isnull() | (near + far > 0)).ifelse(shadow, number(1))
+    table = _put(table, shadow=shadow, used=~_is_dropped(table, scorer))
+    table = _put(table, confidence=_interpolate(table[OWN + "shadow"], scorer.curve))
     used, names = table[OWN + "used"], ("position", "second", "near", "confidence")
     status = ibis.cases(
         (~used, "dropped"),
         (_is_outside(table, scorer), "outside"),
-        (number(1) - table[OWN + "confidence"] > number(BORDERLINE), "borderline"),
+        (table[OWN + "shadow"] > number(scorer.borderline), "borderline"),
         else_="ok",
     )
     kept = {name: used.ifelse(table[OWN + name], None) for name in names}
     return _put(table, status=status, **kept)
+
+
+def _interpolate(values: ibis.Column, curve: Floats) -> Any:
+    """A column between the knots of a curve (2, m), constant beyond them, as `numpy.interp`."""
+    import ibis
+
+    (x, y), slopes = curve, np.diff(curve[1]) / np.diff(curve[0])
+    lines = [
+        (values < number(end), number(slope) * (values - number(start)) + number(height))
+        for end, slope, start, height in np.array([x[1:], slopes, x[:-1], y[:-1]]).T.tolist()
+    ]
+    first, last = number(float(y[0])), number(float(y[-1]))
+    low = values < number(float(x[0]))
+    return ibis.cases((values.isnull(), None), (low, first), *lines, else_=last)
 
 
 def _is_dropped(table: ibis.Table, scorer: Scorer) -> Any:
@@ -255,10 +270,8 @@ def find_edges(low: float, high: float) -> tuple[float, float]:
 
 
 def _is_outside(table: ibis.Table, scorer: Scorer) -> Any:
-    """Beyond what the training rows spanned: in a feature, in a level, in the distance."""
-    ends = zip(_own(table, "x"), *scorer.bounds, strict=True)
-    signs = [_is_beyond(values, low, high) for values, low, high in ends]
-    signs += [codes < 0 for codes in _own(table, "code")]
+    """Too far from the nearest centre, or of a level never seen."""
+    signs: list[Any] = [codes < 0 for codes in _own(table, "code")]
     near, position = table[OWN + "near"], table[OWN + "position"]
     signs += [(position == j) & (near > number(r)) for j, r in enumerate(scorer.radius)]
     return reduce(or_, signs)
@@ -331,18 +344,14 @@ def _take_used(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     return taken.filter(~_is_dropped(taken, scorer)) if scorer.fenced else taken
 
 
-def measure_limits(
-    table: ibis.Table, scorer: Scorer
-) -> tuple[list[float], list[tuple[float, float]]]:
-    """What all customers used span: the radius of each position, the range of each feature."""
-    steps = _find_nearest(_scale(_take_used(table, scorer), scorer), scorer)
-    figures = {"far": steps[OWN + "near"].max()}
-    for i, values in enumerate(_own(steps, "x")):
-        figures |= {f"low{i}": values.min(), f"high{i}": values.max()}
-    found = steps.group_by(OWN + "position").aggregate(**figures).to_pandas()
-    far = found.set_index(OWN + "position")["far"].reindex(range(len(scorer.centres)), fill_value=0)
-    low, high = found.filter(regex="^low").min(), found.filter(regex="^high").max()
-    return np.sqrt(far).tolist(), [*zip(low.tolist(), high.tolist(), strict=True)]
+def measure_ranges(table: ibis.Table, scorer: Scorer) -> list[tuple[float, float]]:
+    """The least and the largest value of each feature, of all customers used."""
+    used = _take_used(table, scorer)
+    columns = _own(used, "x")
+    ends = [column.min() for column in columns] + [column.max() for column in columns]
+    found = used.aggregate(**{f"end{i}": end for i, end in enumerate(ends)}).execute()
+    low, high = found.iloc[0].to_numpy(np.float64).reshape(2, -1).tolist()
+    return [*zip(low, high, strict=True)]
 
 
 # What is counted and measured --------------------------------------------------------------

@@ -6,6 +6,7 @@ Both are read from `segmenter.json`, so that nothing has to be unpickled and no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -30,9 +31,10 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 BORDERLINE = 0.8
-"""Customers with a larger shadow value are borderline (1 is half way between two centroids)."""
+"""Who keeps the segment less often is borderline; in files without a curve, the shadow value
+beyond which one is (1 is half way between two centroids)."""
 
-SLACK = 1e-9  # relative; the training rows themselves are never outside
+SLACK = 1e-9  # relative; a row at the limit itself is not outside
 STATUSES = ("ok", "borderline", "outside", "dropped")
 OK, NEAR, OUTSIDE, DROPPED = range(4)
 FEW = 0.25
@@ -55,6 +57,7 @@ Scale = Annotated[float, Field(ge=1e-30, le=1e16, allow_inf_nan=False)]
 """What divides: so large that squared distances stay finite."""
 
 Ends = Annotated[tuple[Number, Number], AfterValidator(_check_order)]
+Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 def _read_card(card: Any) -> Any:
@@ -65,6 +68,13 @@ def _write_card(card: Card) -> dict[str, Any]:
     """What the columns mean; not where the table lies."""
     hidden = {"table", "backend", "path"}
     return card.model_dump(mode="json", exclude=hidden, exclude_defaults=True)
+
+
+def _check_knots(knots: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    pairs = [*pairwise(knots)]
+    if any(a[0] >= b[0] for a, b in pairs) or any(a[1] < b[1] for a, b in pairs):
+        raise ValueError("shadow values have to rise and frequencies not to")
+    return knots
 
 
 class FeatureFigures(BaseModel):
@@ -94,15 +104,20 @@ class CodeFigures(BaseModel):
 class ModelFigures(BaseModel):
     """The content of `segmenter.json`: all that it takes to score without the Pipeline.
 
-    `centres` (k, q) are scaled, features first, then codes; `radius` (k,) is the distance of the
-    farthest training row. NaN, numbers beyond 1e16, scales of 0, dimensions that do not fit and
-    columns that the card does not know are refused; files of earlier versions are read.
+    `centres` (k, q) are scaled, features first, then codes; `radius` (k,) is the distance beyond
+    which a customer is outside; `confidence` has knots (shadow value, how often such customers
+    keep their segment), `borderline` is the shadow value where that falls below 0.8. NaN, numbers
+    beyond 1e16, scales of 0, dimensions that do not fit and columns that the card does not know
+    are refused; files of earlier versions are read.
     """
 
     features: Annotated[list[FeatureFigures], Field(min_length=1)]
     codes: list[CodeFigures] = []
     centres: Annotated[list[list[Number]], Field(min_length=1)]
     radius: list[Annotated[Number, Field(ge=0)]]
+    confidence: Annotated[
+        list[tuple[Part, Part]], Field(min_length=2), AfterValidator(_check_knots)
+    ] = [(0.0, 1.0), (1.0, 0.0)]
     borderline: Number = BORDERLINE
     card: Annotated[Card, BeforeValidator(_read_card), PlainSerializer(_write_card)]
     versions: dict[str, str] = {}
@@ -146,6 +161,13 @@ class ModelFigures(BaseModel):
         if named:
             raise ValueError(f"the card does not know the column {min(named)}")
         return self
+
+    def add_confidence(self, curve: Floats) -> Self:
+        """The same with a confidence by the knots (m, 2) that `stability.resample_cut` gives."""
+        shadow, kept = curve.T
+        borderline = float(np.interp(-BORDERLINE, -kept, shadow, left=-1.0, right=1.0))
+        knots = [*zip(shadow.tolist(), kept.tolist(), strict=True)]
+        return self.model_copy(update={"confidence": knots, "borderline": borderline})
 
     def list_centres(self) -> DataFrame:
         """The centres (k, p) in raw units, one row a position, a column a feature."""
@@ -193,9 +215,10 @@ class Scorer:
     logged, needed : (p,), whose logarithm is taken; whose gaps drop a customer.
     clip, fence : (2, p), of the logarithm where there is one; infinite where there is none.
     mean, spread : (p,), what scales a feature; for a descriptor's levels they are in `codes`.
-    spans, bounds : (p, 2), what the training rows spanned; (2, p), the same with some slack.
+    spans : (p, 2), what the training rows spanned.
     fenced : whether any policy drops a customer.
     centres, radius : (k, q), scaled; (k,), beyond which a customer is outside.
+    curve, borderline : (2, m), shadow values and confidence; the shadow value of a borderline.
 
     Raises
     ------
@@ -227,9 +250,9 @@ class Scorer:
         policies = [self.card.features[name].missing for name in self.columns]
         self.needed = np.array(policies) == "drop"
         self.clip, self.fence = _stack(f.clip for f in features), _stack(f.fence for f in features)
-        self.bounds = self.spans.T + [[-SLACK], [SLACK]] * np.abs(self.spans.T)
         self.centres = np.array(figures.centres)
         self.radius = np.array(figures.radius) * (1 + SLACK)
+        self.curve, self.borderline = np.transpose(figures.confidence), figures.borderline
         widths = [1] * len(features) + [len(c.levels) for c in codes]
         self._blocks = np.cumsum([0, *widths[:-1]])
         self.filler = self._transform(self.typical[None])[0]
@@ -270,17 +293,16 @@ class Scorer:
     def score(self, values: Floats, codes: Codes | None = None) -> Scores:
         """Put customers into segments: raw values (n, p), NaN where missing, and codes (n, c).
 
-        A customer is outside beyond what the training rows spanned: in a feature, in a level, in
-        the distance. Source of confidence, 1 − 2·d1/(d1 + d2): the shadow value of Leisch (2010).
+        Confidence is how often such customers kept their segment in the resamples. Outside is who
+        is farther out than all but 1 % of held-out customers, or has a level never seen.
         """
         rows = self._transform(values)
         position, second, near, far = find_nearest_two(self._scale_rows(rows, codes), self.centres)
         sums = near + far
-        confidence = 1 - 2 * near / np.where(sums > 0, sums, 1.0)
-        confidence[sums == 0] = 0.0
-        status = (1 - confidence > BORDERLINE).astype(np.int8)
+        shadow = np.where(sums > 0, 2 * near / np.where(sums > 0, sums, 1.0), 1.0)
+        confidence = np.interp(shadow, *self.curve)
+        status = (shadow > self.borderline).astype(np.int8)
         outside = near > self.radius[position]
-        outside |= ((values < self.bounds[0]) | (values > self.bounds[1])).any(axis=1)
         if self.codes:
             outside |= (np.asarray(codes) < 0).any(axis=1)
         status[outside] = OUTSIDE

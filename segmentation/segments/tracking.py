@@ -405,8 +405,9 @@ def measure_fit(before: Snapshot | None, now: Snapshot) -> pd.DataFrame:
     rows = []
     for when, run in (("then", before), ("now", now)):
         scores = before.scorer.score(*before.scorer.take(run.customers))
-        shadow, outside = 1 - pd.Series(scores.confidence), scores.status == OUTSIDE
-        means = np.nanmean(scores.distance), shadow.mean(), np.mean(outside)
+        rival = pd.Series(scores.rival).where(np.isfinite)
+        shadow = 2 * scores.distance / (scores.distance + rival)
+        means = np.nanmean(scores.distance), shadow.mean(), np.mean(scores.status == OUTSIDE)
         rows.append((when, len(run.customers), *means))
     return pd.DataFrame(rows, columns=FIT)
 

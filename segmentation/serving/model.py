@@ -110,7 +110,7 @@ def load_model(folder: Path) -> Model:
 
 
 def _describe_columns(model: Scorer) -> dict[str, Any]:
-    """Beyond its `range` a customer is outside, beyond its `limits` a value is refused."""
+    """`range` is what the training rows spanned; beyond its `limits` a value is refused."""
     features = []
     for name, span, typical in zip(model.columns, model.spans, model.typical, strict=True):
         said = model.card.features[name]

@@ -56,7 +56,7 @@ class Answer(TypedDict):
     distance: Annotated[float | None, Field(description="To the centroid, scaled as in the model")]
     second: Annotated[str | None, Field(description="The next segment")]
     confidence: Annotated[
-        float | None, Field(ge=0, le=1, description="0 between two segments, 1 on the centroid")
+        float | None, Field(ge=0, le=1, description="How often such customers kept their segment")
     ]
     status: Annotated[str, Field(json_schema_extra={"enum": [*scorer.STATUSES]})]
     why: Annotated[

@@ -139,25 +139,19 @@ export function startForm(model, segments, place) {
   }
 
   function rate(confidence) {
-    return confidence < 0.2 ? "a close call" : confidence < 0.5 ? "fairly clear" : "clear";
+    return confidence < 0.6 ? "a close call" : confidence < 0.8 ? "fairly clear" : "clear";
   }
 
-  // Confidence is 1 − 2·d1/(d1 + d2), so that d2/d1 follows from it.
-  function compare(confidence) {
-    const times = (1 + confidence) / (1 - confidence);
-    if (times < 1.05) return "just as near";
-    return times > 10 ? "more than ten times as far away" : `${times.toFixed(1)} times as far away`;
-  }
-
+  // Confidence is how often such customers kept their segment when customers were drawn anew.
   function tellConfidence({ confidence }, own, next) {
     if (!next) return [make("p", {}, "There is one segment, to which every customer belongs.")];
     const value = confidence.toFixed(2);
     const range = { "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": value };
     return [
       bar(confidence, own.colour, { role: "meter", "aria-label": "Confidence", ...range }),
-      make("p", { class: "scale" }, `Confidence ${value}: zero is on the border of two segments, `,
-        "one at the centre of its own."),
-      make("p", {}, "Next comes ", quote(next.name), `, ${compare(confidence)}.`),
+      make("p", { class: "scale" }, `Confidence ${value}: of 100 customers as near to a border, `,
+        `${Math.round(100 * confidence)} kept their segment when customers were drawn anew.`),
+      make("p", {}, "Next comes ", quote(next.name), "."),
     ];
   }
 
@@ -167,8 +161,8 @@ export function startForm(model, segments, place) {
       return [make("p", { class: "state ok" }, text)];
     }
     const sentences = status === "outside" ? tellOutside(customer) : [
-      make("strong", {}, "Borderline: "), "nearly as close to ", quote(next.name),
-      " as to this segment. A small change would move the customer.",
+      make("strong", {}, "Borderline: "), "so near to ", quote(next.name),
+      " that a small change may move the customer.",
     ];
     return [make("p", { class: "state" }, ...sentences)];
   }
@@ -181,7 +175,7 @@ export function startForm(model, segments, place) {
       return ` ${feature.label}, ${value}, lies beyond the data, ${span(feature.range, feature)}.`;
     });
     const text = "unlike all that the model was made from, so take the segment with care.";
-    const far = " No customer of the segment was as far from its centre.";
+    const far = " One customer in a hundred is as far from the nearest centre.";
     return [make("strong", {}, "Outside: "), text, ...(why.length ? why : [far])];
   }
 

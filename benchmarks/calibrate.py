@@ -185,9 +185,9 @@ def answer(table: Table, *, seed: int, k_max: int = K_MAX) -> dict[str, object]:
     ks = range(2, k_max + 1)
     for draws in (SCREEN_DRAWS, DRAWS):
         counts = {"draws": draws, "halvings": 0, "pairs": 0, "seed": seed, "threads": 1}
-        chance = null.null_table(rows, ks, **counts)
-        own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed).assign(draw=-1)
-        gate = null.open_gate(pd.concat([own, chance]), pd.Series(1.0, index=ks))
+        chance = null.describe_chance(null.null_table(rows, ks, **counts))
+        own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed)
+        gate = null.open_gate(own, chance, pd.Series(1.0, index=ks))
         if gate["z"].max() < SCREEN_Z:
             return {"k": 1, "verdict": "none", "reading": "none", "small": False}
     sweep = selection.sweep_briefly(rows, ks, chance, resamples=50, seed=seed)

@@ -209,7 +209,7 @@ def gate_of(silhouettes, shares=0.2, *, spread=0.01):
     draws = pd.MultiIndex.from_product([range(99), ks], names=["draw", "k"]).to_frame(index=False)
     chance = draws.assign(silhouette=0.3 + spread * rng.normal(size=len(draws)))
     own = pd.DataFrame({"draw": -1, "k": ks, "silhouette": silhouettes})
-    return null.open_gate(pd.concat([own, chance]), pd.Series(shares, index=ks))
+    return null.summarize(pd.concat([own, chance]), pd.Series(shares, index=ks))
 
 
 def test_the_gate_wants_more_than_chance_gives():

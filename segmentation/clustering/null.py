@@ -23,6 +23,13 @@ LEAST_SHARE = 0.05  # a K whose smallest segment has a smaller share than this i
 QUANTILE_SE = 2.11  # standard error of a normal 95 % quantile, in sd / √draws
 _FIGURES = ["silhouette", "prediction_strength", "ari"]
 _VALLEYS = ["valley", "small_valley"]  # the shallowest of a cut, and of its smallest segment
+_FORMS = ["null_{}", "null_{}_q95", "compared_{}"]
+_COLUMNS = [
+    *(form.format(name) for form in _FORMS for name in _FIGURES),
+    *("excess", "z", "gated", "clear", "z_needed", "z_se"),
+    *(form.format(name) for form in _FORMS for name in _VALLEYS),
+    "valley_se",
+]
 STARTS = 10
 FEW = 0.2  # a feature with fewer distinct values than this share of n keeps to them
 _PROBED, _ROUNDS = 10_000, 3  # rows drawn to see what correlation a copula gives, and how often
@@ -33,7 +40,7 @@ def compare_with_null(
 ) -> pd.DataFrame:
     """Cut an (n, p) table and tables like it without segments, for each K ≥ 2 of `ks`.
 
-    100 resamples give 99 draws, each with 20 halvings and 10 pairs; others in proportion. Of a
+    100 resamples give 99 draws, each with 10 halvings and 5 pairs; others in proportion. Of a
     seeded sample above 2 000 rows. `fit_null` tells what structureless means. NaN: a ValueError.
     Columns k, silhouette, prediction_strength, ari and draw (−1 for the table's own), all with the
     same counts on the same number of rows, so that they compare.
@@ -48,7 +55,7 @@ def compare_with_null(
     wanted = [k for k in ks if k > 1]
     if not wanted:
         return pd.DataFrame(columns=["k", *_FIGURES, *_VALLEYS, "draw"], dtype=float)
-    counts: dict[str, Any] = {"halvings": max(1, resamples // 5), "pairs": max(1, resamples // 10)}
+    counts: dict[str, Any] = {"halvings": max(1, resamples // 10), "pairs": max(1, resamples // 20)}
     own = measure_cuts(rows, wanted, seed=seed, threads=None, **counts).assign(draw=-1)
     chance = null_table(rows, wanted, draws=max(19, resamples - 1), seed=seed, **counts)
     return pd.concat([own, chance])
@@ -69,45 +76,46 @@ def warm_up() -> None:
 
 
 def summarize(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
-    """One row a K ≥ 2 of what `compare_with_null` gives, and the gate.
+    """One row a K ≥ 2 of what `compare_with_null` gives, and the gate: see `open_gate`."""
+    own = figures[figures["draw"] < 0]
+    return open_gate(own, describe_chance(figures[figures["draw"] >= 0]), smallest_share)
 
-    `smallest_share` is that of each K's segments, by k. Columns null_silhouette (likewise
-    prediction_strength, ari, valley, small_valley), the null's mean, null_silhouette_q95 …, its
-    95 % quantile, compared_silhouette … (the table's own figures, with the null's counts), those
-    of `open_gate`, and valley_se, the standard error of the valley's quantile.
+
+def describe_chance(figures: pd.DataFrame) -> pd.DataFrame:
+    """One row a K of what `null_table` gives: how its figures spread over the draws.
+
+    Columns null_silhouette (likewise prediction_strength, ari, valley, small_valley), the mean, and
+    null_silhouette_q95 …, the 95 % quantile; z_needed, the 95 % quantile of a draw's largest z over
+    K (family-wise); sd, of the silhouette; draws; valley_se, the quantile's standard error.
     """
-    own = figures[figures["draw"] < 0].set_index("k")
-    chance = figures[figures["draw"] >= 0].groupby("k")
-
-    def compare(names: list[str]) -> list[pd.DataFrame]:
-        means, quantiles = chance[names].mean(), chance[names].quantile(FAMILY_WISE)
-        beside = quantiles.add_prefix("null_").add_suffix("_q95")
-        return [means.add_prefix("null_"), beside, own[names].astype(float).add_prefix("compared_")]
-
-    parts = [*compare(_FIGURES), open_gate(figures, smallest_share), *compare(_VALLEYS)]
-    spread = QUANTILE_SE * chance["valley"].std() / np.sqrt(chance["valley"].count())
-    return pd.concat([*parts, spread.rename("valley_se")], axis=1).rename_axis("k")
+    by_k = figures.reindex(columns=["k", *_FIGURES, *_VALLEYS]).groupby("k")
+    wide = figures.pivot(index="draw", columns="k", values="silhouette")
+    sd = wide.std().where(lambda spread: spread > 0)
+    table = by_k.mean().add_prefix("null_")
+    table = table.join(by_k.quantile(FAMILY_WISE).add_prefix("null_").add_suffix("_q95"))
+    needed = ((wide - wide.mean()) / sd).max(axis=1).quantile(FAMILY_WISE)
+    valley_se = QUANTILE_SE * by_k["valley"].std() / np.sqrt(len(wide))
+    return table.assign(sd=sd, z_needed=needed, draws=len(wide), valley_se=valley_se)
 
 
-def open_gate(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
-    """Which K stand clear of structureless data: one row a K.
+def open_gate(own: pd.DataFrame, chance: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
+    """The figures of a table beside the null's, and which K stand clear of it: one row a K.
 
-    `clear`: the silhouette's z-score in the null (`z`) exceeds `z_needed`, the 95 % quantile of
-    the null draws' own largest z over K (family-wise), and its `excess` over the null's mean is at
-    least 0.02. `gated`: no segment is smaller than 5 % either. `z_se` is the standard error of z
-    by the number of draws.
+    `own` is what `measure_cuts` gives, `chance` what `describe_chance` does. Columns as there, and
+    compared_silhouette …, the table's own; `excess` over the null's mean and `z` of the silhouette,
+    with `z_se`, its standard error by the number of draws. `clear`: z exceeds z_needed and the
+    excess is at least 0.02. `gated`: no segment is smaller than 5 % either.
     """
-    wide = figures.pivot_table(index="draw", columns="k", values="silhouette")
-    drawn = wide[wide.index >= 0]
-    spread = drawn.std().where(lambda sd: sd > 0)
-    threshold = ((drawn - drawn.mean()) / spread).max(axis=1).quantile(FAMILY_WISE)
-    gate = pd.DataFrame({"excess": wide.reindex([-1]).loc[-1] - drawn.mean()})
-    gate["z"] = gate["excess"] / spread
-    beyond = gate["z"].fillna(np.inf) > threshold
-    clear = (beyond & (gate["excess"] >= LEAST_EXCESS)).astype("boolean")
-    large = smallest_share.reindex(gate.index) >= LEAST_SHARE
-    gate = gate.assign(gated=clear & large, clear=clear, z_needed=threshold)
-    return gate.assign(z_se=np.sqrt((1 + gate["z"] ** 2 / 2) / max(len(drawn), 1)))
+    compared = own.set_index("k").reindex(columns=[*_FIGURES, *_VALLEYS]).astype(float)
+    table = chance.join(compared.add_prefix("compared_"))
+    table["excess"] = table["compared_silhouette"] - table["null_silhouette"]
+    table["z"] = table["excess"] / table["sd"]
+    beyond = table["z"].fillna(np.inf) > table["z_needed"].fillna(-np.inf)
+    clear = (beyond & (table["excess"] >= LEAST_EXCESS)).astype("boolean")
+    large = smallest_share.reindex(table.index) >= LEAST_SHARE
+    errors = np.sqrt((1 + table["z"] ** 2 / 2) / table["draws"])
+    table = table.assign(gated=clear & large, clear=clear, z_se=errors)
+    return table[_COLUMNS].rename_axis("k")
 
 
 @dataclass(frozen=True)

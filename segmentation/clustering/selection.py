@@ -321,8 +321,8 @@ def resample_choice(
 ) -> pd.DataFrame:
     """How sure of K: the calibrated rule again on samples of 80 % of an (n, p) table.
 
-    One row a sample: k and verdict. The null is drawn once, at the samples' size; a sample has a
-    fifth of the halvings and of the resamples of the whole table. Of at most 2 000 rows.
+    One row a sample: k and verdict. The null is drawn once, at the samples' size; a sample has an
+    eighth of the `resamples`. Of at most 2 000 rows.
 
     Examples
     --------
@@ -334,10 +334,9 @@ def resample_choice(
     n, wanted = round(SAMPLED * len(rows)), [k for k in ks if 1 < k <= SAMPLED * len(rows) / 2]
     if not wanted or n < 2:
         return pd.DataFrame({"k": [1] * samples, "verdict": ["none"] * samples})
-    few = max(2, resamples // 5)
-    chance = null.null_table(
-        rows, wanted, n=n, draws=max(19, resamples - 1), seed=seed, halvings=0, pairs=0
-    )
+    few = max(2, resamples // 8)
+    how: dict[str, Any] = {"draws": max(19, resamples - 1), "halvings": 0, "pairs": 0}
+    chance = null.describe_chance(null.null_table(rows, wanted, n=n, seed=seed, **how))
     seeds = np.random.SeedSequence(seed).generate_state(samples).tolist()
 
     def answer(part: slice) -> list[tuple[int, str]]:
@@ -358,17 +357,17 @@ def sweep_briefly(
 ) -> pd.DataFrame:
     """The columns of the sweep of an (n, p) table that the calibrated rule and its verdict ask.
 
-    `chance` are figures of structureless tables of this size (`null.null_table`, without halvings
-    and pairs). A K in the gate is halved, the chosen one resampled, `resamples` times.
+    `chance` describes structureless tables of this size (`null.describe_chance`). A K in the gate
+    is halved, the chosen one resampled, `resamples` times.
     """
     how: dict[str, Any] = {"starts": null.STARTS, "seed": seed, "threads": 1}
     rows = np.asarray(X, dtype=np.float64)
-    own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed).assign(draw=-1)
+    own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed)
     cuts = {k: kmeans.fit(rows, k, **how).labels for k in ks}
     shares = pd.Series(
         {k: np.bincount(cut, minlength=k).min() / len(rows) for k, cut in cuts.items()}
     )
-    sweep = null.summarize(pd.concat([own, chance]), shares)
+    sweep = null.open_gate(own, chance, shares)
     sweep = sweep.assign(smallest_share=shares, ari_mean=np.nan, jaccard_min=np.nan)
     sweep["prediction_strength"] = np.nan
     for k in sweep.index[sweep["gated"]]:

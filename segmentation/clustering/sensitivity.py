@@ -152,7 +152,8 @@ def answer_rule(X: ArrayLike, ks: Iterable[int], *, draws: int = 39, seed: int =
     if not (wanted := [k for k in ks if 1 < k <= most]):
         return 1
     chance = null.null_table(rows, wanted, draws=draws, halvings=0, pairs=0, seed=seed)
-    sweep = selection.sweep_briefly(rows, wanted, chance, resamples=draws, seed=seed)
+    how: dict[str, int] = {"resamples": max(10, draws // 2), "seed": seed}
+    sweep = selection.sweep_briefly(rows, wanted, null.describe_chance(chance), **how)
     return selection.answer_calibrated(sweep)[0] or 1
 
 

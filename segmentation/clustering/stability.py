@@ -218,7 +218,7 @@ class Resamples:
 def resample(X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int = 0) -> Resamples:
     """Cut an (n, p) table again and again, for each K ≥ 2 of `ks` that halves of it can have.
 
-    `resamples` pairs of bootstrap samples (ARI), half as many halvings (prediction strength; eight
+    `resamples` pairs of bootstrap samples (ARI), half as many halvings (prediction strength; four
     times as many where a threshold is near), as many resamples for the Jaccards: see
     `bootstrap_ari`, `prediction_strength`, `jaccard_bootstrap`. Of a seeded sample above 2 000
     rows. What is not finite is a ValueError.
@@ -340,7 +340,7 @@ def _measure_strengths(rows: Floats, k: int, halvings: int, seed: int) -> pd.Ser
     near = NEAR * pd.Series(few).sem()
     if not any(abs(few.mean() - threshold) < near for threshold in (PREDICTED, STRONG)):
         return pd.Series(few)
-    return pd.Series(prediction_strength(rows, k, halvings=8 * halvings, seed=seed))
+    return pd.Series(prediction_strength(rows, k, halvings=4 * halvings, seed=seed))
 
 
 @dataclass(frozen=True)

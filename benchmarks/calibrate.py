@@ -205,7 +205,7 @@ def answer(table: Table, *, seed: int, k_max: int = K_MAX) -> dict[str, object]:
 
 
 def mend(rows: Table, sweep: pd.DataFrame, k: int, *, seed: int) -> int:
-    """The rule's K without the features that carry nothing, as the sheet of notebook 03 finds it."""
+    """The rule's K without the features that carry nothing, as notebook 03 finds it."""
     at = k if k > 1 else int(sweep.set_index("k")["excess"].idxmax())
     cut = kmeans.fit(rows, at, seed=seed, threads=1).labels
     weights = sensitivity.weigh_features(pd.DataFrame(rows), cut, seed=seed)

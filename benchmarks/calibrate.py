@@ -175,21 +175,23 @@ def plan(tables: int, *, rows: Sequence[int] = ROWS) -> list[Job]:
 # The answers ---------------------------------------------------------------------------------
 
 
-def answer(table: Table, *, seed: int, k_max: int = K_MAX) -> dict[str, object]:
+def answer(
+    table: Table, *, seed: int, k_max: int = K_MAX, screen: bool = False
+) -> dict[str, object]:
     """Choose K for one table by the calibrated rule, and judge it, as notebook 03 does.
 
     k, verdict, reading (the words given), small (whether a smaller group is told) and mended: the
     K after the features that carry nothing are left out, the same K where none are. Only a K in the
-    gate is resampled.
+    gate is resampled; with `screen`, a table far from the gate in few null draws is spared the rest.
     """
     rows = (table - table.mean(axis=0)) / table.std(axis=0)
     ks = range(2, k_max + 1)
-    for draws in (SCREEN_DRAWS, DRAWS):
+    for draws in (SCREEN_DRAWS, DRAWS) if screen else (DRAWS,):
         counts = {"draws": draws, "halvings": 0, "pairs": 0, "seed": seed, "threads": 1}
         chance = null.describe_chance(null.null_table(rows, ks, **counts))
         own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed)
         gate = null.open_gate(own, chance, pd.Series(1.0, index=ks))
-        if gate["z"].max() < SCREEN_Z:
+        if screen and gate["z"].max() < SCREEN_Z:
             return {"k": 1, "verdict": "none", "reading": "none", "small": False, "mended": 1}
     sweep = selection.sweep_briefly(rows, ks, chance, resamples=50, seed=seed)
     k = selection.answer_calibrated(sweep)[0] or 1
@@ -219,7 +221,8 @@ def simulate(jobs: Sequence[Job], *, base: int, workers: int = -1) -> Iterator[d
     """Let the rule answer every job: one record a table as it comes."""
 
     def run(job: Job) -> dict[str, object]:
-        return {**asdict(job), **answer(draw(job, base=base), seed=job.number)}
+        table, one = draw(job, base=base), job.groups == 1
+        return {**asdict(job), **answer(table, seed=job.number, screen=one)}
 
     parallel = joblib.Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")
     yield from parallel(joblib.delayed(run)(job) for job in jobs)

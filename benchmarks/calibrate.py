@@ -182,7 +182,7 @@ def answer(
 
     k, verdict, reading (the words given), small (whether a smaller group is told) and mended: the
     K after the features that carry nothing are left out, the same K where none are. Only a K in the
-    gate is resampled; with `screen`, a table far from the gate in few null draws is spared the rest.
+    gate is resampled; with `screen`, what few null draws show far from the gate is spared the rest.
     """
     rows = (table - table.mean(axis=0)) / table.std(axis=0)
     ks = range(2, k_max + 1)

@@ -334,7 +334,7 @@ def test_a_drifted_feature_asks_for_a_refit():
         **{"Income": "drifted", "Visits": "stable", "Basket": "stable", "Region": "stable"}
     }
     fit = tracking.measure_fit(before, now).set_index("customers_of")
-    assert fit.loc["then", "outside"] == 0
+    assert fit.loc["then", "outside"] < 0.03
     assert fit.loc["now", "outside"] > 0.05
     assert fit.loc["now", "distance"] > fit.loc["then", "distance"]
 

@@ -70,7 +70,8 @@ def test_scikit_learn_s_own_estimators_give_the_same_sweep(tmp_path, recorded):
     theirs = "from sklearn.cluster import KMeans\nfrom sklearn.metrics import silhouette_samples"
     swapped = [("import numpy as np", f"import numpy as np\n{theirs}")]
     ours = "from segmentation.clustering import"
-    swapped += [(ours, f"{ours} null, selection, stability")]
+    swapped += [(f"{ours} KMeans", f"{ours} null, selection, sensitivity, stability")]
+    swapped += [("segmentation.clustering.silhouettes import", "")]
     series = change_series(tmp_path / "series", n03=swapped)
     theirs = play_run(
         tmp_path / "out" / "run", CARD, series=series, steps=("02", "03"), resamples=20, k_max=6

@@ -119,7 +119,7 @@ DRAWN = {
     "rules": lambda get: figures.rules_by_k(ANSWERS, 10, 4),  # noqa: ARG005
     "profile": lambda get: figures.silhouette_profile(SAMPLES, get("sweep")),
     "flow": lambda get: figures.flow(get("series")),
-    "clustergram": lambda get: figures.clustergram(get("series")),
+    "clustergram": lambda get: figures.flow(get("series"), scores=True),
     "shares": lambda get: figures.share_changes(get("changes"), COLOURS),
     "migration": lambda get: figures.migration(get("ways"), COLOURS),
     "map": lambda get: map_customers(get("customers"), get("segments")),

@@ -159,13 +159,14 @@ def fit_unimodal(mass: Floats, width: Floats) -> Floats:
     """The closest unimodal distribution to (m,) `mass` on pieces of some width: (m,) masses.
 
     Left of the mode the greatest convex minorant of the distribution function, right of it the
-    least concave majorant, with the mode that makes the larger of their distances smallest: the
-    halves of the dip (Hartigan & Hartigan 1985). Both are isotonic regressions of the density.
-    What has one mode stays as it is.
+    least concave majorant, with the mode, an end of a piece, that makes the larger of their
+    distances smallest: the halves of the dip (Hartigan & Hartigan 1985). Both are isotonic
+    regressions of the density. What has one mode stays as it is.
 
     Examples
     --------
     >>> fit_unimodal(np.array([0.1, 0.4, 0.0, 0.4, 0.1]), np.ones(5)).round(2).tolist()
+    [0.1, 0.4, 0.2, 0.2, 0.1]
     """
 
     def split(at: int) -> tuple[Floats, float, float]:

@@ -209,26 +209,14 @@ def silhouette_profile(samples: pd.DataFrame, sweep: pd.DataFrame) -> Axes:
     return ax
 
 
-def flow(series: stability.Flow) -> Axes:
+def flow(series: stability.Flow, *, scores: bool = False) -> Axes:
     """Segments by K as nodes, shared customers as edges; the darker a node, the higher its SLSa.
 
-    `series` is what `stability.track_cuts(X, {2: labels, 3: labels})` gives.
+    `series` is what `stability.track_cuts(X, {2: labels, 3: labels})` gives. With `scores` the
+    nodes stand at their means on the first principal axis: a clustergram (Schonlau 2002).
     """
-    y = series.nodes["segment"] - (series.nodes["k"] - 1) / 2
-    ax = _draw_flow(series, y, "Where do segments come from?")
-    ax.tick_params(axis="y", labelleft=False, length=0)
-    return ax
-
-
-def clustergram(series: stability.Flow) -> Axes:
-    """The same against each segment's mean on the first principal axis (Schonlau 2002)."""
-    ax = _draw_flow(series, series.nodes["score"], "Clustergram")
-    ax.set_ylabel("Mean on the first principal axis")
-    return ax
-
-
-def _draw_flow(series: stability.Flow, y: pd.Series, title: str) -> Axes:
-    ax, nodes = _make_axes(7, 4.6), series.nodes.assign(y=y)
+    ax, nodes = _make_axes(7, 4.6), series.nodes
+    nodes = nodes.assign(y=nodes["score"] if scores else nodes["segment"] - (nodes["k"] - 1) / 2)
     place = nodes.set_index(["k", "segment"])["y"]
     for edge in series.edges[series.edges["share"] > 0.01].itertuples():
         ends = [place[edge.previous_k, edge.previous], place[edge.k, edge.segment]]
@@ -245,7 +233,10 @@ def _draw_flow(series: stability.Flow, y: pd.Series, title: str) -> Axes:
     bar.set_label("SLSa")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(visible=False)
-    ax.set(xlabel="Number of segments K", title=title)
+    ax.set(xlabel="Number of segments K", title="Where do segments come from?")
+    ax.tick_params(axis="y", labelleft=scores, length=0)
+    if scores:
+        ax.set(ylabel="Mean on the first principal axis", title="Clustergram")
     return ax
 
 

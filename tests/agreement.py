@@ -127,7 +127,8 @@ def check_certainty(text, run):
     rest = re.split(r"(?<=\.) (?=[A-Z])", text[found.end() :].strip())
     wrong = [text] if (close in rest) != run.selection["close"] else []
     for sentence in rest:
-        good = sentence in (*known, close)
+        skew = compile_template(words.read_words()["sentences"]["skew"][0]["say"])
+        good = sentence in (*known, close) or skew.fullmatch(sentence)
         if not good and not check_sentence(sentence, ["cut", "small group"], lambda _: cuts):
             wrong.append(sentence)
     return wrong

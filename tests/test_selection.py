@@ -296,6 +296,8 @@ def test_a_verdict_that_another_seed_could_change_is_a_close_call(stored, change
 def test_what_is_clear_but_not_eligible_is_a_small_difference(stored):
     choice = selection.choose(stored.assign(excess=0.01, gated=False, clear=False))
     assert (choice.k, choice.verdict, choice.reading) == (1, "none", "small difference")
+    refused = stored.assign(prediction_strength=0.5)
+    assert "Spend reach far" in selection.choose(refused, skewed=["Spend"]).certainty
 
 
 def test_a_small_distinct_group_is_told(stored):

@@ -148,7 +148,7 @@ def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known |= {"lowest", "explained", "k", "ari_mean", "smallest_share"}
     known |= {"previous_segment", "previous_share", "parts", "sources"}
     known |= {"previous_k", "k", "psi", "agreement", "median", "overall_median"}
-    known |= {"same", "samples"}
+    known |= {"same", "samples", "skewed"}
     known |= {"choice", "rule_k", "ari"}
     known |= {"shift", "shift_low", "shift_high", "role", "previous_role", "action"}
     known |= {"mean_low", "mean_high"}

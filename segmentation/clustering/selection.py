@@ -292,7 +292,7 @@ def read_verdict(verdict: Verdict, row: pd.Series, sweep: pd.DataFrame, *, skewe
     if verdict == "constructive":
         return "clear" if clear[sweep["k"] == row["k"]].all() else verdict
     beyond = sweep["z"].fillna(-np.inf) > sweep["z_needed"]
-    if verdict == "none" and beyond.any():
+    if verdict == "none" and (clear.any() or (beyond.any() and not skewed)):
         return "small difference"
     return "one dominant skew" if verdict == "none" and skewed else verdict
 
@@ -307,6 +307,8 @@ def explain_verdict(
     if entry["strength"] == 0 and reading != "asked one":
         best = cuts.loc[cuts["ari_mean"].idxmax()] if len(cuts) else None
         told.append("No cut was tried." if best is None else words.say("cut", best))
+    if reading == "small difference" and skewed:
+        told.append(words.say("skew", {"skewed": words.join(skewed)}))
     if reading == "constructive" and answer_calibrated(sweep)[0] == 1:
         told.append("No structure was found in this table.")
     if (small := find_small_group(sweep, k)) is not None:

@@ -319,20 +319,20 @@ def explain_verdict(
 
 
 def resample_choice(
-    X: ArrayLike, ks: Iterable[int], *, samples: int = 50, resamples: int = 100, seed: int = 0
+    X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int = 0
 ) -> pd.DataFrame:
     """How sure of K: the calibrated rule again on samples of 80 % of an (n, p) table.
 
-    One row a sample: k and verdict. The null is drawn once, at the samples' size; a sample has an
-    eighth of the `resamples`. Of at most 2 000 rows.
+    One row a sample, half as many as `resamples`: k and verdict. The null is drawn once, at the
+    samples' size; in a sample an eighth of the `resamples` is made. Of at most 2 000 rows.
 
     Examples
     --------
     >>> X = np.random.default_rng(0).normal(size=(60, 2)) + [[0, 0], [9, 0], [0, 9]] * 20
-    >>> resample_choice(X, [2, 3, 4], samples=3)["k"].tolist()
+    >>> resample_choice(X, [2, 3, 4], resamples=6)["k"].tolist()
     [3, 3, 3]
     """
-    rows = stability.draw_resampled(X, seed)
+    rows, samples = stability.draw_resampled(X, seed), max(1, resamples // 2)
     n, wanted = round(SAMPLED * len(rows)), [k for k in ks if 1 < k <= SAMPLED * len(rows) / 2]
     if not wanted or n < 2:
         return pd.DataFrame({"k": [1] * samples, "verdict": ["none"] * samples})

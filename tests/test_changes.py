@@ -275,7 +275,8 @@ def test_the_advice_follows_the_months(year):
 def run_start(before, table, *, k, verdict):
     """The cell of notebook 04 that may start from the last centres: the model before and after."""
     notebook = json.loads((ROOT / "notebooks/04_modeling.ipynb").read_text("utf-8"))
-    (source,) = ["".join(c["source"]) for c in notebook["cells"] if c["id"] == "5b"]
+    sources = ["".join(cell["source"]) for cell in notebook["cells"]]
+    (source,) = [source for source in sources if source.startswith("before, told")]
     shown, fresh = [], build_model(table, months.CARD, k)
     study = SimpleNamespace(previous=before, show=shown.append, read=lambda _: {"verdict": verdict})
     names = {"study": study, "model": fresh, "k": k, "card": months.CARD, "used": table}

@@ -252,7 +252,8 @@ def test_a_file_comes_back_scored(look: Look, model: scoring.Model, tmp_path: Pa
         r".*\|Sending Mall_Customers.csv …false(\|Scoring Mall_Customers.csv …false)?\|200 .*true",
         page.title(),
     )
-    odd = f"{tally.statuses['borderline']} borderline."
+    known = f"{tally.statuses['outside']} outside what the model knows"
+    odd = f"{tally.statuses['borderline']} borderline, {known}."
     expect(page.locator("#sent")).to_have_text(
         f"200 customers of Mall_Customers.csv are scored: {odd}"
     )

@@ -120,7 +120,7 @@ def test_the_rule_decides_unless_k_is_asked_for(stored):
     asked = selection.choose(stored, k=3)
     assert (asked.k, asked.asked, asked.rules["calibrated"]) == (3, True, 4)
     keys = ["k", "asked", "rule", "rules", "reason", "verdict", "certainty", "answer"]
-    assert set(asked.model_dump()) == {*keys, "reading", "close", "again"}
+    assert set(asked.model_dump()) == {*keys, "reading", "close", "again", "shares"}
 
 
 @pytest.mark.parametrize(
@@ -313,5 +313,5 @@ def test_samples_answer_like_the_table_where_groups_are_far_apart():
     samples = selection.resample_choice(rows, [1, 2, 3, 4], resamples=20)
     assert samples.to_dict("list") == {"k": [3] * 10, "verdict": ["natural"] * 10}
     choice = selection.choose(examine(rows, k_max=4), samples=samples)
-    assert choice.again == (10, 10)
+    assert (choice.again, choice.shares) == ((10, 10), {"3 natural": 10})
     assert "In 10 of 10 samples" in choice.answer

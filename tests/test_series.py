@@ -118,6 +118,7 @@ def test_every_rule_s_answer_and_the_verdict_are_handed_over(bundled):
         "reading",
         "close",
         "again",
+        "shares",
         "answer",
     }
     assert selection["rule"] == "calibrated"

@@ -42,8 +42,8 @@ class Selection(BaseModel, frozen=True):
     `asked` tells whether `k` was asked for, else `rule` decided; `rules` has each rule's K, or
     None; `certainty` is the verdict in plain words, with its figures; `reading` the entry of
     `words.yaml` that says so; `close` whether another seed could give another verdict; `again` in
-    how many of how many samples of the customers the calibrated rule gives this K and verdict;
-    `answer` all of it.
+    how many of how many samples of the customers the calibrated rule gives this K and verdict,
+    `shares` in how many each answer ("4 reproducible"); `answer` all of it.
     """
 
     k: int
@@ -56,6 +56,7 @@ class Selection(BaseModel, frozen=True):
     reading: str
     close: bool
     again: tuple[int, int] | None = None
+    shares: dict[str, int] = {}
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -224,10 +225,11 @@ def choose(
     verdict = judge(row, k=chosen, asked=asked)
     reading = read_verdict(verdict, row, sweep, skewed=bool(skewed))
     close = is_close(sweep, k=chosen, decided=chosen == answers["calibrated"][0] and not asked)
-    again = None
+    again, shares = None, dict[str, int]()
     if samples is not None:
-        same = (samples["k"] == chosen) & (samples["verdict"] == verdict)
-        again = int(same.sum()), len(samples)
+        answered = samples["k"].astype(str) + " " + samples["verdict"]
+        shares = answered.value_counts().to_dict()
+        again = shares.get(f"{chosen} {verdict}", 0), len(samples)
     return Selection(
         k=chosen,
         asked=asked,
@@ -239,6 +241,7 @@ def choose(
         reading=reading,
         close=close,
         again=again,
+        shares=shares,
     )
 
 

@@ -110,12 +110,16 @@ def open_gate(own: pd.DataFrame, chance: pd.DataFrame, smallest_share: pd.Series
     table = chance.join(compared.add_prefix("compared_"))
     table["excess"] = table["compared_silhouette"] - table["null_silhouette"]
     table["z"] = table["excess"] / table["sd"]
+    table["z_se"] = np.sqrt((1 + table["z"] ** 2 / 2) / table["draws"])
+    return mark_gate(table, smallest_share)[_COLUMNS].rename_axis("k")
+
+
+def mark_gate(table: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
+    """A table with excess, z and z_needed a row, and whether it is clear, and gated."""
     beyond = table["z"].fillna(np.inf) > table["z_needed"].fillna(-np.inf)
     clear = (beyond & (table["excess"] >= LEAST_EXCESS)).astype("boolean")
     large = smallest_share.reindex(table.index) >= LEAST_SHARE
-    errors = np.sqrt((1 + table["z"] ** 2 / 2) / table["draws"])
-    table = table.assign(gated=clear & large, clear=clear, z_se=errors)
-    return table[_COLUMNS].rename_axis("k")
+    return table.assign(gated=clear & large, clear=clear)
 
 
 @dataclass(frozen=True)
@@ -288,24 +292,30 @@ def measure_cuts(
     """
     table = np.asarray(matrix, dtype=np.float64)
     how: dict[str, Any] = {"starts": STARTS, "seed": seed, "threads": threads}
-    figures = pd.DataFrame({"k": ks}, columns=["k", *_FIGURES, *_VALLEYS], dtype=float).astype(
-        {"k": int}
-    )
-    fits = [kmeans.fit(table, k, **how) for k in ks]
-    labels = np.array([fit.labels for fit in fits])
-    figures["silhouette"] = measure_silhouettes(table, labels, threads=threads).mean(axis=1)
-    for i, fit in enumerate(fits):
-        valleys = measure_valleys(table, fit.labels, fit.centres)
-        smallest = np.bincount(fit.labels).argmin()
-        figures.at[i, "valley"] = min(valleys.values(), default=0.0)
-        beside = [depth for pair, depth in valleys.items() if smallest in pair]
-        figures.at[i, "small_valley"] = min(beside, default=0.0)
+    figures = measure_fits(table, [kmeans.fit(table, k, **how) for k in ks], threads=threads)
     for i, k in enumerate(ks):
         if halvings and k <= len(table) // 2:
             kept = stability.prediction_strength(table, k, halvings=halvings, **how)
             figures.at[i, "prediction_strength"] = kept.mean()
         if pairs:
             figures.at[i, "ari"] = stability.bootstrap_ari(table, k, pairs=pairs, **how).mean()
+    return figures
+
+
+def measure_fits(
+    matrix: Floats, fits: Sequence[kmeans.Fit], *, threads: int | None = 1
+) -> pd.DataFrame:
+    """The same of fits at hand; empty is what takes resampling."""
+    labels = np.array([fit.labels for fit in fits])
+    figures = pd.DataFrame(index=range(len(fits)), columns=[*_FIGURES, *_VALLEYS], dtype=float)
+    figures.insert(0, "k", [len(fit.centres) for fit in fits])
+    figures["silhouette"] = measure_silhouettes(matrix, labels, threads=threads).mean(axis=1)
+    for i, fit in enumerate(fits):
+        valleys = measure_valleys(matrix, fit.labels, fit.centres)
+        smallest = np.bincount(fit.labels).argmin()
+        figures.at[i, "valley"] = min(valleys.values(), default=0.0)
+        beside = [depth for pair, depth in valleys.items() if smallest in pair]
+        figures.at[i, "small_valley"] = min(beside, default=0.0)
     return figures
 
 

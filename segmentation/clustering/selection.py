@@ -55,8 +55,14 @@ class Selection(BaseModel, frozen=True):
     certainty: str
     reading: str
     close: bool
-    again: tuple[int, int] | None = None
     shares: dict[str, int] = {}
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def again(self) -> tuple[int, int] | None:
+        """In how many of how many samples the answer is this one."""
+        same = self.shares.get(f"{self.k} {self.verdict}", 0)
+        return (same, sum(self.shares.values())) if self.shares else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -225,11 +231,10 @@ def choose(
     verdict = judge(row, k=chosen, asked=asked)
     reading = read_verdict(verdict, row, sweep, skewed=bool(skewed))
     close = is_close(sweep, k=chosen, decided=chosen == answers["calibrated"][0] and not asked)
-    again, shares = None, dict[str, int]()
+    shares = dict[str, int]()
     if samples is not None:
         answered = samples["k"].astype(str) + " " + samples["verdict"]
         shares = answered.value_counts().to_dict()
-        again = shares.get(f"{chosen} {verdict}", 0), len(samples)
     return Selection(
         k=chosen,
         asked=asked,
@@ -240,7 +245,6 @@ def choose(
         certainty=explain_verdict(reading, row, sweep, skewed=skewed, close=close),
         reading=reading,
         close=close,
-        again=again,
         shares=shares,
     )
 
@@ -281,10 +285,7 @@ def _move_figures(sweep: pd.DataFrame, step: float) -> pd.DataFrame:
     moved = sweep.copy()
     for figure, error in ERRORS.items():
         moved[figure] += step * sweep[error].fillna(0)
-    beyond = (moved["z"].fillna(np.inf) > sweep["z_needed"]) & (sweep["k"] > 1)
-    large = sweep["smallest_share"] >= null.LEAST_SHARE
-    clear = beyond & (sweep["excess"] >= null.LEAST_EXCESS)
-    return moved.assign(clear=clear, gated=clear & large)
+    return null.mark_gate(moved, sweep["smallest_share"])
 
 
 def read_verdict(verdict: Verdict, row: pd.Series, sweep: pd.DataFrame, *, skewed: bool) -> str:
@@ -367,12 +368,11 @@ def sweep_briefly(
     """
     how: dict[str, Any] = {"starts": null.STARTS, "seed": seed, "threads": 1}
     rows = np.asarray(X, dtype=np.float64)
-    own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed)
-    cuts = {k: kmeans.fit(rows, k, **how).labels for k in ks}
-    shares = pd.Series(
-        {k: np.bincount(cut, minlength=k).min() / len(rows) for k, cut in cuts.items()}
-    )
-    sweep = null.open_gate(own, chance, shares)
+    fits = {k: kmeans.fit(rows, k, **how) for k in ks}
+    cuts = {k: fit.labels for k, fit in fits.items()}
+    least = {k: np.bincount(cut, minlength=k).min() / len(rows) for k, cut in cuts.items()}
+    shares = pd.Series(least)
+    sweep = null.open_gate(null.measure_fits(rows, [*fits.values()]), chance, shares)
     sweep = sweep.assign(smallest_share=shares, ari_mean=np.nan, jaccard_min=np.nan)
     sweep["prediction_strength"] = np.nan
     for k in sweep.index[sweep["gated"]]:

@@ -23,12 +23,15 @@ FEWEST = 5
 """Figures about fewer customers than these are withheld from whoever gets the report."""
 
 SHARES = {"share", "level_share", "overall_share", "smallest_share", "previous_share"}
-SHARES |= {"explained", "precision", "coverage"}
+SHARES |= {"explained", "precision", "coverage", "fidelity", "value_share", "moved"}
+SHARES |= {"response", "assumed"}
 RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "agreement"}
 RATIOS |= {"compared_valley", "ari", "ari_own_k", "ari_same_k"}
 MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
 MEASURES |= {"mean_low", "mean_high"}
 SHIFTS = {"shift", "shift_low", "shift_high"}  # told as sizes: the words say which way
+AMOUNTS = {"total", "worth", "detectable", "band_from"}  # two digits say enough
+MONEY = {"€", "$", "£", "¥", "₹"}  # units that stand before the figure
 LONGEST = 32  # characters of a label inside a name
 
 
@@ -88,18 +91,32 @@ def write_figure(name: str, facts: Facts) -> str:
         text = f"{value:+.1f} points".replace("-", "−")
         return "unchanged" if text[1:4] == "0.0" else text
     if name in SHARES:
-        return f"{value:.1%}"
+        return f"{value:.0%}" if 0.1 <= value <= 0.99 or value in (0, 1) else f"{value:.1%}"
     if name in SHIFTS:
         text = write_measure(abs(value), 25 * (facts["shift_high"] - facts["shift_low"]))
-        return f"{text} {facts['unit']}".rstrip() if name == "shift" else text
-    if name in MEASURES:
-        return f"{write_measure(value, facts['overall_sd'])} {facts['unit']}".rstrip()
+        return add_unit(text, facts["unit"]) if name == "shift" else text
+    if name in AMOUNTS:
+        digits = 1 - floor(log10(abs(value))) if value else 0
+        return add_unit(f"{round(value, digits):z,.{max(digits, 0)}f}", facts["unit"])
+    if name in MEASURES:  # to a fifth of the standard deviation: 20 orders, not 19.88
+        return add_unit(write_measure(value, facts["overall_sd"] * 20), facts["unit"])
     return f"{value:,.0f}" if float(value).is_integer() and name not in RATIOS else f"{value:.2f}"
 
 
 def write_measure(value: float, spread: float) -> str:
     """A measured value to two or three digits of its standard deviation: 54.0 for a sd of 14."""
     return f"{value:z,.{count_decimals(spread)}f}"
+
+
+def add_unit(text: str, unit: str) -> str:
+    """A figure with its unit, a currency's sign before it: 86.1 k$, €1,392, 12%.
+
+    >>> add_unit("1,392", "€"), add_unit("-3", "$"), add_unit("12", "%"), add_unit("20", "")
+    ('€1,392', '-$3', '12%', '20')
+    """
+    if unit in MONEY:
+        return f"{'-' * text.startswith('-')}{unit}{text.removeprefix('-')}"
+    return text + unit if unit == "%" else f"{text} {unit}".rstrip()
 
 
 def count_decimals(spread: float) -> int:
@@ -111,6 +128,33 @@ def find_kind(label: str) -> str:
     """What a feature means by its label ("Annual income" → income); empty where none fits."""
     kinds = read_words()["kinds"]
     return next((k for k, own in kinds.items() if re.search(own["label"], label, re.I)), "")
+
+
+FRACTIONS = {1 / 10: "a tenth", 1 / 5: "a fifth", 1 / 4: "a quarter", 1 / 3: "a third"}
+FRACTIONS |= {2 / 5: "two fifths", 1 / 2: "half", 3 / 5: "three fifths", 2 / 3: "two thirds"}
+FRACTIONS |= {3 / 4: "three quarters", 4 / 5: "four fifths", 9 / 10: "nine tenths"}
+
+
+def write_fraction(share: float) -> str:
+    """A share in words where one fits within two points, else in percent.
+
+    >>> write_fraction(0.35), write_fraction(0.65), write_fraction(0.29)
+    ('a third', 'two thirds', '29%')
+    """
+    near = min(FRACTIONS, key=lambda each: abs(each - share))
+    return FRACTIONS[near] if abs(near - share) <= 0.02 else f"{share:.0%}"
+
+
+def find_event(label: str) -> str:
+    """What a feature counts, one of it ("Orders per year" → order); empty where unknown."""
+    found = re.search(read_words()["events"], label, re.I)
+    return found[1].lower() if found else ""
+
+
+def find_period(label: str) -> str:
+    """The time that a figure is of ("Yearly spend" → year); empty where the label has none."""
+    found = re.search(read_words()["periods"], label, re.I)
+    return found[1].lower().replace("annual", "year") if found else ""
 
 
 def describe_grade(label: str, kind: str, level: int, *, fine: bool = False) -> str:

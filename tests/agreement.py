@@ -19,13 +19,19 @@ from segmentation import words
 NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?%?")
 
 
-def agrees(text, value):
+ROUNDED = ("total", "worth", "detectable", "band_from")
+"""Figures that are told to two digits."""
+
+
+def agrees(text, value, name=""):
     """Whether a text is the value, rounded to the decimals that it shows; texts are equal."""
     if isinstance(value, str):
         return text == value
-    found = re.fullmatch(r"(([-+]?)[\d,]+(?:\.(\d+))?)(%?)(?: .*)?", text.replace("−", "-"))
+    plain = re.sub("[€$£¥₹]", "", text.replace("−", "-"))
+    found = re.fullmatch(r"(([-+]?)[\d,]+(?:\.(\d+))?)(%?)(?: .*)?", plain)
     if not found:
         return False
+    value = float(f"{value:.2g}") if name in ROUNDED else value
     number, sign, decimals, percent = found[1], found[2], len(found[3] or ""), found[4]
     plus = "+" if sign == "+" else ""
     return number == f"{value * (100 if percent else 1):{plus},.{decimals}f}"
@@ -91,14 +97,15 @@ def check_sentence(sentence, kinds, rows_of):
             found = compile_template(entry["say"]).fullmatch(sentence)
             for row in rows_of(kind) if found else []:
                 known = all(name in row for name in found.groupdict())
-                if known and all(agrees(text, row[n]) for n, text in found.groupdict().items()):
+                figures = found.groupdict().items()
+                if known and all(agrees(text, row[n], n) for n, text in figures):
                     return is_true(entry["when"], row)
     return False
 
 
 def is_true(when, row):
     """Whether a predicate holds, read anew: a range of a figure, both ends included."""
-    return all(low <= row[name] <= high for name, (low, high) in when.items())
+    return all(name in row and low <= row[name] <= high for name, (low, high) in when.items())
 
 
 OF_SEGMENT = ("size", "name", "feature", "level", "mix", "rule", "stability")
@@ -241,6 +248,7 @@ def list_texts(run):
     texts |= {note[key] for note in manifest["quality"] for key in ("column", "finding", "done")}
     texts |= {manifest["title"], manifest["run_id"], manifest["owner"], *manifest["warnings"]}
     texts |= {manifest["input"]["path"], manifest["input"]["sha256"], "SHA-256"}
+    texts |= {segment.get("title", segment["name"]) for segment in run.segments}
     texts |= {run.changes["previous"], *run.tables["changes.csv"]["previous_segment"].dropna()}
     started = manifest["started"][:10]
     days = [d for d in (run.changes.get("previous_day"), manifest["as_of"], started) if d]
@@ -252,7 +260,7 @@ def list_texts(run):
     }
 
 
-def check_told(text, run):
+def check_told(text, run, cluster=None):
     """A sentence of the report: about the map, a segment's rule, the verdict or the limits."""
     features = run.profile[run.profile["level"].isna()]
     ends = []
@@ -271,9 +279,104 @@ def check_told(text, run):
         or not check_certainty(text, run)
         or check_sentence(text, EVENTS, lambda kind: list_events(run, kind))
         or text in list_roles(run)
-        or text == run.changes.get("reason") == find_reason(run)
+        or check_sentence(text, ["worth", "test"], lambda _: list_plans(run, cluster))
+        or check_sentence(text, ["grown"], lambda _: list_shown(run, "changes.csv"))
+        or check_sentence(text, ["moved"], lambda _: list_moves(run))
+        or check_sentence(text, ["movement"], lambda _: [run.changes])
+        or check_sentence(text, ["others"], lambda _: [{"others": len(run.segments) - 8}])
+        or check_sentence(text, ["check"], lambda _: list_checks(run))
+        or check_sentence(text, ["divide"], lambda _: list_cuts(run))
+        or check_sentence(lower_first(text), ["headline"], lambda _: list_headlines(run))
+        or check_sentence(text, ["headline"], lambda _: list_headlines(run))
     )
     return [] if good else [text]
+
+
+def lower_first(text):
+    return text[:1].lower() + text[1:]
+
+
+def list_plans(run, cluster):
+    plans = run.tables["actions.csv"].astype({"unit": object, "event": object})
+    plans = plans[plans["cluster"].astype(str) == cluster]
+    return [clean(row) for row in plans.fillna({"unit": "", "event": ""}).to_dict("records")]
+
+
+def clean(row):
+    return {name: value for name, value in row.items() if value == value}
+
+
+def list_shown(run, name):
+    """The rows of a table with the names by which the page shows segments."""
+    shown = {s["name"]: s.get("title", s["name"]) for s in run.segments}
+    known = run.tables[name].replace({"segment": shown, "previous_segment": shown})
+    return [clean(row) for row in known.astype(object).to_dict("records")]
+
+
+def list_moves(run):
+    drift = run.tables["drift.csv"].query("kind == 'feature'").astype({"unit": object})
+    rows = drift.fillna({"unit": ""}).to_dict("records")
+    return [row | {"variable": words.lower_first(row["variable"]), "shift": abs(row["shift"])}
+            for row in rows]  # fmt: skip
+
+
+def list_checks(run):
+    """What each check of the first lines may rest on, counted anew."""
+    border, told = run.tables["borderline.csv"], run.selection.get("shares", {})
+    same = sum(n for answer, n in told.items() if answer.split()[0] == str(run.manifest["k"]))
+    edged = border["borderline"].sum() / border["customers"].sum()
+    least = min((s["stability"] for s in run.segments if "stability" in s),
+                key=lambda each: each["jaccard"], default={})  # fmt: skip
+    return [
+        {"of repeats": 1, **least},
+        {"of borderline": 1, "share": edged},
+        {"same": same, "samples": sum(told.values())},
+    ]
+
+
+def list_cuts(run):
+    cuts = run.tables["k_selection.csv"].dropna(subset="ari_mean")
+    return cuts[cuts["ari_mean"] == cuts["ari_mean"].max()].to_dict("records")
+
+
+def list_headlines(run):
+    """Every headline that the tables bear out, found by trying all pairs and prefixes."""
+    k, rows = len(run.segments), []
+    facts = {"k": k, "customers": sum(s["size"] for s in run.segments)}
+    parts = run.tables["segment_values.csv" if k > 1 else "value_bands.csv"]
+    if len(parts):
+        each = parts.assign(size=parts["size"] if k > 1 else parts["customers"])
+        each["worth"] = each["total"] / each["size"]
+        each = each.sort_values("worth", ascending=False)
+        few, much = (each[n].cumsum() / each[n].sum() for n in ("size", "total"))
+        label = parts["variable"].iloc[0]
+        lead = {"few": words.write_fraction(few[(much - few).idxmax()])}
+        lead |= {"much": words.write_fraction(much[(much - few).idxmax()])}
+        lead |= {"lead": (much - few).max(), "of_value": words.lower_first(label)}
+        lead["score"] = int("score" in label.lower() or parts["unit"].iloc[0] == "points")
+        rows.append(facts | lead)
+    rows += [facts | {"moved_points": row["points"]} | row
+             for row in list_shown(run, "changes.csv") if "points" in row]  # fmt: skip
+    features = run.profile[run.profile["level"].isna()]
+    typical = {}
+    for row in features.to_dict("records"):
+        kind = "median" if row["logged"] else "mean"
+        typical[row["cluster"], row["variable"]] = row["effect"], row | {"kind": kind}
+    for (one, variable), (high, row) in typical.items():
+        for (two, other), (low, under) in typical.items():
+            if one != two and variable == other and high > low:
+                ends = {"variable": words.lower_first(variable), "gap": high - low}
+                bare = under if row["unit"] in words.MONEY else row
+                plain = row | {"unit": row["unit"] if bare is under else ""}
+                ends |= {"high": words.write_figure(row["kind"], plain)}
+                ends |= {"low": words.write_figure(row["kind"], under)}
+                rows.append(facts | ends)
+                rows += [
+                    facts | ends | {"alike": 1, "shared": words.lower_first(label)}
+                    for (cluster, label), (effect, _) in typical.items()
+                    if cluster == one and abs(effect - typical[two, label][0]) <= 0.35
+                ]
+    return [*rows, facts]
 
 
 EVENTS = ("emerged", "disappeared", "split", "merged")
@@ -281,7 +384,8 @@ EVENTS = ("emerged", "disappeared", "split", "merged")
 
 def list_events(run, kind):
     """The rows that a sentence on a transition may be about, the names on the other side joined."""
-    rows = run.tables["changes.csv"].query("transition == @kind")
+    rows = pd.DataFrame(list_shown(run, "changes.csv"), columns=run.tables["changes.csv"].columns)
+    rows = rows.query("transition == @kind")
     if kind not in ("split", "merged"):
         return rows.to_dict("records")
     one, other, joined = "previous_cluster", "segment", "parts"
@@ -298,20 +402,12 @@ def list_events(run, kind):
 def list_roles(run):
     """The sentences on changed roles, where the roles are those of the segments."""
     own = {s["name"]: (", ".join(s["roles"]), " ".join(s["actions"])) for s in run.segments}
+    shown = {s["name"]: s.get("title", s["name"]) for s in run.segments}
     roles = run.changes.get("roles", [])
-    return [r["sentence"] for r in roles if own[r["segment"]] == (r["role"], r["action"])]
-
-
-def find_reason(run):
-    """The reason of the advice, with the figures taken from the tables where they stand there."""
-    drift = run.tables["drift.csv"].query("kind == 'feature'")
-    moved = (drift["psi"] >= 0.2) & (drift["psi"] > drift["chance"])
-    most = drift.loc[(drift[moved] if moved.any() else drift)["psi"].idxmax()]
-    facts = run.changes | {"psi": most["psi"], "variable": words.lower_first(most["variable"])}
-    facts |= {"drifted": moved.sum(), "k": run.manifest["k"]}
-    facts["changed"] = (run.tables["changes.csv"]["transition"] != "survived").sum()
-    entry = next(e for e in words.read_words()["advice"] if is_true(e["when"], facts))
-    return entry["say"].format(**facts | {n: f"{facts[n]:.2f}" for n in ("psi", "agreement")})
+    return [
+        r["sentence"].replace(r["segment"], shown[r["segment"]], 1)
+        for r in roles if own[r["segment"]] == (r["role"], r["action"])
+    ]  # fmt: skip
 
 
 def check_report(soup, run):
@@ -325,11 +421,14 @@ def check_node(node, run):
     figure, sentence = node.find_parent("data"), node.find_parent(class_="sentence")
     text = " ".join(node.split())
     if figure is not None:
-        value = look_up(figure["data-cell"], run)
-        good = agrees(text, value) and value == type(value)(figure["value"])
+        place = figure["data-cell"]
+        value = look_up(place, run)
+        good = agrees(text, value, unquote(place.rpartition("#")[2])) and value == type(value)(figure["value"])
         return [] if good else [text]
     if sentence is not None:
-        return check_told(" ".join(sentence.get_text().split()), run)
+        column = node.find_parent("article")  # of a segment: the sentence is about it
+        cluster = column and column["data-segment"]
+        return check_told(" ".join(sentence.get_text().split()), run, cluster)
     return [] if text in list_texts(run) else [text]
 
 
@@ -346,5 +445,6 @@ def list_mutations(text):
 
 
 def list_nodes(soup):
-    """The texts of the page that hold a figure."""
-    return [node for node in soup.body.find_all(string=NUMBER) if isinstance(node, NavigableString)]
+    """The texts of the page that hold a figure, without the numbers along an axis."""
+    found = [node for node in soup.body.find_all(string=NUMBER) if isinstance(node, NavigableString)]
+    return [node for node in found if not node.find_parent(class_="axes")]

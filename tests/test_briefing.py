@@ -63,7 +63,8 @@ def test_the_page_is_one_small_inert_file_that_reads_without_pictures(run):
     soup = parse(page)
     assert len(page.encode()) < 3_000_000
     assert soup.find_all(["script", "iframe", "object", "form", "link"]) == []
-    assert soup.find_all("a") == []
+    for link in soup.find_all("a"):  # to places of the page alone
+        assert soup.find(id=link["href"].removeprefix("#")) is not None
     assert len(soup.find_all("h1")) == len(soup.find_all("main")) == 1
     assert soup.html["lang"] == "en"
     for image in soup.find_all("img"):
@@ -73,15 +74,48 @@ def test_the_page_is_one_small_inert_file_that_reads_without_pictures(run):
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_each_segment_has_a_card_with_an_action(run):
-    cards = parse(read_report(run)).find_all("article")
-    listed = sorted(run.segments, key=lambda segment: -segment["size"])
-    assert [card.h2.get_text(strip=True) for card in cards] == [s["name"] for s in listed]
-    for card, segment in zip(cards, listed, strict=True):
-        text = card.get_text(" ", strip=True)
-        assert segment["actions"][0] in text
-        assert 2 <= len(card.find_all("dt")) <= 3
-        assert bool(card.find_all(class_="everyone")) == (len(listed) > 1)
+def test_each_segment_has_a_column_with_its_figures_and_an_action(run):
+    soup = parse(read_report(run))
+    worth = run.tables["segment_values.csv"].set_index("cluster")["total"]
+    order = lambda s: (-worth.get(s["id"], 0.0), -s["size"])  # noqa: E731
+    listed = sorted(run.segments, key=order)[:8]
+    columns = soup.find_all("article")
+    labels = [row["label"] for row in list_labels(run)]
+    for column, segment in zip(columns, listed, strict=True):
+        assert column.h2.get_text(strip=True) == segment.get("title", segment["name"])
+        assert segment["name"] in column.header.get_text(" ")
+        assert segment["actions"][0] in column.get_text(" ", strip=True)
+        assert [dt.get_text(strip=True) for dt in column.find_all("dt")][: len(labels)] == labels
+        assert bool(column.find_all(class_="everyone")) == (len(listed) > 1)
+    assert ("more segments" in soup.get_text()) == (len(run.segments) > 8)
+
+
+def list_labels(run):
+    features = run.profile[run.profile["level"].isna()].drop_duplicates("variable")
+    return [{"label": label} for label in features["variable"]]
+
+
+def test_the_money_bar_shows_all_of_the_customers_and_of_the_value(run):
+    values = run.tables["segment_values.csv"]
+    soup = parse(read_report(run))
+    bars = soup.select(".money .labels")
+    wanted = 0 if len(run.segments) == 1 else 2 if len(values) else 1
+    assert len(bars) == wanted
+    for bar in bars:
+        widths = [float(re.search(r"width:([\d.]+)%", part["style"])[1]) for part in bar("span")]
+        assert sum(widths) == pytest.approx(100, abs=0.1)
+
+
+def test_every_check_leads_to_what_it_rests_on(run):
+    soup = parse(read_report(run))
+    checks = soup.select(".checks a")
+    assert len(checks) >= (4 if len(run.segments) > 1 else 2)
+    assert all("figures" not in link["href"] for link in checks)
+    chance = next((link for link in checks if "chance" in link.get_text()), None)
+    assert (chance is None) == (len(run.segments) == 1)
+    if chance is not None:
+        clear = run.selection["reading"] in ("natural", "reproducible", "clear")
+        assert ("passed" in chance["class"]) == clear
 
 
 def test_the_page_says_how_sure(run):
@@ -98,7 +132,7 @@ def test_at_three_the_young_poor_segment_is_no_low_spender(play_once):
     assert segment["centre"]["Spending Score (1-100)"] > 50.2
     assert "low spend" not in " ".join([segment["name"], *segment["sentences"]]).casefold()
     page = parse(read_report(run))
-    young = next(c for c in page.find_all("article") if "Younger" in c.h2.get_text())
+    young = next(c for c in page.find_all("article") if "Younger" in c.header.get_text())
     told = re.sub(r"\s+", " ", young.get_text(" ")).casefold()
     assert "low annual income" in told
     assert not re.search(r"low spend|spending score is (very )?low|low cost", told)
@@ -150,7 +184,7 @@ def test_groups_under_five_are_withheld(small):
     for figure in tiny["profile"].values():
         assert f"{figure['mean']:.1f}" not in text
         assert f"{figure['mean']:.0f}" not in text
-    assert "withheld" in parse(page).find("caption", string="kind").parent.get_text()
+    assert "withheld" in parse(page).find("table", class_="levels").get_text()
     assert "secret" not in page
     assert any("fewer than 5" in warning for warning in small.manifest["warnings"])
     assert any("fewer than 5 customers" in told for told in tiny["sentences"])

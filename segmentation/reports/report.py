@@ -14,21 +14,41 @@ import pandas as pd
 from markupsafe import Markup
 
 from segmentation import words
+from segmentation.customers import read_card
 from segmentation.palette import OUTLINES, find_look
-from segmentation.reports import pages
+from segmentation.reports import drawings, findings, pages
 from segmentation.runs import Manifest, Run
 
-TELLING = 3
-"""Figures on a segment's card: those that set it most apart."""
-
 REACH = 2.5
-"""Standard deviations from everyone's mean to the end of a chart's track."""
+"""Standard deviations from everyone's mean to the end of a figure's bar."""
 
 LEVELS = 6
 """Levels of a descriptor that the report shows, the commonest ones."""
 
+GREY = "#9a9da3"
+
+MOST = 8
+"""Segments that stand side by side; of more, the report says how many there are."""
+
+OPTIONAL = {
+    "segment_values.csv": ("cluster", "total", "variable", "unit"),
+    "value_bands.csv": ("customers", "value_share"),
+    "actions.csv": ("cluster",),
+    "families.csv": ("family", "k", "ari_own_k"),
+    "cuts.csv": ("k",),
+    "alternatives.csv": ("choice",),
+    "migration.csv": ("previous_cluster", "cluster", "customers"),
+    "drift.csv": ("kind",),
+}
+"""Tables that notebooks of one's own may not write, and the columns asked of them all the same."""
+
+ANCHORS = {"chance": "number", "samples": "number", "repeats": "repeats", "methods": "methods"}
+ANCHORS |= {"borderline": "borderline"}
+"""Where the report shows what a check rests on."""
+
 DAY = "%B %Y"
 TEXTS = ("segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition")
+TEXTS += ("band", "event", "role", "action", "choice", "kind", "name")
 
 
 class Tables:
@@ -51,8 +71,11 @@ class Tables:
             self.frames[name] = run.read_table(name, text=texts)
         choices = run.read_table("k_selection.csv")
         self.frames["k_selection.csv"] = choices[choices["k"] == manifest.k]
-        if (run_dir / "tables" / "families.csv").is_file():  # not of runs of earlier versions
-            self.frames["families.csv"] = run.read_table("families.csv")
+        for name, columns in OPTIONAL.items():
+            there = (run_dir / "tables" / name).is_file()
+            table = run.read_table(name, text=texts) if there else pd.DataFrame(columns=[*columns])
+            self.frames[name] = table.fillna({"unit": "", "event": ""})
+        self.frames["changes.json"] = pd.json_normalize(run.read_json("changes.json"))
         self._records: dict[str, list[dict[str, Any]]] = {}
 
     def rows(self, name: str, **where: Any) -> list[dict[str, Any]]:
@@ -94,12 +117,22 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
     from segmentation.clustering import sensitivity
     from segmentation.segments import profiles
 
-    tables = Tables(run_dir, manifest)
-    families = tables.frames.get("families.csv")
-    run = Run(run_dir)
-    listed = run.read_json("segments.json")
-    segments = sorted(listed, key=lambda segment: -segment["size"])
-    selection = run.read_json("selection.json")
+    tables, run = Tables(run_dir, manifest), Run(run_dir)
+    frames, selection = tables.frames, run.read_json("selection.json")
+    segments = _order(run.read_json("segments.json"), frames["segment_values.csv"])
+    families = frames["families.csv"]
+    agreement = {} if families.empty else sensitivity.explain_families(families)
+    changes = run.read_json("changes.json")
+    border = frames["borderline.csv"]
+    edged = border["borderline"].sum() / max(1, border["customers"].sum())
+    centred = (run_dir / "artifacts" / "segmenter.json").is_file()
+    checks = findings.check_answer(
+        selection, segments, k=int(manifest.k or 1), edged=edged if centred else float("nan"),
+        agrees=agreement.get("agrees"),
+    )  # fmt: skip
+    shown = {each["name"]: each.get("title", each["name"]) for each in segments}
+    changed = frames["changes.csv"].replace({"segment": shown, "previous_segment": shown})
+    frames["changes.csv"] = changed
     template = pages.environment().get_template("report.html.j2")
     return template.render(
         title=f"{manifest.title} – customer segments",
@@ -108,35 +141,102 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         run=manifest,
         cell=tables.cell,
         rows=tables.rows,
-        segments=[_describe(segment, tables, len(segments)) for segment in segments],
+        headline=findings.find_headline(
+            frames["segment_values.csv"], frames["value_bands.csv"], tables.features,
+            frames["changes.csv"], customers=int(manifest.input["rows_used"]),
+        ),
+        checks=[_tell_check(check) for check in checks],
+        segments=[_describe(segment, tables, len(segments)) for segment in segments[:MOST]],
+        others=len(segments) - MOST,
+        everyone=_list_features(tables, segments[0]["id"]),
+        shown=shown,
+        bands=tables.rows("value_bands.csv"),
+        divide=_suggest_cut(run.read_table("k_selection.csv")) if manifest.k == 1 else "",
+        value=next(iter(tables.rows("segment_values.csv")), None),
+        money=_draw_money(segments, tables),
+        stands_out=bool((tables.levels["marked"] == True).any()),  # noqa: E712 - an object column
         verdict=words.find_verdict(selection),
-        rivals=_find_rivals(manifest),
-        methods={} if families is None else sensitivity.explain_families(families),
+        methods=agreement,
         selection=selection,
-        map=pages.read_picture(run_dir / "figures" / "segments_map.png"),
+        maps=_draw_maps(run, segments[:MOST], changes),
         descriptors=_list_levels(tables),
-        centred=(run_dir / "artifacts" / "segmenter.json").is_file(),
-        since=_describe_changes(tables, run.read_json("changes.json")),
+        centred=centred,
+        since=_describe_changes(tables, segments, changes),
         glossary=words.read_words()["glossary"],
         fewest=words.FEWEST,
         say=words.say,
+        lower_first=words.lower_first,
         limits=profiles.summarize_limits(tables.features),
         logged=bool(tables.features["logged"].any()),
         data_date=pages.write_date(manifest.as_of, DAY),
         run_date=pages.write_date(manifest.started[:10], DAY),
-    )
+    )  # fmt: skip
 
 
-def _find_rivals(manifest: Manifest) -> dict[int, list[str]]:
-    """The other numbers of segments that rules answer, each with its rules."""
-    rivals: dict[int, list[str]] = {}
-    for rule, k in manifest.rules.items():
-        if k and k != manifest.k:
-            rivals.setdefault(k, []).append(rule)
-    return dict(sorted(rivals.items()))
+def _order(segments: list[dict[str, Any]], values: pd.DataFrame) -> list[dict[str, Any]]:
+    """The segments by what they bring in all; without a value by their size."""
+    brought = dict(zip(values["cluster"], values["total"], strict=True))
+    return sorted(segments, key=lambda each: (-brought.get(each["id"], 0.0), -each["size"]))
 
 
-def _describe_changes(tables: Tables, summary: dict[str, Any]) -> dict[str, Any]:
+def _suggest_cut(sweep: pd.DataFrame) -> str:
+    """The cut that is best repeated, where none is supported; empty where none was tried."""
+    tried = sweep.dropna(subset="ari_mean") if "ari_mean" in sweep else sweep[:0]
+    return words.say("divide", tried.loc[tried["ari_mean"].idxmax()]) if len(tried) else ""
+
+
+def _tell_check(check: dict[str, Any]) -> dict[str, Any]:
+    facts = check | {f"of {check['name']}": 1, "passed": int(check["passed"])}
+    return check | {"text": words.say("check", facts), "anchor": ANCHORS[check["name"]]}
+
+
+def _draw_money(segments: list[dict[str, Any]], tables: Tables) -> list[dict[str, Any]]:
+    """Each segment's share of the customers over its share of the value, with the ribbon between."""
+    values = {row["cluster"]: row for row in tables.rows("segment_values.csv")}
+    rows = [values.get(each["id"], each) for each in segments]
+    if len(rows) < 2:
+        return []
+    bands, ends = [], [0.0, 0.0]
+    ways = [(i, i, row["share"], row.get("value_share", row["share"])) for i, row in enumerate(rows)]
+    for ribbon, segment, (_, _, *shares) in zip(
+        drawings.draw_ribbons(ways), segments, ways, strict=True
+    ):
+        bars = [drawings.draw_bar(end, share) for end, share in zip(ends, shares, strict=True)]
+        ends = [end + share for end, share in zip(ends, shares, strict=True)]
+        facts = {"segment": segment, "share": shares[0], "value_share": shares[1]}
+        bands.append(facts | {"path": ribbon["path"], "top": bars[0], "bottom": bars[1]})
+    return bands
+
+
+def _draw_maps(
+    run: Run, segments: list[dict[str, Any]], changes: dict[str, Any]
+) -> dict[str, Any]:
+    """The small maps, one a segment of five or more, and what parts those that lie together."""
+    from segmentation.reports import figures
+
+    card = read_card(run.folder / "card.yaml")
+    texts = (card.id, *card.descriptors, *TEXTS)
+    customers = run.read_table("clustered_data.csv", text=texts)
+    told = [each for each in segments if each["size"] >= words.FEWEST]
+    customers = customers[customers["cluster"].isin([each["id"] for each in told])]
+    plane = figures.choose_map(customers, card)
+    if len(plane) < 2 or customers.empty:
+        return {}
+    history = changes.get("history") or [{"segments": []}]
+    before = {
+        each["id"]: each["centre"]
+        for each in history[-1]["segments"]
+        if {*plane} <= {*each["centre"]}
+    }
+    centres = {each["id"]: each["centre"] for each in told}
+    maps = drawings.draw_maps(customers, card, plane, centres, before)
+    third = drawings.find_third(customers, card, plane)
+    return maps | {"third": card.labels[third] if third else None}
+
+
+def _describe_changes(
+    tables: Tables, segments: list[dict[str, Any]], summary: dict[str, Any]
+) -> dict[str, Any]:
     """What the page says of the previous run: who continues, what happened, the advice."""
     from segmentation.segments import tracking
 
@@ -145,41 +245,103 @@ def _describe_changes(tables: Tables, summary: dict[str, Any]) -> dict[str, Any]
     table = tables.frames["changes.csv"]
     kept = table.dropna(subset="points")
     told = kept[kept[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
+    moved = [words.say("moved", _lower(row)) for row in tables.rows("drift.csv", kind="feature")]
+    lines = _draw_lines(segments, summary)
     return {
         "run": summary["previous"],
         "day": pages.write_date(summary["previous_day"], DAY),
-        "kept": [int(cluster) for cluster in kept["cluster"]],
-        "told": [int(cluster) for cluster in told["cluster"]],
-        "roles": [each["sentence"] for each in summary["roles"]],
+        "kept": [row for row in told.to_dict("records") if row["cluster"] in lines],
+        "lines": lines,
+        "roles": [words.say("role", _show(each, segments)) for each in summary["roles"]],
         "events": tracking.describe_transitions(table),
+        "movement": words.say("movement", summary) if "came" in summary else "",
+        "moved": [sentence for sentence in moved if sentence],
+        "flow": _draw_flow(
+            tables.frames["migration.csv"], {each["id"]: each["colour"] for each in segments}
+        ),
         "word": words.read_words()["advised"][summary["advice"]],
-        "reason": summary["reason"],
     }
 
 
+def _show(role: dict[str, Any], segments: list[dict[str, Any]]) -> dict[str, Any]:
+    """A changed role under the name by which the page shows its segment."""
+    shown = {each["name"]: each.get("title", each["name"]) for each in segments}
+    same = int(role["role"] == role["previous_role"])
+    return role | {"segment": shown[role["segment"]], "same": same}
+
+
+def _lower(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"variable": words.lower_first(row["variable"])}
+
+
+def _draw_lines(
+    segments: list[dict[str, Any]], summary: dict[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """A sparkline of each segment's share over the last runs, this one last."""
+    runs = [{each["id"]: each["share"] for each in run["segments"]} for run in summary["history"]]
+    runs.append({each["id"]: each["share"] for each in segments})
+    top = max(share for run in runs for share in run.values())
+    return {
+        each["id"]: {
+            "path": drawings.draw_line([run.get(each["id"]) for run in runs], top=top),
+            "colour": each["colour"],
+            "runs": len(runs),
+        }
+        for each in segments
+    }
+
+
+def _draw_flow(ways: pd.DataFrame, colours: dict[int, str]) -> list[dict[str, Any]]:
+    """Bands of customers from their segment then to their segment now; who came and left in grey."""
+    if ways.empty:
+        return []
+    rows = ways.sort_values("customers", ascending=False, kind="stable").fillna(
+        {"previous_cluster": -1, "cluster": -1}
+    )
+    order = [*dict.fromkeys([*rows["previous_cluster"], *rows["cluster"]])]
+    order = [each for each in order if each != -1] + [-1]
+    rows = rows.assign(
+        a=rows["previous_cluster"].map(order.index), b=rows["cluster"].map(order.index)
+    ).sort_values(["a", "b"])
+    every = rows["customers"].sum() * 1.12
+    gap = 0.12 / max(1, len(order) - 1)
+    parts = rows["customers"] / every
+    known = zip(rows["previous_cluster"], rows["cluster"], parts, parts, strict=True)
+    bands = drawings.draw_ribbons([(int(a), int(b), c, d) for a, b, c, d in known], gap=gap)
+    return [band | {"colour": colours.get(band["from"], GREY)} for band in bands]
+
+
 def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[str, Any]:
-    """A segment as the page shows it: what it is, its features and the most telling of them."""
-    own = tables.features[tables.features["cluster"] == segment["id"]]
-    features = [
-        row | {"label": row["variable"]} | _place(row["effect"]) for row in own.to_dict("records")
-    ]
-    for feature in features:
-        feature["typical"] = "median" if feature["logged"] else "mean"
-        feature["title"] = words.write_title(feature["label"], feature["unit"] or "")
-    telling = sorted(features, key=lambda feature: -abs(feature["effect"]))
+    """A segment as the page shows it: what it is called, its features, what it stands out in."""
+    levels = tables.levels[tables.levels["cluster"] == segment["id"]]
+    marked = levels[(levels["marked"] == True) & (levels["customers"] >= words.FEWEST)]  # noqa: E712
+    told = segment["size"] >= words.FEWEST
+    plans = tables.rows("actions.csv", cluster=segment["id"])
     return segment | {
-        "told": segment["size"] >= words.FEWEST,
+        "told": told,
+        "shown": segment.get("title", segment["name"]),
         "outline": OUTLINES[find_look(segment["colour"])],
-        "features": features,
-        "telling": telling[:TELLING],
+        "features": _list_features(tables, segment["id"]),
+        "strongest": marked.loc[marked["residual"].abs().idxmax()] if len(marked) else None,
+        "sizes": [words.say(kind, plan) for plan in plans for kind in ("worth", "test")],
         "alone": segments == 1,
     }
 
 
+def _list_features(tables: Tables, cluster: int) -> list[dict[str, Any]]:
+    own = tables.features[tables.features["cluster"] == cluster]
+    return [
+        row
+        | {"label": row["variable"], "typical": "median" if row["logged"] else "mean"}
+        | _place(row["effect"])
+        for row in own.to_dict("records")
+    ]
+
+
 def _place(effect: float) -> dict[str, float]:
-    """Where a mean lies on its track (in % of the width), and the bar from everyone's to it."""
+    """The bar from everyone's mean to a segment's, in % of the width."""
     at = 50 + 50 * max(-REACH, min(REACH, effect)) / REACH
-    return {"at": round(at, 1), "start": round(min(at, 50), 1), "length": round(abs(at - 50), 1)}
+    return {"start": round(min(at, 50), 1), "length": round(abs(at - 50), 1)}
 
 
 def _list_levels(tables: Tables) -> dict[str, list[str]]:

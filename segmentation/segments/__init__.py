@@ -4,7 +4,7 @@ A notebook calls the functions here and those of `profiles` and `tracking`; `que
 as expressions, for tables that stay where they are.
 """
 
-from segmentation.segments import model, profiles, queries, scorer, tracking
+from segmentation.segments import model, profiles, queries, scorer, tracking, value
 from segmentation.segments.model import (
     NoCentres,
     assign_customers,
@@ -27,4 +27,5 @@ __all__ = [
     "queries",
     "scorer",
     "tracking",
+    "value",
 ]

@@ -64,6 +64,7 @@ class Segment(TypedDict):
     given: NotRequired[Given]
     outgrown: NotRequired[list[str]]
     stability: NotRequired[dict[str, float | str]]
+    title: NotRequired[str]
     roles: NotRequired[list[str]]
     actions: NotRequired[list[str]]
     sentences: NotRequired[list[str]]
@@ -521,15 +522,26 @@ def add_words(
 ) -> list[Segment]:
     """The segments with their sentences, roles and actions; the card's own come first.
 
-    `before` are the segments of the previous run, whose roles stay while they nearly hold.
+    `before` are the segments of the previous run, whose roles stay while they nearly hold. A role
+    that one segment alone has may give it a title, a name of a word or two beside its own.
     """
     told, tables = [], [rows.assign(segments=len(segments)) for rows in (profile, levels, rules)]
-    had = {segment["id"]: segment.get("actions", []) for segment in before}
+    former = {segment["id"]: segment for segment in before}
+    taken = {segment["title"] for segment in former.values() if "title" in segment}
+    roles = []
     for segment in segments:
+        own, had = tables[0][tables[0]["cluster"] == segment["id"]], former.get(segment["id"])
+        used = had.get("actions", []) if had else []
+        roles.append(find_role(own, card, segment, len(segments), used))
+    titles = [role["title"] for role in roles]
+    for segment, role in zip(segments, roles, strict=True):
         own = [rows[rows["cluster"] == segment["id"]] for rows in tables]
-        role = find_role(own[0], card, segment, len(segments), had.get(segment["id"], []))
         words_of: Any = {"roles": [role["role"]], "actions": [role["action"]]}
         words_of["sentences"] = _describe_segment(segment, len(segments), *own)
+        title, had = role["title"], former.get(segment["id"], segment).get("title")
+        if title and "given" not in segment:
+            if title == had or (titles.count(title) == 1 and title not in taken):
+                words_of["title"] = title
         told.append(segment | words_of)
     return told
 
@@ -559,7 +571,7 @@ def find_role(
         entry = roles[former] if holds(roles[former], SLACK) and not clearer else entry
     for own in (given for given in card.segments if given.name == segment["name"]):
         entry = entry | own.model_dump(include={"role", "action"}, exclude_defaults=True)
-    return {name: entry[name] for name in ("role", "action")}
+    return {name: entry.get(name, "") for name in ("role", "action", "title")}
 
 
 def _describe_segment(segment: Segment, segments: int, *own: pd.DataFrame) -> list[str]:

@@ -38,6 +38,9 @@ little more); how often its customers are dealt to the two tables anew, times th
 COMPARED = ("tables/clustered_data.csv", "segments.json", "artifacts/segmenter.json")
 """What of a previous run another is compared with."""
 
+RUNS, REMEMBERED = 11, ("id", "size", "share", "centre")
+"""How many earlier runs are remembered, and what of their segments."""
+
 MEND = "compare with another run by `against`, or with none."
 
 CLUSTERS = ["previous_cluster", "cluster"]
@@ -62,6 +65,7 @@ class Snapshot:
     scorer : its model; None where it has no centres.
     highest_id : the highest id that this run or one before it ever gave.
     day : the date of its data, else of the run, as ISO text. verdict : on its cut.
+    history : the runs before it, oldest first: see `summarize_changes`.
     """
 
     run_id: str
@@ -71,6 +75,7 @@ class Snapshot:
     highest_id: int
     day: str = ""
     verdict: str = ""
+    history: tuple[dict[str, Any], ...] = ()
 
 
 class Matching(NamedTuple):
@@ -432,7 +437,9 @@ def summarize_changes(
 ) -> dict[str, Any]:
     """The content of `changes.json`: what was compared, what is advised, the reason, the roles.
 
-    Without a previous run it is `{"previous": None}`.
+    `history` tells of the last runs, oldest first and the previous one last: its day and of each
+    segment id, size, share and centre in raw units. Without a previous run it is
+    `{"previous": None}`.
 
     Advised is *keep* where no feature has drifted, the previous model agrees with the new one and
     nothing else has changed; *re-segment* where the number of segments or one of them has changed;
@@ -460,9 +467,17 @@ def summarize_changes(
         "psi": float(most["psi"]),
         "agreement": _measure_agreement(before, now),
     }
+    if matching.by == "people":
+        then, is_now = before.customers["cluster"], now.customers["cluster"]
+        both = find_both(then.index, is_now.index)
+        facts |= {"stayed": len(both), "switched": int((then[both] != is_now[both]).sum())}
+        facts |= {"came": len(is_now) - len(both), "left": len(then) - len(both)}
     entry = words.pick(words.read_words()["advice"], facts)
     told = {"advice": entry["advice"], "reason": words.write(entry["say"], facts)}
-    return {**facts, **told, "roles": _list_roles(before, now)}
+    segments = [dict(segment) for segment in before.segments]
+    own = [{name: each[name] for name in REMEMBERED} for each in segments]
+    history = [*before.history, {"day": before.day, "segments": own}][-RUNS:]
+    return {**facts, **told, "roles": _list_roles(before, now), "history": history}
 
 
 def _list_roles(before: Snapshot, now: Snapshot) -> list[dict[str, str]]:
@@ -587,7 +602,9 @@ def read_snapshot(folder: Path, card: Card) -> Snapshot:
     highest = max(given, *(segment["id"] for segment in segments))
     day = (run.manifest.as_of or run.manifest.started)[:10]
     verdict = run.manifest.verdict or ""
-    return Snapshot(folder.name, customers, segments, scorer, highest, day, verdict)
+    told = folder / "tables" / "changes.json"  # not of runs of earlier versions
+    history = run.read_json(told.name).get("history", []) if told.is_file() else []
+    return Snapshot(folder.name, customers, segments, scorer, highest, day, verdict, (*history,))
 
 
 def _read_scorer(folder: Path) -> Scorer | None:

@@ -1,0 +1,138 @@
+"""What the customers are worth: by segment, in bands, and how large an action would be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from segmentation import words
+from segmentation.customers import Card
+from segmentation.segments.profiles import Segment
+
+BANDS = {"The top tenth": 0.1, "The next tenth": 0.2, "The next three tenths": 0.5}
+BANDS |= {"The lower half": 1.0}
+"""Bands of customers by what they are worth, from the top, and where each ends."""
+
+FOUND = 1.96 + 0.84
+"""Standard errors of a difference that a two-sided test at 5 % finds with a power of 80 %."""
+
+ASSUMED = 0.1
+"""The share that answers a letter, where nothing is known of it."""
+
+VALUES = ["cluster", "size", "share", "variable", "unit", "customers", "mean", "total"]
+VALUES += ["value_share"]
+PLANNED = ["cluster", "customers", "role", "action", "variable", "unit", "event", "worth"]
+PLANNED += ["detectable", "assumed", "response"]
+
+
+def find_value(card: Card) -> str | None:
+    """The column that says what a customer is worth: the first of kind spending that adds up.
+
+    An average or a share per customer does not; None where no feature does.
+
+    >>> parts = {"Average basket": {"kind": "spending"}, "Spent": {"kind": "spending"}}
+    >>> find_value(Card.model_validate({"title": "t", "table": "", "features": parts}))
+    'Spent'
+    """
+    patterns = words.read_words()["value"]
+    spent = [n for n, f in card.features.items() if card.kinds[f.label] == "spending"]
+    told = (n for n in spent if not re.search(patterns["per piece"], card.titles[n], re.I))
+    return next(told, None)
+
+
+def measure_value(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """What each segment is worth, of what `measure_features` gives; no rows without a value.
+
+    One row a segment: cluster, size, share, variable (the value's label), unit, customers (of
+    whom it is known), mean, total, value_share (of everyone's total, 0…1).
+    """
+    rows = measures[(measures["variable"] == find_value(card)) & measures["cluster"].notna()]
+    if rows.empty or (rows["min"] < 0).any():
+        return pd.DataFrame(columns=VALUES)
+    feature = card.features[rows["variable"].iloc[0]]
+    told = rows.assign(
+        share=rows["size"] / rows["size"].sum(), variable=feature.label, unit=feature.unit,
+        total=(rows["mean"] * rows["customers"]).fillna(0.0),
+    )  # fmt: skip
+    told["value_share"] = told["total"] / max(told["total"].sum(), 1e-12)
+    return told[VALUES].reset_index(drop=True)
+
+
+def measure_bands(table: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """Bands of the customers (n rows) by value, from the top: what a table without groups offers.
+
+    Columns: band, variable, unit, customers, band_from (the least value in it), total,
+    value_share. No rows without a value.
+    """
+    columns = ["band", "variable", "unit", "customers", "band_from", "total", "value_share"]
+    name = find_value(card)
+    values = np.sort(table[name].dropna().to_numpy())[::-1] if name else np.empty(0)
+    if not len(values) or values[-1] < 0 or not values.sum():
+        return pd.DataFrame(columns=columns)
+    feature = card.features[str(name)]
+    ends = [0, *np.round(np.array([*BANDS.values()]) * len(values)).astype(int)]
+    parts = [values[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    rows = [
+        (band, feature.label, feature.unit, len(part), part.min(), part.sum())
+        for band, part in zip(BANDS, parts, strict=True)
+        if len(part)
+    ]
+    bands = pd.DataFrame(rows, columns=columns[:-1])
+    return bands.assign(value_share=bands["total"] / values.sum())
+
+
+def plan_actions(
+    segments: Iterable[Segment], measures: pd.DataFrame, card: Card
+) -> pd.DataFrame:
+    """How large an action on each segment would be, and what a test of it could show.
+
+    One row a segment: cluster, customers, role, action, variable and unit of the value, event and
+    worth (where orders, visits … are a feature too: one more of them from each customer, at the
+    segment's mean spending for one), detectable: the difference of means that a random half
+    against the other shows (two-sided 5 %, power 80 %), or without a value response: the share
+    that has to answer in one half, where `assumed` does in the other.
+
+    Examples
+    --------
+    >>> parts = {"Yearly spend": {"unit": "€"}, "Orders a year": {}}
+    >>> card = Card.model_validate({"title": "t", "table": "", "features": parts})
+    >>> rows = {"cluster": 0, "size": 100, "variable": ["Yearly spend", "Orders a year"]}
+    >>> measures = pd.DataFrame(rows | {"mean": [300.0, 6.0], "sd": [50.0, 2.0]})
+    >>> segment = {"id": 0, "size": 100, "roles": ["core"], "actions": ["Keep it."]}
+    >>> plan_actions([segment], measures, card)[["event", "worth", "detectable"]].values.tolist()
+    [['order', 5000.0, 28.0]]
+    """
+    name, event = find_value(card), ""
+    feature = card.features[name] if name else None
+    orders = next((n for n, f in card.features.items() if card.kinds[f.label] == "frequency"), "")
+    if feature and orders and words.find_period(feature.label) == words.find_period(
+        card.features[orders].label
+    ):
+        event = words.find_event(card.features[orders].label)
+    table = measures.dropna(subset="cluster").set_index(["cluster", "variable"])
+    rows = []
+    for segment in segments:
+        row = {"cluster": segment["id"], "customers": segment["size"], "event": event}
+        row |= {"role": words.join(segment["roles"]), "action": " ".join(segment["actions"])}
+        if feature:
+            own = table.loc[segment["id"], name]
+            row |= {"variable": feature.label, "unit": feature.unit}
+            row["detectable"] = FOUND * own["sd"] * (4 / segment["size"]) ** 0.5
+            often = table.loc[(segment["id"], orders), "mean"] if event else 0
+            row["worth"] = segment["size"] * own["mean"] / often if often > 0 else np.nan
+        else:
+            row |= {"assumed": ASSUMED, "response": _find_response(segment["size"] / 2)}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=PLANNED)
+
+
+def _find_response(half: float) -> float:
+    """The share that so many have to answer with to be told from `ASSUMED`; at most all."""
+    response = ASSUMED
+    for _ in range(50):
+        spread = ASSUMED * (1 - ASSUMED) + response * (1 - response)
+        response = min(1.0, ASSUMED + FOUND * (spread / half) ** 0.5)
+    return float(response)

@@ -118,6 +118,10 @@ def test_slsa_is_undefined_first_and_after_one_segment(mall):
     assert stability.track_cuts(mall, {2: solutions[2]}).edges.empty
 
 
+def test_without_a_cut_everyone_is_in_one_segment(mall):
+    assert stability.track_cuts(mall, {}).nodes["size"].tolist() == [200]
+
+
 @pytest.mark.parametrize("name", "ABCD")
 def test_gorge_and_shadow_as_the_notebooks_write_them(tables, partitions, name):
     for k, recorded in EXACT["segments"][name].items():

@@ -363,7 +363,8 @@ def track_cuts(X: ArrayLike, cuts: Mapping[int, ArrayLike]) -> Flow:
     For segment l of the larger cut, p_j is the share of its members that come from segment j of
     the smaller one with K segments: SLSa = 1 − H / ln K, H = −Σ p_j ln p_j (`flexclust::slsaplot`;
     Dolnicar & Leisch 2017). The first cut is ordered by the row sums of its centres, each next one
-    by best overlap with the one before (Hungarian method). Other labels are a ValueError.
+    by best overlap with the one before (Hungarian method). Without a cut all are in one segment.
+    Other labels are a ValueError.
 
     Examples
     --------
@@ -374,7 +375,7 @@ def track_cuts(X: ArrayLike, cuts: Mapping[int, ArrayLike]) -> Flow:
     rows = np.asarray(X, dtype=np.float64)
     (axis,) = PCA(1, svd_solver="covariance_eigh").fit_transform(rows).T
     before, previous = np.zeros(len(rows), dtype=np.int64), 0
-    nodes, edges = [], []
+    cuts, nodes, edges = cuts or {1: before}, [], []
     for k in sorted(cuts):
         labels = _with_labels(rows, cuts[k])[1]
         counts = contingency(before, labels)[0]

@@ -32,6 +32,7 @@ FILES = {
     *("tables/preprocessed_data.csv", "tables/k_selection.csv", "tables/clustered_data.csv"),
     *("tables/segment_profiles.csv", "tables/selection.json", "tables/segment_rules.csv"),
     *("tables/segment_prototypes.csv", "tables/borderline.csv"),
+    *("tables/families.csv", "tables/cuts.csv", "tables/alternatives.csv"),
     *("reports/report.html", "reports/explore.html", "figures/segments_map.png"),
     *("tables/changes.csv", "tables/migration.csv", "tables/drift.csv", "tables/changes.json"),
     *("artifacts/segmenter.joblib", "artifacts/segmenter.json"),

@@ -356,6 +356,18 @@ class Flow:
     nodes: pd.DataFrame
     edges: pd.DataFrame
 
+    def tabulate(self) -> pd.DataFrame:
+        """One row a segment with where it comes from: k, segment, label, size, share, parent (the
+        segment of the K before that gives most of its customers), from_parent (their share) and
+        slsa; of the first K without a parent."""
+        most = self.edges.sort_values("customers", ascending=False, kind="stable")
+        most = most.drop_duplicates(["k", "segment"]).rename(columns={"previous": "parent"})
+        most = most[["k", "segment", "parent", "customers"]]
+        table = self.nodes.merge(most, on=["k", "segment"], how="left").astype({"parent": "Int64"})
+        table["share"] = table["size"] / table.groupby("k")["size"].transform("sum")
+        table["from_parent"] = table["customers"] / table["size"]
+        return table[["k", "segment", "label", "size", "share", "parent", "from_parent", "slsa"]]
+
 
 def track_cuts(X: ArrayLike, cuts: Mapping[int, ArrayLike]) -> Flow:
     """Follow segments from K to K: a `Flow` of {K: (n,) labels 0 … K − 1} on an (n, p) table.

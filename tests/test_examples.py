@@ -5,7 +5,8 @@ import importlib
 
 import pytest
 
-MODULES = ["kernels", "kmeans", "silhouettes", "preprocessing", "stability", "null", "selection"]
+MODULES = ["kernels", "kmeans", "silhouettes", "preprocessing", "stability", "null"]
+MODULES += ["selection", "sensitivity"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -198,7 +198,8 @@ def test_a_command_is_told_of_a_refusal(out, two, tmp_path):
     command = f'echo "$SEGMENTATION_STATUS|$SEGMENTATION_CAUSE|$SEGMENTATION_REPORT" > {tmp_path}/t'
     assert run_two(out, two, "--on-failure", command, "--k", "500") == 2
     status, cause, report = (tmp_path / "t").read_text().strip().split("|")
-    assert (status, cause) == ("refused", "k must be 1…199 for 200 customers, got 500.")
+    few = "k = 500 leaves fewer than ten customers a segment (200 customers): at most 20."
+    assert (status, cause) == ("refused", few)
     assert report == str(out / "latest/reports/report.html")
 
 

@@ -129,6 +129,10 @@ def test_the_rule_decides_unless_k_is_asked_for(stored):
         ({"rule": "gut"}, "rule must be one of calibrated, silhouette"),
         ({"k": 12}, "which were tried, got 12"),
         ({"k": 0}, "which were tried, got 0"),
+        (
+            {"k": 6, "customers": 59},
+            r"k = 6 leaves fewer than ten customers a segment \(59 customers\): at most 5",
+        ),
     ],
 )
 def test_refuses_in_a_sentence(stored, options, message):

@@ -118,6 +118,44 @@ def test_variations_are_compared_with_the_main_cut(table, mall, card):
     assert sheet.set_index("variation")["k"]["without Age"] == 5
 
 
+def test_alternatives_tell_how_many_customers_would_be_elsewhere():
+    X = plant(3)
+    sweep = make_sweep([0.1, 0.4, 0.2], gated=[False, True, False])
+    found = examine(X, sweep, make_card(X), k=3)
+    sheet = found.alternatives.set_index("choice")
+    assert [*sheet.index[:4]] == ["K = 2", "K = 4", "Ward's method", "a Gaussian mixture"]
+    assert [*sheet.index[4:]] == ["without F0", "without F1", "without F2"]
+    assert [*sheet["k"]] == [2, 4, 3, 3, 3, 3, 3]
+    assert sheet["moved"]["K = 2"] == pytest.approx(1 / 3, abs=0.01)  # the third group
+    varied = found.variations.set_index("variation")
+    assert sheet["moved"]["without F2"] == varied["moved"]["without f2"] < 0.05
+    assert sheet["moved"]["without F0"] > 0.2
+    same_k = found.families.set_index("family")["moved_same_k"]
+    assert sheet["moved"]["Ward's method"] == same_k["Ward"]
+    assert (sheet["ari"] <= 1).all()
+
+
+def test_one_segment_has_no_alternatives():
+    X = plant(3)
+    for found in (examine(X, make_sweep([0.1, 0.4, 0.2]), make_card(X), k=1),
+                  examine(X, make_sweep([np.nan] * 3), make_card(X), k=1, ks=())):  # fmt: skip
+        assert found.alternatives.empty
+        assert [*found.alternatives] == ["choice", "kind", "k", "ari", "moved"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "moved"),
+    [
+        ([0, 0, 1, 1], [1, 1, 0, 0], 0),
+        ([0, 0, 1, 1], [0, 0, 0, 0], 0.5),
+        ([0, 0, 0, 1, 1, 2], [0, 1, 2, 2, 2, 2], 0.5),
+    ],
+)
+def test_segments_are_matched_one_to_one(first, second, moved):
+    assert sensitivity.share_moved(first, second) == pytest.approx(moved)
+    assert sensitivity.share_moved(second, first) == pytest.approx(moved)
+
+
 def test_where_nothing_was_cut_there_is_nothing_to_vary():
     X = plant(2)
     found = examine(X, make_sweep([np.nan] * 3), make_card(X), k=1, ks=())

@@ -32,6 +32,7 @@ FILES = {
     *("tables/preprocessed_data.csv", "tables/k_selection.csv", "tables/clustered_data.csv"),
     *("tables/segment_profiles.csv", "tables/selection.json", "tables/segment_rules.csv"),
     *("tables/segment_prototypes.csv", "tables/borderline.csv"),
+    *("tables/families.csv", "tables/cuts.csv", "tables/alternatives.csv"),
     *("reports/report.html", "reports/explore.html", "figures/segments_map.png"),
     *("tables/changes.csv", "tables/migration.csv", "tables/drift.csv", "tables/changes.json"),
     *("artifacts/segmenter.joblib", "artifacts/segmenter.json"),
@@ -227,7 +228,10 @@ def test_plain_figures_give_the_same_segments_as_the_model(bundled, table):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--k", "500"], "k must be 1…199 for 200 customers, got 500."),
+        (
+            ["--k", "30"],
+            "k = 30 leaves fewer than ten customers a segment (200 customers): at most 20.",
+        ),
         (["--k", "0"], "k: Input should be greater than or equal to 1."),
         (["--resamples", "5"], "resamples: Input should be greater than or equal to 20."),
         (["--k-max", "1"], "k_max: Input should be greater than or equal to 2."),

@@ -118,6 +118,21 @@ def test_slsa_is_undefined_first_and_after_one_segment(mall):
     assert stability.track_cuts(mall, {2: solutions[2]}).edges.empty
 
 
+def test_a_flow_tells_each_segment_s_parent(mall):
+    labels = [0] * 100 + [1] * 100, [0] * 90 + [2] * 30 + [1] * 80
+    table = stability.track_cuts(mall, dict(zip((2, 3), labels, strict=True))).tabulate()
+    told = table[table["k"] == 3].set_index("label")
+    first = table[table["k"] == 2].set_index("label")
+    assert first["parent"].isna().all()
+    assert [*told["parent"].loc[[0, 1]]] == [*first["segment"]]
+    assert told.loc[2, ["size", "share", "from_parent"]].tolist() == [30, 0.15, 2 / 3]
+    assert told.loc[2, "parent"] == first.loc[1, "segment"]
+
+
+def test_without_a_cut_everyone_is_in_one_segment(mall):
+    assert stability.track_cuts(mall, {}).nodes["size"].tolist() == [200]
+
+
 @pytest.mark.parametrize("name", "ABCD")
 def test_gorge_and_shadow_as_the_notebooks_write_them(tables, partitions, name):
     for k, recorded in EXACT["segments"][name].items():

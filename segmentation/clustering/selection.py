@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, computed_field
 
-from segmentation import words
+from segmentation import InputError, words
 from segmentation.clustering import kmeans, null, stability
 from segmentation.clustering.stability import PREDICTED, STRONG
 
@@ -22,6 +22,7 @@ NEAR_BEST = 0.8  # share of the best score that comes near it, of which K it tak
 DEEP = 0.5  # depth of a valley from which on it parts two segments: half of the lower peak
 STABLE = 0.75  # mean Jaccard from which on a segment is stable (Hennig 2007)
 REPRODUCIBLE = 0.8  # mean adjusted Rand index from which on a whole cut is the same one again
+FEWEST = 10  # customers that each segment has at least, on average
 SMALL = 0.1  # share below which a distinct group may be missed by the choice of K
 SAMPLED = 0.8  # share of the customers in a sample on which the rule is asked again
 ERRORS = {  # figures that a verdict rests on, and their standard errors
@@ -195,11 +196,20 @@ def keep_k(sweep: pd.DataFrame, before: int) -> bool:
     return bool(row["gated"].fillna(False).astype(bool).any())
 
 
+def check_k(k: int, customers: int) -> None:
+    """Refuse a K that leaves fewer than ten customers a segment on average, by an InputError."""
+    most = max(1, customers // FEWEST)
+    if k > most:
+        few = f"k = {k} leaves fewer than ten customers a segment ({customers:,} customers)"
+        raise InputError(f"{few}: at most {most:,}.")
+
+
 def choose(
     sweep: pd.DataFrame,
     *,
     rule: str = "calibrated",
     k: int | None = None,
+    customers: int | None = None,
     before: int | None = None,
     samples: pd.DataFrame | None = None,
     skewed: Sequence[str] = (),
@@ -211,11 +221,15 @@ def choose(
 
     Raises
     ------
+    InputError
+        `k` is too large for so many `customers`: see `check_k`.
     ValueError
         The rule is unknown or finds no K, or `k` is not in the sweep.
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
+    if k is not None and customers is not None:
+        check_k(k, customers)
     answers = {name: answer(sweep) for name, answer in RULES.items()}
     found, reason = answers[rule]
     if before and before != found and rule == "calibrated" and keep_k(sweep, before):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import minmax_scale, robust_scale, scale
 
@@ -26,14 +27,17 @@ SAME = selection.REPRODUCIBLE  # adjusted Rand index from which on a cut is the 
 DRAWS = 20  # structureless tables a feature, of twenty features at most
 UNMOVED, SHUFFLES = 0.9, 20  # the same where a shuffled feature is not missed; times it is shuffled
 ANSWERED = 500  # up to so many rows the rule answers every variation, above edits of the card only
+METHODS = {"Ward": "Ward's method", "Gaussian mixture": "a Gaussian mixture"}
+ALTERNATIVES = ["choice", "kind", "k", "ari", "moved"]
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """What `examine` finds about the cut into `at` segments.
 
-    `families`, `agreement`, `features`, `variations` are as the functions below give them; `edits`
-    maps a sentence on what would change the answer to the sections of the card for it, in YAML.
+    `families`, `agreement`, `features`, `variations` and `alternatives` are as the functions below
+    give them; `edits` maps a sentence on what would change the answer to the sections of the card
+    for it, in YAML.
     """
 
     at: int
@@ -41,6 +45,7 @@ class Sensitivity:
     agreement: dict[str, Any]
     features: pd.DataFrame
     variations: pd.DataFrame
+    alternatives: pd.DataFrame
     edits: dict[str, str]
 
 
@@ -62,21 +67,71 @@ def examine(
     families = compare_families(X, cut * (k > 1), k_max=max([1, *cuts]), seed=seed)
     agreement = explain_families(families)
     if at == 1:
-        none = pd.DataFrame(columns=["feature", "carries", "variation", "ari"], dtype=float)
-        return Sensitivity(at, families, agreement, none.iloc[:, :2], none.iloc[:, 2:], {})
+        none = pd.DataFrame(columns=["feature", "carries"], dtype=float)
+        untried = pd.DataFrame(columns=["variation", *ALTERNATIVES], dtype=float)
+        empty = untried[["variation", "ari", "moved"]], untried[ALTERNATIVES]
+        return Sensitivity(at, families, agreement, none, empty[0], empty[1], {})
     how: dict[str, int] = {"draws": max(19, resamples * 2 // 5 - 1), "seed": seed}
     features = weigh_features(X, cut, seed=seed)
     idle = features["feature"][features["carries"] == "nothing"]
     changes = _list_changes(X, logged.set_axis(X.index), idle, card)
     others = {name: table for name, (table, _) in changes.items()}
     variations = vary(X, codes, cut, others=others, ks=[*cuts], **how)
+    near = {each: np.asarray(cuts[each])[drawn] for each in (k - 1, k + 1) if each in cuts}
+    titles = {f"without {name}": f"without {card.labels.get(name, name)}" for name in X}
+    alternatives = list_alternatives(cut * (k > 1), near, families, variations, titles=titles)
     now, edits = selection.answer_calibrated(sweep)[0], {}
     for row in variations[variations["variation"].isin(others)].to_dict("records"):
         name, moved = row["variation"], int(row["k"] != now)
         if moved or (now != 1 and row["ari"] < SAME):
             facts = row | {"rule_k": now, "moved": moved, "choice": words.upper_first(name)}
             edits[words.say("edit", facts)] = _write_edit(card, changes[name][1])
-    return Sensitivity(at, families, agreement, features, variations, edits)
+    return Sensitivity(at, families, agreement, features, variations, alternatives, edits)
+
+
+def list_alternatives(
+    labels: ArrayLike, near: Mapping[int, ArrayLike], families: pd.DataFrame,
+    variations: pd.DataFrame, *, titles: Mapping[str, str],
+) -> pd.DataFrame:  # fmt: skip
+    """How many customers another choice would move: a row an alternative to a cut (n,) labels.
+
+    Columns choice (in words), kind (K, method or feature), k (segments of the alternative), ari
+    and moved, see `share_moved`. Of the cuts `near` {K: (n,) labels}, the methods of `families`
+    at the same K and the `variations` that `titles` name. One segment has no alternatives.
+
+    Examples
+    --------
+    >>> sheets = pd.DataFrame(columns=["family", "variation", "k", "ari", "moved"])
+    >>> list_alternatives([0, 0, 1, 1], {3: [0, 2, 1, 1]}, sheets, sheets, titles={}).values[0]
+    array(['K = 3', 'K', 3, 0.5714285714285714, 0.25], dtype=object)
+    """
+    cut = np.asarray(labels)
+    k = int(cut.max()) + 1
+    if k == 1:
+        return pd.DataFrame(columns=ALTERNATIVES)
+    rows = [
+        (f"K = {each}", "K", each, adjusted_rand_score(cut, other), share_moved(cut, other))
+        for each, other in near.items()
+    ]
+    for row in families[families["family"].isin(METHODS)].to_dict("records"):
+        rows.append((METHODS[row["family"]], "method", k, row["ari_same_k"], row["moved_same_k"]))
+    for row in variations[variations["variation"].isin(titles)].to_dict("records"):
+        rows.append((titles[row["variation"]], "feature", k, row["ari"], row["moved"]))
+    return pd.DataFrame(rows, columns=ALTERNATIVES)
+
+
+def share_moved(first: ArrayLike, second: ArrayLike) -> float:
+    """The share of n rows that are elsewhere in another labelling, segments matched one to one.
+
+    The matching keeps as many as can be (Kuhn 1955); who is in a segment without a partner has
+    moved.
+
+    >>> share_moved([0, 0, 0, 1, 1], [1, 1, 1, 0, 2])
+    0.2
+    """
+    table = stability.contingency(first, second)[0]
+    kept = table[linear_sum_assignment(table, maximize=True)].sum()
+    return float((table.sum() - kept) / table.sum())
 
 
 def weigh_features(
@@ -120,16 +175,17 @@ def vary(
     X: pd.DataFrame, codes: pd.DataFrame, labels: ArrayLike, *, others: Tables, ks: Iterable[int],
     draws: int = 39, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """How far a cut survives other choices: columns variation, ari (to `labels` (n,)), k.
+    """How far a cut survives other choices: columns variation, ari (to `labels` (n,)), moved, k.
 
     Other scalings of X (n, p), each feature left out, `others` (tables by what they are), each
-    0/1 column of `codes` (n, c) put in. `ari` is that of as many segments, `k` the answer of the
-    calibrated rule among `ks`; above 500 rows of `others` only.
+    0/1 column of `codes` (n, c) put in. `ari` is that of as many segments, `moved` the share of
+    the rows that these put elsewhere (`share_moved`), `k` the answer of the calibrated rule among
+    `ks`; above 500 rows of `others` only.
 
     Examples
     --------
     >>> X = pd.DataFrame({"a": [0.0, 0.1, 0.2, 9.0, 9.1, 9.2], "b": [0.0, 1, 0, 1, 0, 1]})
-    >>> sheet = vary(X, X[[]], [0, 0, 0, 1, 1, 1], others={}, ks=[2])
+    >>> sheet = vary(X, X[[]], [0, 0, 0, 1, 1, 1], others={}, ks=[])
     >>> sheet.set_index("variation")["ari"]["without b"].item()
     1.0
     """
@@ -143,8 +199,8 @@ def vary(
         cut = kmeans.fit(table, k, starts=stability.CUT_STARTS, seed=seed).labels
         asked = name in others or len(X) <= ANSWERED
         answer = answer_rule(table, ks, draws=draws, seed=seed) if asked else None
-        rows.append((name, adjusted_rand_score(labels, cut), answer))
-    return pd.DataFrame(rows, columns=["variation", "ari", "k"]).astype({"k": "Int64"})
+        rows.append((name, adjusted_rand_score(labels, cut), share_moved(labels, cut), answer))
+    return pd.DataFrame(rows, columns=["variation", "ari", "moved", "k"]).astype({"k": "Int64"})
 
 
 def answer_rule(X: ArrayLike, ks: Iterable[int], *, draws: int = 39, seed: int = 0) -> int:
@@ -164,11 +220,12 @@ def compare_families(
 ) -> pd.DataFrame:
     """What other families of methods find in an (n, p) table: one row a family, ours first.
 
-    Columns family; k, its own number of segments; ari_own_k and ari_same_k, of that cut and of
-    one into as many as `labels` (n,) with these; the ARIs between the families' own cuts. Ward's
-    method and k-medoids (FasterPAM; Schubert & Rousseeuw 2021) take the K ≥ 2 with the largest
-    mean silhouette, a Gaussian mixture K ≥ 1 and the shape of its covariances by BIC; HDBSCAN's
-    clusters are dense, have 5 % of the rows or more, and leave some rows in none.
+    Columns family; k, its own number of segments; ari_own_k and ari_same_k, of that cut and of one
+    into as many as `labels` (n,) with these; the ARIs between the families' own cuts; and
+    moved_same_k, the share of the rows that the cut into as many puts elsewhere. Ward's method and
+    k-medoids (FasterPAM; Schubert & Rousseeuw 2021) take the K ≥ 2 with the largest mean
+    silhouette, a Gaussian mixture K ≥ 1 and the shape of its covariances by BIC; HDBSCAN's clusters
+    are dense, have 5 % of the rows or more, and leave some rows in none.
 
     Examples
     --------
@@ -194,10 +251,13 @@ def compare_families(
     own["k-medoids"] = _choose_cut(rows, medoids)
     own["HDBSCAN"] = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(rows)
     aris = {a: [adjusted_rand_score(own[a], cut) for cut in own.values()] for a in own}
-    same = [adjusted_rand_score(given, cuts[k]) for cuts in (trees, mixtures, medoids)]
+    at_k = [cuts[k] for cuts in (trees, mixtures, medoids)]
+    same = [adjusted_rand_score(given, cut) for cut in at_k]
+    moved = [share_moved(given, cut) for cut in at_k]
     table = pd.DataFrame({"family": [*own], "k": 1, "ari_own_k": aris["K-means"]} | aris)
     table["k"] = [max(1, len(np.unique(cut[cut >= 0]))) for cut in own.values()]
     table.insert(3, "ari_same_k", [1, *same, np.nan] if k > 1 else np.nan)
+    table["moved_same_k"] = [0, *moved, np.nan] if k > 1 else np.nan
     return table
 
 

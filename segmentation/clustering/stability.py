@@ -356,6 +356,18 @@ class Flow:
     nodes: pd.DataFrame
     edges: pd.DataFrame
 
+    def tabulate(self) -> pd.DataFrame:
+        """One row a segment with where it comes from: k, segment, label, size, share, parent (the
+        segment of the K before that gives most of its customers), from_parent (their share) and
+        slsa; of the first K without a parent."""
+        most = self.edges.sort_values("customers", ascending=False, kind="stable")
+        most = most.drop_duplicates(["k", "segment"]).rename(columns={"previous": "parent"})
+        most = most[["k", "segment", "parent", "customers"]]
+        table = self.nodes.merge(most, on=["k", "segment"], how="left").astype({"parent": "Int64"})
+        table["share"] = table["size"] / table.groupby("k")["size"].transform("sum")
+        table["from_parent"] = table["customers"] / table["size"]
+        return table[["k", "segment", "label", "size", "share", "parent", "from_parent", "slsa"]]
+
 
 def track_cuts(X: ArrayLike, cuts: Mapping[int, ArrayLike]) -> Flow:
     """Follow segments from K to K: a `Flow` of {K: (n,) labels 0 … K − 1} on an (n, p) table.
@@ -363,7 +375,8 @@ def track_cuts(X: ArrayLike, cuts: Mapping[int, ArrayLike]) -> Flow:
     For segment l of the larger cut, p_j is the share of its members that come from segment j of
     the smaller one with K segments: SLSa = 1 − H / ln K, H = −Σ p_j ln p_j (`flexclust::slsaplot`;
     Dolnicar & Leisch 2017). The first cut is ordered by the row sums of its centres, each next one
-    by best overlap with the one before (Hungarian method). Other labels are a ValueError.
+    by best overlap with the one before (Hungarian method). Without a cut all are in one segment.
+    Other labels are a ValueError.
 
     Examples
     --------
@@ -374,7 +387,7 @@ def track_cuts(X: ArrayLike, cuts: Mapping[int, ArrayLike]) -> Flow:
     rows = np.asarray(X, dtype=np.float64)
     (axis,) = PCA(1, svd_solver="covariance_eigh").fit_transform(rows).T
     before, previous = np.zeros(len(rows), dtype=np.int64), 0
-    nodes, edges = [], []
+    cuts, nodes, edges = cuts or {1: before}, [], []
     for k in sorted(cuts):
         labels = _with_labels(rows, cuts[k])[1]
         counts = contingency(before, labels)[0]

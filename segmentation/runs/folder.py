@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 WRITERS = {
     "02_preprocessing": "preprocessed_data.csv preprocessor.joblib",
-    "03_k_selection": "k_selection.csv families.csv selection.json",
+    "03_k_selection": "k_selection.csv cuts.csv alternatives.csv families.csv selection.json",
     "04_modeling": "clustered_data.csv segments.json segmenter.json borderline.csv "
     "segment_measures.csv segment_levels.csv",
     "05_profiling": "segment_profiles.csv segment_rules.csv segment_prototypes.csv "

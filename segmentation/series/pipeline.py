@@ -212,11 +212,12 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
 
 def _read_table(asked: Parameters, card: Card) -> dict[str, Any]:
     """What the manifest tells of what is read; refused is what the notebooks could not use."""
-    from segmentation.clustering import describe_quality, keep_rows
+    from segmentation.clustering import describe_quality, keep_rows, selection
     from segmentation.customers import hash_table, read_customers
 
     read = read_customers(card, seed=asked.seed, check_ids=True)
     used = keep_rows(read.table, card)[card.distance]
+    selection.check_k(asked.k or 1, len(used))
     different = len(used.drop_duplicates())
     most = min(len(used) - 1, different)
     if not 1 <= (asked.k or 1) <= most:

@@ -249,6 +249,8 @@ def list_texts(run):
     texts |= {manifest["title"], manifest["run_id"], manifest["owner"], *manifest["warnings"]}
     texts |= {manifest["input"]["path"], manifest["input"]["sha256"], "SHA-256"}
     texts |= {segment.get("title", segment["name"]) for segment in run.segments}
+    texts |= {*run.tables["alternatives.csv"]["choice"]}
+    texts |= {f"{k} segments" for k in run.tables["cuts.csv"]["k"]}
     texts |= {run.changes["previous"], *run.tables["changes.csv"]["previous_segment"].dropna()}
     started = manifest["started"][:10]
     days = [d for d in (run.changes.get("previous_day"), manifest["as_of"], started) if d]
@@ -285,6 +287,7 @@ def check_told(text, run, cluster=None):
         or check_sentence(text, ["movement"], lambda _: [run.changes])
         or check_sentence(text, ["others"], lambda _: [{"others": len(run.segments) - 8}])
         or check_sentence(text, ["check"], lambda _: list_checks(run))
+        or check_sentence(text, ["doubt"], lambda _: list_doubts(run))
         or check_sentence(text, ["divide"], lambda _: list_cuts(run))
         or check_sentence(lower_first(text), ["headline"], lambda _: list_headlines(run))
         or check_sentence(text, ["headline"], lambda _: list_headlines(run))
@@ -332,6 +335,13 @@ def list_checks(run):
         {"of borderline": 1, "share": edged},
         {"same": same, "samples": sum(told.values())},
     ]
+
+
+def list_doubts(run):
+    rows = run.tables["alternatives.csv"].sort_values("moved")
+    least, most = rows.iloc[0], rows.iloc[-1]
+    return [{"choices": len(rows), "most": most["choice"], "moved": most["moved"],
+             "least": least["choice"], "share": least["moved"]}]  # fmt: skip
 
 
 def list_cuts(run):
@@ -418,12 +428,12 @@ def check_report(soup, run):
 
 def check_node(node, run):
     """What in one text of the page does not agree: a figure, (part of) a sentence, or data."""
-    figure, sentence = node.find_parent("data"), node.find_parent(class_="sentence")
+    figure, sentence = node.find_parent(attrs={"data-cell": True}), node.find_parent(class_="sentence")
     text = " ".join(node.split())
     if figure is not None:
         place = figure["data-cell"]
         value = look_up(place, run)
-        good = agrees(text, value, unquote(place.rpartition("#")[2])) and value == type(value)(figure["value"])
+        good = agrees(text, value, unquote(place.rpartition("#")[2])) and value == type(value)(figure.get("value") or figure["data-value"])
         return [] if good else [text]
     if sentence is not None:
         column = node.find_parent("article")  # of a segment: the sentence is about it

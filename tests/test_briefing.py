@@ -76,7 +76,7 @@ def test_the_page_is_one_small_inert_file_that_reads_without_pictures(run):
 
 def test_each_segment_has_a_column_with_its_figures_and_an_action(run):
     soup = parse(read_report(run))
-    worth = run.tables["segment_values.csv"].set_index("cluster")["total"]
+    worth = run.tables["segment_values.csv"].set_index("cluster")["mean"]
     order = lambda s: (-worth.get(s["id"], 0.0), -s["size"])  # noqa: E731
     listed = sorted(run.segments, key=order)[:8]
     columns = soup.find_all("article")

@@ -78,7 +78,9 @@ def examine(
     others = {name: table for name, (table, _) in changes.items()}
     variations = vary(X, codes, cut, others=others, ks=[*cuts], **how)
     near = {each: np.asarray(cuts[each])[drawn] for each in (k - 1, k + 1) if each in cuts}
-    titles = {f"without {name}": f"without {card.labels.get(name, name)}" for name in X}
+    titles = {
+        f"without {name}": f"without {words.lower_first(card.labels.get(name, name))}" for name in X
+    }
     alternatives = list_alternatives(cut * (k > 1), near, families, variations, titles=titles)
     now, edits = selection.answer_calibrated(sweep)[0], {}
     for row in variations[variations["variation"].isin(others)].to_dict("records"):

@@ -154,6 +154,50 @@ def _dot(places: np.ndarray) -> str:
     return "".join(f"M{x:.0f} {y:.0f}h0" for x, y in places)
 
 
+COLUMN, ROW = 176.0, 40.0
+"""The distance of two cuts, and of two segments of a cut, in the drawing of a tree."""
+
+
+def draw_tree(cuts: pd.DataFrame) -> dict[str, Any]:
+    """The nested cuts of cuts.csv from two segments on: nodes, edges and the drawing's size.
+
+    A node has x, y, lines (its name), share, k and chosen; an edge a path and its width.
+    """
+    shown = cuts[cuts["k"] > 1]
+    most, first = int(shown["k"].max()), int(shown["k"].min())
+    places, nodes, edges = {}, [], []
+    for row in shown.to_dict("records"):
+        k, segment = int(row["k"]), int(row["segment"])
+        x, y = COLUMN * (k - first), ROW * (segment + (most - k) / 2) + 12
+        places[k, segment] = x, y
+        lines = wrap(str(row["name"]), 27, 2)
+        nodes.append(row | {"x": x, "y": y, "lines": lines})
+        if k > first and row["parent"] == row["parent"]:
+            before, above = places[k - 1, int(row["parent"])]
+            start, middle = before + COLUMN - 24, x - 12
+            path = f"M{start:.0f} {above:.0f}C{middle:.0f} {above:.0f} {middle:.0f} {y:.0f} {x:.0f} {y:.0f}"
+            edges.append({"path": path, "width": round(1 + 14 * row["share"], 1)})
+    return {
+        "nodes": nodes,
+        "edges": edges,
+        "ks": [(COLUMN * (k - first), k) for k in sorted({*shown["k"]})],
+        "chosen": int(shown.loc[shown["chosen"].astype(bool), "k"].max()),
+        "width": COLUMN * (most - first + 1),
+        "height": ROW * most + 24,
+    }
+
+
+def wrap(text: str, width: int, lines: int) -> list[str]:
+    """A text in so many lines at most, with a dot where it was cut.
+
+    >>> wrap("High income, high spending, younger", 14, 2)
+    ['High income,', 'high …']
+    """
+    from textwrap import wrap as fold
+
+    return fold(text, width, max_lines=lines, placeholder=" …")
+
+
 def draw_line(shares: Sequence[float | None], *, top: float) -> str:
     """A sparkline of shares up to `top` in a drawing of 100 × 24; None is a gap.
 

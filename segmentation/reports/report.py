@@ -25,18 +25,21 @@ REACH = 2.5
 LEVELS = 6
 """Levels of a descriptor that the report shows, the commonest ones."""
 
+CHOICES = 12
+"""Alternatives of which the report shows how many customers each would move."""
+
 GREY = "#9a9da3"
 
 MOST = 8
 """Segments that stand side by side; of more, the report says how many there are."""
 
 OPTIONAL = {
-    "segment_values.csv": ("cluster", "total", "variable", "unit"),
+    "segment_values.csv": ("cluster", "mean", "variable", "unit"),
     "value_bands.csv": ("customers", "value_share"),
     "actions.csv": ("cluster",),
     "families.csv": ("family", "k", "ari_own_k"),
-    "cuts.csv": ("k",),
-    "alternatives.csv": ("choice",),
+    "cuts.csv": ("k", "chosen"),
+    "alternatives.csv": ("choice", "moved"),
     "migration.csv": ("previous_cluster", "cluster", "customers"),
     "drift.csv": ("kind",),
 }
@@ -88,7 +91,9 @@ class Tables:
             if all(row[column] == value for column, value in where.items())
         ]
 
-    def cell(self, name: str, column: str, *, unit: bool = True, **where: Any) -> Markup:
+    def cell(
+        self, name: str, column: str, *, unit: bool = True, tag: str = "data", **where: Any
+    ) -> Markup:
         """One figure as people read it, in an element that holds its value and its place."""
         (row,) = self.rows(name, **where)
         kind = column.rpartition(".")[2]
@@ -98,8 +103,9 @@ class Tables:
             facts = like | {kind: row[column]}
         text = words.write_figure(kind, facts)
         place = f"{name}?{urlencode(where)}#{quote(column)}"
-        markup = '<data value="{}" data-cell="{}">{}</data>'
-        return Markup(markup).format(row[column], place, text)
+        markup = '<{0} {1}="{2}" data-cell="{3}">{4}</{0}>'
+        held = "value" if tag == "data" else "data-value"
+        return Markup(markup).format(tag, held, row[column], place, text)
 
 
 def write_report(run_dir: Path, manifest: Manifest) -> Path:
@@ -160,6 +166,9 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         selection=selection,
         maps=_draw_maps(run, segments[:MOST], changes),
         descriptors=_list_levels(tables),
+        tree=drawings.draw_tree(frames["cuts.csv"]) if len(segments) > 1 and len(frames["cuts.csv"]) else {},
+        alternatives=sorted(tables.rows("alternatives.csv"), key=lambda row: -row["moved"])[:CHOICES],
+        doubt=_weigh_doubt(frames["alternatives.csv"]),
         centred=centred,
         since=_describe_changes(tables, segments, changes),
         glossary=words.read_words()["glossary"],
@@ -174,8 +183,8 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
 
 
 def _order(segments: list[dict[str, Any]], values: pd.DataFrame) -> list[dict[str, Any]]:
-    """The segments by what they bring in all; without a value by their size."""
-    brought = dict(zip(values["cluster"], values["total"], strict=True))
+    """The segments by what a customer brings; without a value by their size."""
+    brought = dict(zip(values["cluster"], values["mean"], strict=True))
     return sorted(segments, key=lambda each: (-brought.get(each["id"], 0.0), -each["size"]))
 
 
@@ -183,6 +192,15 @@ def _suggest_cut(sweep: pd.DataFrame) -> str:
     """The cut that is best repeated, where none is supported; empty where none was tried."""
     tried = sweep.dropna(subset="ari_mean") if "ari_mean" in sweep else sweep[:0]
     return words.say("divide", tried.loc[tried["ari_mean"].idxmax()]) if len(tried) else ""
+
+
+def _weigh_doubt(alternatives: pd.DataFrame) -> str:
+    """How many customers the choices that were tried would move, in a sentence."""
+    if alternatives.empty:
+        return ""
+    least, *_, most = alternatives.sort_values("moved").to_dict("records") * 2
+    facts = {"choices": len(alternatives), "most": most["choice"], "moved": most["moved"]}
+    return words.say("doubt", facts | {"least": least["choice"], "share": least["moved"]})
 
 
 def _tell_check(check: dict[str, Any]) -> dict[str, Any]:

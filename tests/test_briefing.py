@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from agreement import NavigableString, Run, parse
 
+from segmentation import words
 from segmentation.reports import report
 from segmentation.runs import Manifest
 
@@ -92,7 +93,11 @@ def test_each_segment_has_a_column_with_its_figures_and_an_action(run):
 
 def list_labels(run):
     features = run.profile[run.profile["level"].isna()].drop_duplicates("variable")
-    return [{"label": label} for label in features["variable"]]
+    features = features.astype({"unit": object}).fillna({"unit": ""})
+    symbols = features["unit"].isin(["€", "$", "£", "%"])
+    titles = [words.write_title(label, unit) for label, unit in zip(features["variable"], features["unit"], strict=True)]
+    return [{"label": label if symbol else title}
+            for label, title, symbol in zip(features["variable"], titles, symbols, strict=True)]  # fmt: skip
 
 
 def test_the_money_bar_shows_all_of_the_customers_and_of_the_value(run):

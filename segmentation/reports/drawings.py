@@ -164,26 +164,26 @@ def draw_tree(cuts: pd.DataFrame) -> dict[str, Any]:
     A node has x, y, lines (its name), share, k and chosen; an edge a path and its width.
     """
     shown = cuts[cuts["k"] > 1]
-    most, first = int(shown["k"].max()), int(shown["k"].min())
+    ks = sorted({*shown["k"].astype(int)})
     places, nodes, edges = {}, [], []
     for row in shown.to_dict("records"):
-        k, segment = int(row["k"]), int(row["segment"])
-        x, y = COLUMN * (k - first), ROW * (segment + (most - k) / 2) + 12
-        places[k, segment] = x, y
-        lines = wrap(str(row["name"]), 27, 2)
-        nodes.append(row | {"x": x, "y": y, "lines": lines})
-        if k > first and row["parent"] == row["parent"]:
-            before, above = places[k - 1, int(row["parent"])]
+        step, segment = ks.index(row["k"]), int(row["segment"])
+        x, y = COLUMN * step, ROW * (segment + (ks[-1] - row["k"]) / 2) + 12
+        places[step, segment] = x, y
+        nodes.append(row | {"x": x, "y": y, "lines": wrap(str(row["name"]), 27, 2)})
+        if step and row["parent"] == row["parent"]:
+            before, above = places[step - 1, int(row["parent"])]
             start, middle = before + COLUMN - 24, x - 12
-            path = f"M{start:.0f} {above:.0f}C{middle:.0f} {above:.0f} {middle:.0f} {y:.0f} {x:.0f} {y:.0f}"
+            bend = f"C{middle:.0f} {above:.0f} {middle:.0f} {y:.0f} {x:.0f} {y:.0f}"
+            path = f"M{start:.0f} {above:.0f}{bend}"
             edges.append({"path": path, "width": round(1 + 14 * row["share"], 1)})
     return {
         "nodes": nodes,
         "edges": edges,
-        "ks": [(COLUMN * (k - first), k) for k in sorted({*shown["k"]})],
+        "ks": [(COLUMN * step, k) for step, k in enumerate(ks)],
         "chosen": int(shown.loc[shown["chosen"].astype(bool), "k"].max()),
-        "width": COLUMN * (most - first + 1),
-        "height": ROW * most + 24,
+        "width": COLUMN * len(ks),
+        "height": ROW * ks[-1] + 24,
     }
 
 

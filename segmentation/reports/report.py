@@ -348,12 +348,14 @@ def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[st
 
 def _list_features(tables: Tables, cluster: int) -> list[dict[str, Any]]:
     own = tables.features[tables.features["cluster"] == cluster]
-    return [
-        row
-        | {"label": row["variable"], "typical": "median" if row["logged"] else "mean"}
-        | _place(row["effect"])
-        for row in own.to_dict("records")
-    ]
+    features = []
+    for row in own.to_dict("records"):
+        symbol = row["unit"] in words.MONEY | {"%"}  # short enough to stand at each figure
+        title = row["variable"] if symbol else words.write_title(row["variable"], row["unit"])
+        typical = "median" if row["logged"] else "mean"
+        more = {"label": row["variable"], "title": title, "symbol": symbol, "typical": typical}
+        features.append(row | more | _place(row["effect"]))
+    return features
 
 
 def _place(effect: float) -> dict[str, float]:

@@ -290,6 +290,21 @@ def test_confidence_is_how_often_fits_of_new_customers_agree():
         assert abs(said[part].mean() - seen[part].mean()) < 0.1
 
 
+def test_customers_of_the_table_are_new_to_the_refit_not_to_the_cut():
+    """Of clouds without groups; by those left out of the cut, confidence would be .08 too high."""
+    draw = [np.random.default_rng(seed).normal(size=(200, 10)) for seed in range(25)]
+    others, over = [KMeans(3, n_init=20).fit(rows) for rows in draw[5:]], []
+    for rows in draw[:5]:
+        fit = KMeans(3).fit(rows)
+        curve = stability.resample_cut(rows, fit.labels_, resamples=40).curve
+        near = np.sort(fit.transform(rows), axis=1)
+        stated = np.interp(2 * near[:, 0] / near[:, :2].sum(axis=1), *curve.T)
+        again = np.stack([other.predict(rows) for other in others])
+        kept = stability._match_labels(fit.labels_, again) == fit.labels_
+        over.append(stated.mean() - kept.mean())
+    assert abs(np.mean(over)) < 0.06
+
+
 def test_intervals_are_of_the_whole_cut():
     """The population's own cut, by a very large sample, lies in about 95 % of the intervals."""
     large = KMeans(3, n_init=5).fit(make_groups(999, 50_000))

@@ -296,7 +296,7 @@ def resample_cut(X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed:
     counts = _draw_bootstrap(rows, 2 * resamples, seed)
     centres = kmeans.fit_many(rows, int(own.max()) + 1, counts, seed=seed)
     again = kmeans.assign(rows, centres)
-    curve = _trace_kept(rows, centres[:resamples], counts[:resamples] == 0, again)
+    curve = _trace_kept(rows, centres[:resamples], counts[resamples:] == 0, again)
     jaccards = jaccard_bootstrap(rows, own, resamples=resamples, seed=seed)
     counts = np.vstack([np.ones_like(own), counts])
     found = np.vstack([own, _match_labels(own, again)])
@@ -316,8 +316,9 @@ def _match_labels(first: Labels, second: Labels) -> Labels:
 def _trace_kept(rows: Floats, centres: Floats, left: Labels, again: Labels) -> Floats:
     """How often customers keep their segment, by shadow value: the curve of a `Recut`.
 
-    Of b fits with `centres` (b, k, p) the rows that each `left` out (b, n) are looked for in b
-    others, matched to them: do both give them the same segment? `again` (2b, n) are the labels.
+    Of b fits with `centres` (b, k, p) the rows are looked for in b others, matched to them, that
+    `left` them out (b, n), as a fresh sample would: do both give them the same segment? `again`
+    (2b, n) are the labels.
     """
     if centres.shape[1] == 1 or not left.any():
         return np.array([[0.0, 1.0], [1.0, 0.0]])

@@ -279,7 +279,7 @@ def test_two_levels_make_one_sentence():
         none = pd.DataFrame(columns=["cluster", "effect", "unit", "variable", "grade"])
         own = none, shown.assign(segments=2), none
         said[name] = profiles._describe_segment(segment, 2, *own)[1:]
-    assert said["two"] == ["More often women (Sex): 75.0%, everyone 50.0%."]
+    assert said["two"] == ["More often women (Sex): 75%, everyone 50%."]
     assert said["three"][1] == "Less often men (Sex): 25.0%, everyone 50.0%."
 
 
@@ -379,7 +379,7 @@ def test_effects_and_words_are_of_what_the_distance_sees():
         card,
     )
     median = f"{spend[60:119].tolist() and np.median(table['spend'][60:]):,.0f}"
-    assert any(f"Spend is high: a median of {median} €" in line for line in told[1]["sentences"])
+    assert any(f"Spend is high: a median of €{median}" in line for line in told[1]["sentences"])
     assert "on average" not in " ".join(told[1]["sentences"]).split("Age")[0]
 
 

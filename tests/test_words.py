@@ -17,7 +17,11 @@ FIGURES = {
     **{"segments": [1, 2, 9], "size": [0, 4, 5, 900], "grade": range(-4, 5), "lift": [0, 0.9, 2]},
     **{"customers": [0, 4, 5, 50], "precision": [0, 0.5, 1], "hits": [0, 5, 70], "failing": [0, 2]},
     **{"jaccard": [0, 0.6, 0.7, 0.75, 1], "previous_size": [0, 4, 5, 900], "kept": [0, 1]},
-    "moved": [0, 1],
+    "moved": [0, 0.1, 0.3, 1],
+    **{"k": [1, 4], "lead": [0, 0.2, 0.25, 1], "score": [0, 1], "moved_points": [-9, 0, 9]},
+    **{"alike": [0, 1], "gap": [0, 1.5, 2, 9], "passed": [0, 1], "points": [-3, 0, 0.5, 9]},
+    **{f"of {check}": [0, 1] for check in ("chance", "repeats", "methods", "borderline")},
+    **{"dissolved": [0, 3], "worth": [0, 9e4], "detectable": [0, 5]},
     **{"shift_low": [-2, 0, 1], "shift_high": [-1, 0, 2], "same": [0, 1]},
 }
 
@@ -74,6 +78,7 @@ GRADES = st.sampled_from(range(-4, 5))
 )
 def test_a_role_is_given_only_where_its_predicate_holds(facts):
     ranges = {"low": (-4, -2), "high": (2, 4), "average": (-1, 1), "not low": (-1, 4)}
+    ranges["not high"] = (-4, 1)
     role = words.pick(TABLES["roles"], facts)
     for name, bounds in role["when"].items():
         low, high = ranges.get(bounds, bounds) if isinstance(bounds, str) else bounds
@@ -107,15 +112,19 @@ def test_a_label_tells_what_a_feature_means(label, kind):
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [
-        ("share", 0.325, "32.5%"),
+        ("share", 0.325, "32%"),
+        ("share", 0.0325, "3.2%"),
+        ("share", 0.995, "99.5%"),
+        ("share", 1.0, "100%"),
+        ("worth", 59_127.0, "59,000 k$"),
         ("size", 1234, "1,234"),
         ("jaccard", 1, "1.00"),
-        ("mean", 1234.56, "1,234.6 k$"),
+        ("mean", 1234.56, "1,235 k$"),
         ("segment", "65 and older", "65 and older"),
         ("points", 1.25001, "+1.3 points"),
         ("points", -12.34, "−12.3 points"),
         ("points", -0.04, "unchanged"),
-        ("previous_share", 0.125, "12.5%"),
+        ("previous_share", 0.125, "12%"),
     ],
 )
 def test_a_figure_is_written_with_its_unit(name, value, shown):
@@ -132,7 +141,7 @@ def test_decimals_follow_the_spread(spread, decimals):
 
 def test_a_template_leaves_braces_of_the_data_alone():
     facts = {"variable": "{mean}", "mean": 1.0, "overall_sd": 1.0, "unit": "{x}"}
-    assert words.write("{variable}: {mean}", facts) == "{mean}: 1.00 {x}"
+    assert words.write("{variable}: {mean}", facts) == "{mean}: 1.0 {x}"
 
 
 def test_long_labels_are_cut_at_a_word():
@@ -151,7 +160,9 @@ def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known |= {"same", "samples", "skewed"}
     known |= {"choice", "rule_k", "ari"}
     known |= {"shift", "shift_low", "shift_high", "role", "previous_role", "action"}
-    known |= {"mean_low", "mean_high"}
+    known |= {"mean_low", "mean_high", "few", "much", "of_value", "alike", "high", "low", "shared"}
+    known |= {"event", "worth", "detectable", "response", "assumed", "others", "previous_size"}
+    known |= {"came", "left", "switched", "stayed", "choices", "most", "least", "moved"}
     tables = [*TABLES["sentences"].values(), TABLES["advice"]]
     templates = [e["say"] for table in tables for e in table]
     assert {n for t in templates for n in re.findall(r"{(\w+)}", t)} <= known

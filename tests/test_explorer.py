@@ -20,8 +20,9 @@ from PIL import Image, ImageColor, PngImagePlugin
 from playwright.sync_api import Browser, Page
 from sample_run import make_manifest
 
+from segmentation.customers import cards
 from segmentation.palette import PALETTE
-from segmentation.reports import describe_points, write_explorer
+from segmentation.reports import describe_points, figures, write_explorer
 from segmentation.runs import Run
 
 NAMES = (
@@ -62,7 +63,7 @@ def make_run(folder: Path, customers: pd.DataFrame, **told: Any) -> Path:
     """A run's folder with what the explorer reads, and its page; `told` goes into the card."""
     for name in ("figures", "reports"):
         (folder / name).mkdir()
-    run, labels = Run(folder), [name for name in customers if name in LABELS]
+    run, labels = Run(folder), customers.select_dtypes("float").columns.drop("confidence")
     run.save_table(customers, "clustered_data.csv")
     centres = customers.groupby("cluster")[labels].mean().to_dict("records")
     sizes = customers["cluster"].value_counts().sort_index().tolist()
@@ -72,7 +73,8 @@ def make_run(folder: Path, customers: pd.DataFrame, **told: Any) -> Path:
     ]
     run.save_json(segments, "segments.json")
     features = {label: {"unit": unit} for label, unit in zip(labels, UNITS, strict=False)}
-    card = {"title": "T", "table": "t.csv", "features": features, "descriptors": {REGION: {}}}
+    card = {"title": "T", "table": "t.csv", "features": features}
+    card |= {"descriptors": {REGION: {}}} if REGION in customers else {}
     (folder / "card.yaml").write_text(yaml.safe_dump(card | told, sort_keys=False), "utf-8")
     words = PngImagePlugin.PngInfo()
     words.add_itxt("Description", FINDING)
@@ -172,6 +174,20 @@ def test_it_opens_on_the_report_s_map(hostile: Path, large: Path, tmp_path: Path
     assert read_data(read(large))["axes"][2]["title"] == "Confidence"
     run = make_run(tmp_path, make_customers((30, 20)), map=[LABELS[1], LABELS[0]])
     assert find_start(run / "reports/explore.html") == ["1", "0", "2"]
+
+
+@pytest.mark.parametrize("told", [{}, {"transform": "log"}, {"outliers": "clip"}])
+def test_its_map_is_the_report_s_without_a_map_too(tmp_path: Path, told: dict[str, str]) -> None:
+    rng = np.random.default_rng(4)
+    values = rng.lognormal(1, 1, (200, 5)) + np.arange(5)
+    table = pd.DataFrame(values, columns=[*"abcde"]).assign(
+        cluster=pd.array(rng.integers(0, 3, 200), dtype="Int64"), confidence=0.5, status="ok"
+    )
+    card = {"title": "T", "table": "t.csv", "features": dict.fromkeys("abcde", told)}
+    run = make_run(tmp_path, table, **card)
+    chosen = figures.choose_map(table, cards.load_card(run / "card.yaml"))
+    start = describe_points(run)["start"]
+    assert ["abcde"[start[side]] for side in ("Horizontal", "Vertical")] == chosen
 
 
 def test_descriptors_are_told_but_not_the_levels_of_few(hostile: Path) -> None:

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -159,6 +160,13 @@ def _tell(text: object) -> None:
         sys.stdout = None
 
 
+def _has_colour() -> bool:
+    """Whether results go to a terminal whose user has not refused colours (no-color.org)."""
+    with suppress(AttributeError, ValueError):  # no stream, or a closed one
+        return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return False
+
+
 # The commands --------------------------------------------------------------------------------
 
 
@@ -171,7 +179,11 @@ def run(options: argparse.Namespace) -> int:
     if job.dry_run:
         _tell(series.describe_plan(series.plan_series(parameters, job)))
     else:
-        _tell(series.run_series(parameters, job))
+        report = series.run_series(parameters, job)
+        folder = report.parents[1]
+        if not job.quiet and Run(folder).manifest.status == "published":
+            _tell(f"\n{series.describe_outcome(folder, colour=_has_colour())}\n")
+        _tell(report)
     return 0
 
 

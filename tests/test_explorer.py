@@ -20,8 +20,9 @@ from PIL import Image, ImageColor, PngImagePlugin
 from playwright.sync_api import Browser, Page
 from sample_run import make_manifest
 
+from segmentation.customers import cards
 from segmentation.palette import PALETTE
-from segmentation.reports import describe_points, write_explorer
+from segmentation.reports import describe_points, figures, write_explorer
 from segmentation.runs import Run
 
 NAMES = (
@@ -31,11 +32,13 @@ NAMES = (
     "Secret four",
 )
 LABELS = (
-    "<b>Age</b> %{x} $a$ &amp; <!-- ",
-    "=1+1 </script><script>alert(2)</script>\u2028\u2029",
+    "<b>Age</b> %{x} $a$ &amp; <!--",
+    "=1+1 </script><script>alert(2)</script>",
     "<i>A label of sixty characters</i> with <br> and <sub>more</sub>",
 )
 UNITS = ("years", "<u>k$</u>", "")
+REGION = "<b>Region</b>"
+LEVELS = ("<s>North</s>", "South")
 POLICY = (
     r"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     r"script-src 'sha256-([\w+/=]{44})' 'sha256-([\w+/=]{44})'; base-uri 'none'; form-action 'none'"
@@ -51,26 +54,28 @@ def make_customers(sizes: tuple[int, ...], features: int = 3) -> pd.DataFrame:
     for i, label in enumerate(LABELS[:features]):
         apart = 0 if i == 1 else 40 * np.cos(cluster + i)
         table[label] = (rng.normal(50, 4, len(cluster)) + apart).round(1)
+    table[REGION] = rng.choice(LEVELS, len(cluster))
+    table.loc[10:12, REGION] = "few are here"
     return table.assign(cluster=pd.array(cluster, dtype="Int64"), confidence=0.5, status="ok")
 
 
-def make_run(folder: Path, customers: pd.DataFrame) -> Path:
-    """A run's folder with what the explorer reads, and its page."""
-    for name in ("artifacts", "figures", "reports"):
+def make_run(folder: Path, customers: pd.DataFrame, **told: Any) -> Path:
+    """A run's folder with what the explorer reads, and its page; `told` goes into the card."""
+    for name in ("figures", "reports"):
         (folder / name).mkdir()
-    run, labels = Run(folder), [name for name in customers if name in LABELS]
+    run, labels = Run(folder), customers.select_dtypes("float").columns.drop("confidence")
     run.save_table(customers, "clustered_data.csv")
-    sizes = customers["cluster"].value_counts().sort_index()
+    centres = customers.groupby("cluster")[labels].mean().to_dict("records")
+    sizes = customers["cluster"].value_counts().sort_index().tolist()
     segments = [
-        {"id": i, "name": NAMES[i], "size": size, "colour": PALETTE[i]}
-        for i, size in enumerate(sizes.tolist())
+        {"id": i, "name": NAMES[i], "size": size, "colour": PALETTE[i], "centre": centre}
+        for i, (size, centre) in enumerate(zip(sizes, centres, strict=True))
     ]
     run.save_json(segments, "segments.json")
-    features = [
-        {"column": label, "label": label, "unit": unit}
-        for label, unit in zip(labels, UNITS, strict=False)
-    ]
-    (folder / "artifacts/segmenter.json").write_text(json.dumps({"features": features}))
+    features = {label: {"unit": unit} for label, unit in zip(labels, UNITS, strict=False)}
+    card = {"title": "T", "table": "t.csv", "features": features}
+    card |= {"descriptors": {REGION: {}}} if REGION in customers else {}
+    (folder / "card.yaml").write_text(yaml.safe_dump(card | told, sort_keys=False), "utf-8")
     words = PngImagePlugin.PngInfo()
     words.add_itxt("Description", FINDING)
     picture = folder / "figures/segments_map.png"
@@ -129,7 +134,7 @@ def test_texts_stay_texts_and_nothing_leads_elsewhere(hostile: Path) -> None:
     assert not [tag for tag in tags if any(name.startswith("on") for name in tag.attrs)]
     addresses = [tag.get("src") or tag.get("href") for tag in tags]
     assert {re.sub(",.*", "", address) for address in addresses if address} == {
-        "data:image/png;base64", "index.html", "explore.html"
+        "data:image/png;base64", "index.html", "report.html", "explore.html"
     }  # fmt: skip
 
 
@@ -138,9 +143,10 @@ def test_it_shows_neither_ids_nor_the_order_of_the_table_nor_small_segments(host
     table = Run(hostile.parents[1]).read_table("clustered_data.csv")
     first = read_data(page)["segments"][1]["rows"]
     own = table.loc[table["cluster"] == 1, list(LABELS)].to_numpy().tolist()
+    shown = [row[: len(LABELS)] for row in first]
     assert "ID-0" not in text
-    assert sorted(first) == sorted(own)
-    assert first != own
+    assert sorted(shown) == sorted(own)
+    assert shown != own
     assert NAMES[3] not in text
     opening = page.find(class_="opening").get_text(" ", strip=True)
     assert "59 of 63 customers, each a point." in opening
@@ -158,32 +164,44 @@ def test_a_large_table_is_sampled_in_proportion_and_each_time_the_same(large: Pa
     assert large.read_bytes() == before
 
 
-CONFIDENCE = {"label": "Confidence", "unit": "", "title": "Confidence"}
-
-
-def test_it_starts_where_the_segments_differ_most(hostile: Path, large: Path) -> None:
+def test_it_opens_on_the_report_s_map(hostile: Path, large: Path, tmp_path: Path) -> None:
     def find_start(path: Path) -> list[str]:
-        return [option["value"] for option in read(path).find_all("option", selected=True)]
+        sides = read(path).find_all("select", class_="side")
+        return [side.find("option", selected=True)["value"] for side in sides]
 
     assert find_start(hostile) == ["0", "2", "1"]
     assert find_start(large) == ["0", "1", "2"]
-    assert read_data(read(large))["axes"][2] == CONFIDENCE
+    assert read_data(read(large))["axes"][2]["title"] == "Confidence"
+    run = make_run(tmp_path, make_customers((30, 20)), map=[LABELS[1], LABELS[0]])
+    assert find_start(run / "reports/explore.html") == ["1", "0", "2"]
 
 
-def test_without_centres_the_features_are_the_cards(tmp_path: Path) -> None:
-    customers = make_customers((30, 20), features=2).assign(confidence=np.nan)
-    run = make_run(tmp_path, customers)
-    with_centres = describe_points(run)
-    (run / "artifacts/segmenter.json").unlink()
-    features = {LABELS[0]: {"unit": UNITS[0]}, LABELS[1]: None}
-    (run / "card.yaml").write_text(yaml.safe_dump({"features": features}), "utf-8")
-    points = describe_points(run)
-    assert points["axes"] == [
-        {"label": LABELS[0], "unit": UNITS[0], "title": f"{LABELS[0]} ({UNITS[0]})"},
-        {"label": LABELS[1], "unit": "", "title": LABELS[1]},
-    ]
-    assert points["start"] == {"Horizontal": 0, "Vertical": 1}
-    assert points["segments"] == with_centres["segments"]
+@pytest.mark.parametrize("told", [{}, {"transform": "log"}, {"outliers": "clip"}])
+def test_its_map_is_the_report_s_without_a_map_too(tmp_path: Path, told: dict[str, str]) -> None:
+    rng = np.random.default_rng(4)
+    values = rng.lognormal(1, 1, (200, 5)) + np.arange(5)
+    table = pd.DataFrame(values, columns=[*"abcde"]).assign(
+        cluster=pd.array(rng.integers(0, 3, 200), dtype="Int64"), confidence=0.5, status="ok"
+    )
+    card = {"title": "T", "table": "t.csv", "features": dict.fromkeys("abcde", told)}
+    run = make_run(tmp_path, table, **card)
+    chosen = figures.choose_map(table, cards.load_card(run / "card.yaml"))
+    start = describe_points(run)["start"]
+    assert ["abcde"[start[side]] for side in ("Horizontal", "Vertical")] == chosen
+
+
+def test_descriptors_are_told_but_not_the_levels_of_few(hostile: Path) -> None:
+    data = read_data(read(hostile))
+    (region,) = data["descriptors"]
+    assert region["label"] == REGION
+    assert sorted(region["levels"]) == sorted(LEVELS)
+    codes = [row[-1] for segment in data["segments"] for row in segment["rows"]]
+    assert codes.count(-1) == 3
+    assert "few are here" not in hostile.read_text("utf-8")
+    assert data["colours"][-3:] == [*PALETTE[:3]]
+    plain = describe_points(hostile.parents[1])
+    assert plain["descriptors"] == []
+    assert {len(row) for segment in plain["segments"] for row in segment["rows"]} == {3}
 
 
 # What it does in a browser -----------------------------------------------------------------
@@ -234,6 +252,12 @@ def count_points(page: Page) -> list[int]:
     return page.locator("#plot .scatterlayer .points").evaluate_all(groups)
 
 
+def find_fill(page: Page, what: str) -> str:
+    """The colour that the first of these in the drawing is filled with."""
+    fill = "node => getComputedStyle(node).fill"
+    return page.locator(f"#plot {what}").first.evaluate(fill)
+
+
 def find_surprises(noticed: list[str], path: Path) -> list[str]:
     """What a page did but should not have; what a graphics driver says is not the page's."""
     expected = (f"request {path.as_uri()}", "request data:image/png", "console [.WebGL-")
@@ -272,15 +296,19 @@ def test_texts_of_the_data_are_shown_as_they_are(look: Look, hostile: Path) -> N
     page.locator("#picture").wait_for(state="hidden")
     assert page.locator("#plot .xtitle").text_content() == f"{LABELS[0]} (years)"
     assert page.locator("#plot .ytitle").text_content() == f"{LABELS[2][:43]}…"
-    row = read_data(read(hostile))["segments"][1]["rows"][0]
+    data = read_data(read(hostile))
+    *row, code = data["segments"][1]["rows"][0]
+    level = data["descriptors"][0]["levels"][code]
     figures = [f"{value:g} {unit}".strip() for value, unit in zip(row, UNITS, strict=True)]
     point = page.locator("#plot .points").nth(1).locator("path").first.bounding_box()
     assert point
     page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
     label.wait_for()
     assert label.locator("p").text_content() == NAMES[1]
-    assert label.locator("dt").all_text_contents() == list(LABELS)
-    assert label.locator("dd").all_text_contents() == figures
+    assert label.locator("dt").all_text_contents() == [*LABELS, REGION]
+    assert label.locator("dd").all_text_contents() == [*figures, level]
+    names = page.locator("#plot .annotation-text").all_text_contents()
+    assert "".join(names[1].split()).startswith("".join(NAMES[1].split())[:25])
     page.get_by_role("button", name="3-D").click()
     assert label.is_hidden()
     places = wait_for(page, lambda: find_colour(page, PALETTE[2]))
@@ -288,6 +316,40 @@ def test_texts_of_the_data_are_shown_as_they_are(look: Look, hostile: Path) -> N
     label.wait_for()
     assert label.locator("p").text_content() == NAMES[2]
     assert find_surprises(noticed, hostile) == []
+
+
+def test_one_segment_or_one_level_is_shown_alone(look: Look, hostile: Path) -> None:
+    page, _ = look(hostile)
+    page.locator("#picture").wait_for(state="hidden")
+    only = page.get_by_role("button", name=f"Only {NAMES[1]}", exact=True)
+    only.click()
+    assert count_points(page) == [20]
+    assert page.locator("#plot .annotation-text").count() == 1
+    data = read_data(read(hostile))
+    codes = [row[-1] for row in data["segments"][1]["rows"]]
+    page.locator("#only").select_option("[0, 1]")
+    assert sum(count_points(page)) == codes.count(1)
+    only.click()
+    page.locator("#only").select_option("[]")
+    assert sum(count_points(page)) == 58
+    page.get_by_label("Colour by").select_option(label=REGION)
+    drawn = {ImageColor.getrgb(colour) for colour in data["colours"][:2]}
+    assert ImageColor.getrgb(find_fill(page, ".points path")) in drawn
+    assert page.locator("#levels li").all_text_contents() == [
+        *data["descriptors"][0]["levels"], "another, or not known"
+    ]  # fmt: skip
+
+
+def test_the_chart_is_in_the_first_window_and_dark_in_the_dark(look: Look, hostile: Path) -> None:
+    page, _ = look(hostile, color_scheme="dark")
+    page.locator("#picture").wait_for(state="hidden")
+    for text in (".xtitle", ".xtick text", ".annotation-text"):
+        assert min(ImageColor.getrgb(find_fill(page, text))) > 200, text
+    assert not find_colour(page, "white")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    box = page.locator(".stage").bounding_box()
+    assert box
+    assert box["y"] + box["height"] <= 800
 
 
 def test_an_axis_that_is_taken_changes_places(look: Look, hostile: Path) -> None:

@@ -21,6 +21,7 @@ import uvicorn
 from browsing import CONTRASTS, PATIENCE, find_violations
 from conftest import ROOT
 from playwright.sync_api import Browser, Locator, Page, Route, expect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from segmentation.runs import folder as runs
 from segmentation.serving import batch as scoring
@@ -34,7 +35,6 @@ AGE, INCOME, SPENDING = "Age (years)", "Annual income (k$)", "Spending score (po
 CUSTOMERS = {
     (20, 30, 80): "The customer is like those that the model was made from.",
     (37, 60, 44): "Borderline: so near to",
-    (40, 900, 10): "Annual income, 900\u00a0k$, lies beyond the data, 15 to 137\u00a0k$.",
 }
 REFUSED = "Failed to load resource: the server responded with a status of 422"
 NAMES = (
@@ -51,9 +51,11 @@ LABELS = (
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[str]:
-    """The service on a free port of this process; its address."""
-    server = uvicorn.Server(uvicorn.Config(service.build_app(folder), log_config=None))
+def serve(folder: Path, prefix: str = "") -> Iterator[str]:
+    """The service on a free port of this process, all of it under a path; its address."""
+    app = service.build_app(folder)
+    served = hide_prefix(app, prefix) if prefix else app
+    server = uvicorn.Server(uvicorn.Config(served, log_config=None))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -166,11 +168,11 @@ def test_each_customer_is_a_marker_on_the_map(look: Look, mall_model: Path) -> N
     drawn = [groups.nth(i).locator("path").count() for i in range(groups.count())]
     assert drawn == table["cluster"].value_counts().sort_index().tolist()
     page.get_by_label("Horizontal axis").select_option(label=SPENDING)
-    expect(page.get_by_label("Vertical axis")).to_have_value("0")
+    expect(page.get_by_label("Vertical axis")).to_have_value("1")
     expect(page.locator("#plot .axis").first).to_have_text(f"{SPENDING} →")
     page.locator("#map summary").click()
-    ages = table.loc[table["cluster"] == 0, "Age"]
-    told = f"Age from {ages.min():g} to {ages.max():g}\u00a0years, with {ages.median():g}"
+    own = table.loc[table["cluster"] == 0, "Annual Income (k$)"]
+    told = f"Annual income from {own.min():g} to {own.max():g}\u00a0k$, with {own.median():g}"
     expect(page.locator("#words li").first).to_contain_text(told)
 
 
@@ -184,7 +186,7 @@ def test_pointing_tells_a_customer_and_a_card_highlights_its_segment(look: Look)
     expect(page.locator(".legend [aria-pressed=true]")).to_contain_text("Older")
     page.locator("#plot .points path").first.hover(force=True)
     expect(page.locator("#label p")).to_have_text("Older")
-    expect(page.locator("#label dt")).to_have_text(["Age", "Spending score"])
+    expect(page.locator("#label dt")).to_have_text(["Annual income", "Spending score"])
 
 
 # One customer ------------------------------------------------------------------------------
@@ -199,12 +201,38 @@ def test_a_customer_is_scored_as_one_types(look: Look, address: str, model: scor
         expect(page.locator("#lead bdi")).to_have_text(answer["segment"])
         expect(page.locator("#reasons")).to_contain_text(f"Next comes “{answer['second']}”")
         meter = page.get_by_role("meter", name="Confidence")
-        expect(meter).to_have_attribute("aria-valuenow", f"{answer['confidence']:.2f}")
+        sure = max(answer["confidence"], 0.5)
+        expect(meter).to_have_attribute("aria-valuenow", f"{sure:.2f}")
+        box, dot = meter.bounding_box(), meter.locator("span").bounding_box()
+        assert box
+        assert dot
+        place = (dot["x"] + dot["width"] / 2 - box["x"]) / box["width"]
+        assert place == pytest.approx(2 * sure - 1, abs=0.01)
         labels = [model.scorer.card.features[why["feature"]].label for why in answer["why"]]
         expect(page.locator("#reasons dt")).to_have_text(labels)
         (colour,) = {s["colour"] for s in model.segments if s["id"] == answer["cluster"]}
         expect(find_point(page)).to_have_attribute("fill", colour)
     assert noticed == []
+
+
+def test_it_starts_with_a_typical_customer_and_no_one_s_row(look: Look) -> None:
+    page, _ = look()
+    fields = [page.get_by_label(label, exact=True) for label in (AGE, INCOME, SPENDING)]
+    table = pd.read_csv(CSV).iloc[:, -3:]
+    assert [float(field.input_value()) for field in fields] == table.median().tolist()
+    assert not (table == table.median()).all(axis=1).any()
+
+
+def test_a_customer_outside_is_told_no_action(look: Look, model: scoring.Model) -> None:
+    page, _ = look()
+    actions = {action for segment in model.segments for action in segment["actions"]}
+    assert any(action in page.locator("#result").inner_text() for action in actions)
+    fill(page, age=40, income=900, spending=10)
+    expect(page.locator("#lead")).to_have_text("Unlike all segments")
+    told = page.locator("#result").inner_text()
+    assert "Annual income, 900\u00a0k$, lies beyond the data, 15 to 137\u00a0k$." in told
+    assert not any(action in told for action in actions)
+    assert page.get_by_role("meter").count() == 0
 
 
 def test_wrong_figures_are_told_at_their_fields(look: Look) -> None:
@@ -316,8 +344,25 @@ def test_the_examples_run(look: Look, address: str, monkeypatch: pytest.MonkeyPa
     assert noticed == []
 
 
-def test_the_documentation_can_be_tried_out(look: Look) -> None:
-    page, noticed = look("/docs", ready=".opblock")
+def hide_prefix(app: ASGIApp, prefix: str) -> ASGIApp:
+    """The app as behind a proxy that gives it a path of its own and does not say so."""
+
+    async def pass_on(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(prefix)
+            scope = scope | {"path": path if path != scope["path"] else "/nothing"}
+        await app(scope, receive, send)
+
+    return pass_on
+
+
+@pytest.mark.parametrize("prefix", ["", "/some/path"])
+def test_the_documentation_can_be_tried_out(look: Look, mall_model: Path, prefix: str) -> None:
+    with serve(mall_model, prefix) as at:
+        try_documentation(*look(f"{prefix}/docs", at=at, ready=".opblock"))
+
+
+def try_documentation(page: Page, noticed: list[str]) -> None:
     page.locator(".opblock-summary-control").first.click()
     page.get_by_role("button", name="Execute").first.click()
     reply = page.locator(".live-responses-table").first
@@ -353,7 +398,7 @@ def test_keys_alone_lead_from_the_top_to_an_answer_and_a_card(look: Look) -> Non
     expect(page.get_by_role("status").filter(has_text="Younger, low")).to_contain_text("clear")
     page.locator("#plot").focus()
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#told")).to_contain_text("Older: Age 35\u00a0years")
+    expect(page.locator("#told")).to_contain_text("Older: Annual income 18\u00a0k$")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
@@ -469,7 +514,7 @@ def test_texts_of_a_hostile_model_stay_texts(look: Look, hostile: Path) -> None:
         page.get_by_label("Choose a CSV").set_input_files(CSV)
         page.locator("#outcome table").wait_for()
         page.locator("#plot").press("ArrowRight")
-        assert page.locator("#label dt").all_text_contents() == [LABELS[0], LABELS[2]]
+        assert page.locator("#label dt").all_text_contents() == [*LABELS[1:]]
         assert page.locator("body :is(img, b, i, [onfocus], [onerror])").count() == 0
         assert page.evaluate("document.scripts.length") == 1
         assert page.evaluate("document.documentElement.scrollWidth") <= 360

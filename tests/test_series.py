@@ -18,13 +18,22 @@ from conftest import ROOT, run_command
 from filelock import FileLock
 from small_series import FINISH, wait_for
 
+from segmentation import series
 from segmentation.__main__ import main, run_main_job
 from segmentation.clustering import stability
 from segmentation.customers import table as customers
-from segmentation.runs import Archive, hash_file
+from segmentation.palette import PALETTE
+from segmentation.runs import Archive, Run, hash_file
 from segmentation.segments import model as segmenter
 from segmentation.segments import profiles
-from segmentation.series import Job, Parameters, SeriesFailed, read_notebooks, run_series
+from segmentation.series import (
+    Job,
+    Parameters,
+    SeriesFailed,
+    describe_outcome,
+    read_notebooks,
+    run_series,
+)
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),
@@ -413,8 +422,41 @@ def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
 
 def test_the_command_prints_the_report_last_and_a_line_a_notebook(finished, shared_folder):
     *lines, last = (shared_folder / f"{finished.name}.txt").read_text("utf-8").splitlines()
-    assert [line.split()[0] for line in lines] == [n.name for n in read_notebooks()]
+    told = [n.name for n in read_notebooks()]
+    assert [line.split()[0] for line in lines[: len(told)]] == told
+    assert "\n".join(lines[len(told) :]) == f"\n{describe_outcome(finished)}\n"
     assert last == str(finished / "reports" / "report.html")
+
+
+def test_the_outcome_names_six_segments_and_counts_the_others(tmp_path):
+    names = ["Older", "\x1b[2JYounger", *"cdefgh"]
+    shares = [(name, 30 - i) for i, name in enumerate(names)]
+    run = Run(tmp_path)
+    run.save_json({"verdict": "natural"}, "selection.json")
+    segments = [
+        {"name": name, "size": size, "share": size / 212, "colour": colour}
+        for (name, size), colour in zip(shares, PALETTE, strict=False)
+    ]
+    run.save_json(segments[::-1], "segments.json")
+    lines = describe_outcome(tmp_path).splitlines()
+    assert lines[0] == "Natural groups: 8 segments among 212 customers"
+    assert lines[1].split() == ["Older", "30", "14.2%"]
+    assert lines[2].split() == ["[2JYounger", "29", "13.7%"]
+    assert lines[7:] == ["  and 2 more"]
+    assert "\x1b[38;2;0;77;182m●\x1b[0m Older" in describe_outcome(tmp_path, colour=True)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_only_a_terminal_gets_colours(refused, out, monkeypatch, capsys):
+    monkeypatch.setattr(series, "run_series", lambda *_: out / "good/reports/report.html")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if refused:
+        monkeypatch.setenv("NO_COLOR", "1")
+    main(["run"])
+    assert "\x1b" not in capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    main(["run"])
+    assert ("\x1b" in capsys.readouterr().out) is not refused
 
 
 def test_a_run_without_an_id_is_named_by_the_time(tmp_path):

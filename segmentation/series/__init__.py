@@ -7,6 +7,7 @@ from segmentation.series.notebooks import SeriesFailed, read_notebooks
 from segmentation.series.pipeline import (
     Job,
     Parameters,
+    describe_outcome,
     describe_plan,
     freeze,
     plan_series,
@@ -20,6 +21,7 @@ __all__ = [
     "Parameters",
     "SeriesFailed",
     "Stopped",
+    "describe_outcome",
     "describe_plan",
     "freeze",
     "listen",

@@ -48,6 +48,9 @@ SPARE = 1_000_000
 """Bytes that the manifest of a failed run and the page of the runs need."""
 
 HOOK_SECONDS = 600
+NAMED = 6
+"""Segments that the last lines of a run name; the others are counted."""
+
 Rule = Literal["calibrated", "silhouette", "elbow", "gap", "prediction-strength", "stability"]
 
 
@@ -281,6 +284,32 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(f"{name:<20}{fact}" for name, fact in facts.items())
 
 
+def describe_outcome(folder: Path, *, colour: bool = False) -> str:
+    """What a published run answers, as text: its verdict and its segments, largest first.
+
+    With `colour`, each has its mark and the verdict is bold, as a terminal shows it.
+    """
+    from segmentation import words
+
+    run = Run(folder)
+    segments = sorted(run.read_json("segments.json"), key=lambda segment: -segment["size"])
+    verdict = words.find_verdict(run.read_json("selection.json"))["word"]
+    used, named = sum(segment["size"] for segment in segments), segments[:NAMED]
+    names = [_clean_line(segment["name"]) for segment in named]
+    wide = max(map(len, names))
+    marks = ["  "] * len(named)
+    if colour:
+        verdict = f"\033[1m{verdict}\033[0m"
+        parts = [bytes.fromhex(segment["colour"][1:]) for segment in named]
+        marks = [f"\033[38;2;{r};{g};{b}m●\033[0m " for r, g, b in parts]
+    count = f"{len(segments)} segment{'s' * (len(segments) > 1)}"
+    lines = [f"{verdict}: {count} among {used:,} customers"]
+    for mark, name, segment in zip(marks, names, named, strict=True):
+        lines.append(f"{mark}{name:<{wide}}  {segment['size']:>9,}  {segment['share']:>6.1%}")
+    more = len(segments) - NAMED
+    return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
+
+
 # The run -------------------------------------------------------------------------------------
 
 
@@ -409,11 +438,15 @@ def _run_notebook(plan: Plan, run: Run, notebook: Notebook, kernel: Kernel) -> N
 
 def _say(plan: Plan, run: Run, line: str) -> None:
     """A line of progress, for the diary and for who watches; a stream that is gone stops no run."""
-    line = "".join(sign if sign.isprintable() else " " for sign in line)
+    line = _clean_line(line)
     run.note(line)
     if not plan.job.quiet:
         with suppress(OSError, ValueError):
             print(line, flush=True)
+
+
+def _clean_line(text: str) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _write_pages(plan: Plan, run: Run) -> Path:

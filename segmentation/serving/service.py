@@ -343,7 +343,7 @@ async def show_map(request: Request) -> dict[str, Any]:
 
 @lru_cache(2)
 def _describe_map(model: Model) -> dict[str, Any]:
-    for name in ("tables/clustered_data.csv", "tables/selection.json"):
+    for name in ("card.yaml", "tables/clustered_data.csv", "tables/selection.json"):
         model.check_file(name)
     verdict = words.find_verdict(Run(model.folder).read_json("selection.json"))
     outlines = [OUTLINES[find_look(segment["colour"])] for segment in model.segments]
@@ -440,6 +440,8 @@ def build_app(run: Path) -> FastAPI:
         title="Customer segments",
         description=DESCRIPTION,
         version=__version__,
+        servers=[{"url": "."}],  # beside openapi.json, whatever path a proxy puts before it
+        root_path_in_servers=False,
         docs_url=None,
         redoc_url=None,
         lifespan=_watch_runs,

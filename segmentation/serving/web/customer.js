@@ -1,7 +1,7 @@
 // One customer: a form that is scored as one types, and the answer in words.
 import {
-  bar, decimals, excuse, find, listAction, listFigures, make, mark, measure, name, quote, rewrite,
-  span, title, unite, write,
+  decimals, excuse, find, listAction, listFigures, make, mark, measure, name, quote, rewrite,
+  span, title, track, unite, write,
 } from "./elements.js";
 
 const PAUSE = 200; // milliseconds without a keystroke before a customer is scored
@@ -118,65 +118,60 @@ export function startForm(model, segments, place) {
     const own = segments.find(({ id }) => id === answer.cluster);
     const next = segments.find(segment => segment.name === answer.second);
     if (!own) return tellNothing("No answer: a figure that the model needs is missing or extreme.");
-    tellSegment(own, answer);
+    const outside = answer.status === "outside";
+    tellSegment(own, answer, outside);
     reasons.replaceChildren(
-      ...tellConfidence(answer, own, next),
-      ...tellStatus(answer, customer, next),
+      ...(outside ? tellOutside(customer, own) : tellInside(answer, own, next)),
       ...tellEmpty(customer),
-      ...tellReasons(answer, own, next),
-      ...listAction(own),
+      ...(outside ? [] : [...tellReasons(answer, own, next), ...listAction(own)]),
     );
     const row = features.map(({ column, typical }) => customer[column] ?? typical);
     return place({ ...own, row: [...row, answer.confidence ?? 1] });
   }
 
-  function tellSegment(own, { confidence }) {
+  function tellSegment(own, { confidence }, outside) {
     const sure = confidence === null ? "" : `, ${rate(confidence)}`;
-    const text = make("span", {}, name(own.name), make("span", { class: "sure" }, sure));
+    const text = outside ? make("span", {}, "Unlike all segments")
+      : make("span", {}, name(own.name), make("span", { class: "sure" }, sure));
     if (lead.textContent === text.textContent) return;
     lead.className = "lead";
-    lead.replaceChildren(mark(own), text);
+    lead.replaceChildren(...(outside ? [] : [mark(own)]), text);
   }
 
   function rate(confidence) {
     return confidence < 0.6 ? "a close call" : confidence < 0.8 ? "fairly clear" : "clear";
   }
 
-  // Confidence is how often such customers kept their segment when customers were drawn anew.
-  function tellConfidence({ confidence }, own, next) {
+  // Confidence is how often such customers kept their segment in the resamples.
+  function tellInside({ confidence, status }, own, next) {
     if (!next) return [make("p", {}, "There is one segment, to which every customer belongs.")];
-    const value = confidence.toFixed(2);
-    const range = { "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": value };
+    const text = `Of 100 customers as near to a border, ${Math.round(100 * confidence)} kept their `
+      + "segment when the table was resampled. Next comes ";
+    const state = status === "borderline"
+      ? make("p", { class: "state" }, make("strong", {}, "Borderline: "), "so near to ",
+        quote(next.name), " that a small change may move the customer.")
+      : make("p", { class: "state ok" }, "The customer is like those that the model was made from.");
     return [
-      bar(confidence, own.colour, { role: "meter", "aria-label": "Confidence", ...range }),
-      make("p", { class: "scale" }, `Confidence ${value}: of 100 customers as near to a border, `,
-        `${Math.round(100 * confidence)} kept their segment when customers were drawn anew.`),
-      make("p", {}, "Next comes ", quote(next.name), "."),
+      track(confidence, own.colour),
+      make("p", { class: "scale" }, make("span", {}, "at the border, 50 %"),
+        make("span", {}, "at the centre, 100 %")),
+      make("p", {}, text, quote(next.name), "."),
+      state,
     ];
   }
 
-  function tellStatus({ status }, customer, next) {
-    if (status === "ok") {
-      const text = "The customer is like those that the model was made from.";
-      return [make("p", { class: "state ok" }, text)];
-    }
-    const sentences = status === "outside" ? tellOutside(customer) : [
-      make("strong", {}, "Borderline: "), "so near to ", quote(next.name),
-      " that a small change may move the customer.",
-    ];
-    return [make("p", { class: "state" }, ...sentences)];
-  }
-
-  function tellOutside(customer) {
+  function tellOutside(customer, own) {
     const beyond = features.filter(({ column, range: [low, high] }) =>
       customer[column] !== null && (customer[column] < low || customer[column] > high));
     const why = beyond.map(feature => {
       const value = unite(write(customer[feature.column]), feature);
       return ` ${feature.label}, ${value}, lies beyond the data, ${span(feature.range, feature)}.`;
     });
-    const text = "unlike all that the model was made from, so take the segment with care.";
-    const far = " One customer in a hundred is as far from the nearest centre.";
-    return [make("strong", {}, "Outside: "), text, ...(why.length ? why : [far])];
+    return [
+      make("p", { class: "state" }, make("strong", {}, "Outside: "),
+        "farther from every segment than 99 in 100 customers, so no action is suggested.", ...why),
+      make("p", {}, "The nearest segment is ", quote(own.name), "."),
+    ];
   }
 
   function tellEmpty(customer) {

@@ -36,12 +36,25 @@ export function mark({ outline, colour }) {
   return draw("svg", frame, draw("path", { d: outline, fill: colour }));
 }
 
-export function bar(part, colour, attributes = { "aria-hidden": "true" }) {
+export function dye(element, colour) {
+  element.style.setProperty("--segment", colour);
+  return element;
+}
+
+export function bar(part, colour) {
   const inner = make("span");
   inner.style.width = `${(100 * part).toFixed(1)}%`;
-  const outer = make("span", { class: "share", ...attributes }, inner);
-  outer.style.setProperty("--segment", colour);
-  return outer;
+  return dye(make("span", { class: "share", "aria-hidden": "true" }, inner), colour);
+}
+
+// Where between the border to the next segment (50 %) and its own centre (100 %) a customer lies.
+export function track(confidence, colour) {
+  const dot = make("span");
+  const value = Math.max(confidence, 0.5);
+  dot.style.left = `${(200 * value - 100).toFixed(1)}%`;
+  const range = { "aria-valuemin": 0.5, "aria-valuemax": 1, "aria-valuenow": value.toFixed(2) };
+  return dye(make("span",
+    { class: "sureness", role: "meter", "aria-label": "Confidence", ...range }, dot), colour);
 }
 
 export function button(text, action, attributes = {}) {

@@ -1,6 +1,6 @@
 // The map: each customer a marker over two figures, in SVG; pointed at or stepped through by keys.
 import {
-  count, draw, find, make, mark, name, span, title, unite, write,
+  count, draw, dye, find, make, mark, name, span, title, unite, write,
 } from "./elements.js";
 
 const TOP = 30, RIGHT = 14, BOTTOM = 50, LETTER = 7.2;
@@ -94,7 +94,7 @@ export function startMap({ segments, amount, untold, fewest, start }, axes, onLi
       .map(point => ({ ...point, x: x(point.row[chosen[0]]), y: y(point.row[chosen[1]]) }))
       .sort((a, b) => a.x - b.x || a.y - b.y);
     const groups = segments.map(({ id, colour }) =>
-      draw("g", { class: "points", fill: colour, "data-id": id }));
+      dye(draw("g", { class: "points", fill: colour, "data-id": id }), colour));
     shown.forEach(({ order, x: left, y: top }) => {
       const place = `translate(${left.toFixed(1)} ${top.toFixed(1)}) scale(${size})`;
       groups[order].append(draw("path", { d: segments[order].outline, transform: place }));
@@ -112,7 +112,7 @@ export function startMap({ segments, amount, untold, fewest, start }, axes, onLi
     const text = draw("text", { ...side, y: 5 }, "This customer");
     const ring = draw("circle", { r: 13 });
     const frame = { class: "scored", transform: `translate(${left} ${top})` };
-    return draw("g", frame, ring, inner, text);
+    return dye(draw("g", frame, ring, inner, text), customer.colour);
   }
 
   function place(scored) {

@@ -1,7 +1,7 @@
 // The page of the scoring service. All that it shows it asks of the API; texts stay text nodes.
 import { listTypical, startForm } from "./customer.js";
 import {
-  bar, button, count, excuse, find, listAction, listFigures, make, mark, measure, name, rewrite,
+  bar, button, count, dye, excuse, find, listAction, listFigures, make, mark, measure, name, rewrite,
   share, write,
 } from "./elements.js";
 import { startFile } from "./file.js";
@@ -112,7 +112,7 @@ function writeDay(text) {
 function makeCard(segment, model, segments, map) {
   const head = make("h3", {}, mark(segment), make("span", {}, name(segment.name)));
   const card = make("article", { class: "card", "data-id": segment.id }, head);
-  card.style.setProperty("--segment", segment.colour);
+  dye(card, segment.colour);
   card.append(...(segment.told
     ? fillCard(segment, model, segments.length > 1, map)
     : [make("p", { class: "size" }, "Fewer than five customers: their figures are withheld, ",

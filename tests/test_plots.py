@@ -171,6 +171,12 @@ def test_labels_overlap_neither_each_other_nor_the_frame(customers, segments):
     assert edges == list(PALETTE[:4])
 
 
+def test_a_first_run_publishes_no_picture_of_changes(recorded):
+    drawn = {path.name for path in (recorded / "figures").iterdir()}
+    assert "segments_map.png" in drawn
+    assert not drawn & {"share_changes.png", "migration.png"}
+
+
 def test_every_rule_has_its_place():
     ax = figures.rules_by_k(ANSWERS, 10, 4)
     assert isinstance(ax, Axes)

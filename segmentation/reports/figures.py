@@ -312,23 +312,11 @@ def _move_apart(boxes: list[Bbox], frame: Bbox) -> np.ndarray:
 # From run to run ---------------------------------------------------------------------------
 
 
-def _draw_nothing(text: str) -> Axes:
-    ax = _make_axes(7, 0.8)
-    ax.set_axis_off()
-    ax.set_title(text)
-    return ax
-
-
 def share_changes(changes: pd.DataFrame, colours: Mapping[int, str]) -> Axes:
     """A line a segment from its share then (hollow) to its share now (filled).
 
     `changes` is the table changes.csv, `colours` gives each segment's id its colour.
-
-    >>> share_changes(pd.DataFrame(), {}).get_title(loc="left")
-    'No earlier run to compare with'
     """
-    if changes.empty:
-        return _draw_nothing("No earlier run to compare with")
     rows = _pair_shares(changes)
     ax = _make_axes(7, 1.4 + 0.5 * len(rows))
     then, now, own = rows["previous_share"], rows["share"], [*rows["id"].map(colours)]
@@ -361,12 +349,7 @@ def migration(ways: pd.DataFrame, colours: Mapping[int, str]) -> Axes:
     """Customers as bands from their segment then (left) to their segment now (right).
 
     `ways` is the table migration.csv: a row a pair of segments, a missing one for who came or left.
-
-    >>> migration(pd.DataFrame(), {}).get_title(loc="left")
-    'No customers to follow from an earlier run'
     """
-    if ways.empty:
-        return _draw_nothing("No customers to follow from an earlier run")
     ax = _make_axes(7, 5.4)
     gap, x = 0.03 * ways["customers"].sum(), np.linspace(0.03, 0.97, 60)
     pairs = ways.assign(one=ways["previous_cluster"].fillna(-1), two=ways["cluster"].fillna(-1))

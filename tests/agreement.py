@@ -428,12 +428,14 @@ def check_report(soup, run):
 
 def check_node(node, run):
     """What in one text of the page does not agree: a figure, (part of) a sentence, or data."""
-    figure, sentence = node.find_parent(attrs={"data-cell": True}), node.find_parent(class_="sentence")
+    figure = node.find_parent(attrs={"data-cell": True})
+    sentence = node.find_parent(class_="sentence")
     text = " ".join(node.split())
     if figure is not None:
         place = figure["data-cell"]
         value = look_up(place, run)
-        good = agrees(text, value, unquote(place.rpartition("#")[2])) and value == type(value)(figure.get("value") or figure["data-value"])
+        held = type(value)(figure.get("value") or figure["data-value"])
+        good = held == value and agrees(text, value, unquote(place.rpartition("#")[2]))
         return [] if good else [text]
     if sentence is not None:
         column = node.find_parent("article")  # of a segment: the sentence is about it
@@ -456,5 +458,6 @@ def list_mutations(text):
 
 def list_nodes(soup):
     """The texts of the page that hold a figure, without the numbers along an axis."""
-    found = [node for node in soup.body.find_all(string=NUMBER) if isinstance(node, NavigableString)]
-    return [node for node in found if not node.find_parent(class_="axes")]
+    found = soup.body.find_all(string=NUMBER)
+    texts = [node for node in found if isinstance(node, NavigableString)]
+    return [node for node in texts if not node.find_parent(class_="axes")]

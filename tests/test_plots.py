@@ -1,7 +1,6 @@
 """Figures: a table in, Axes or a Figure out; nothing of the caller's is changed."""
 
 import warnings
-from itertools import combinations
 
 import matplotlib
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from segmentation.clustering import stability
+from segmentation.customers import Card
 from segmentation.palette import PALETTE
 from segmentation.reports import display, figures
 
@@ -106,8 +106,8 @@ ANSWERS = pd.DataFrame({"rule": ["elbow", HOSTILE, "gap"], "k": [4, 12, None]})
 
 
 def map_customers(customers, segments):
-    ax = sns.scatterplot(customers, x="x", y="y", hue="cluster", palette=list(PALETTE[:4]))
-    return figures.label_centres(ax, segments, "x", "y")
+    card = Card(title="t", table="t.csv", features={"x": {"transform": "log"}, "y": {}})
+    return figures.map_segments(customers, segments, "x", "y", card)
 
 
 def draw_curve(sweep, changes):  # noqa: ARG001
@@ -156,19 +156,32 @@ def test_a_dollar_is_a_dollar():
     assert figures.wrap("Annual income (k$)") == "Annual income (k$)"
 
 
-def test_labels_overlap_neither_each_other_nor_the_frame(customers, segments):
-    near = [s | {"centre": {"x": 0.5, "y": 0.5 + s["id"] / 100}} for s in segments]
-    ax = figures.label_centres(
-        sns.scatterplot(customers, x="x", y="y", legend=False), near, "x", "y"
-    )
-    ax.figure.canvas.draw()
-    boxes = [label.get_bbox_patch().get_window_extent() for label in ax.texts]
-    assert not [1 for a, b in combinations(boxes, 2) if a.overlaps(b)]
-    frame = ax.bbox.padded(1)
-    assert all(frame.x0 <= b.x0 and b.x1 <= frame.x1 for b in boxes)
-    assert all(frame.y0 <= b.y0 and b.y1 <= frame.y1 for b in boxes)
-    edges = [matplotlib.colors.to_hex(t.get_bbox_patch().get_edgecolor()) for t in ax.texts]
-    assert edges == list(PALETTE[:4])
+@pytest.mark.parametrize("many", [1, 2, 4, 7, 10])
+def test_the_map_has_everyone_in_colour_and_each_segment_among_the_rest(many):
+    rows = pd.DataFrame({"x": range(100), "y": 1.0, "cluster": np.arange(100) % many})
+    looks = dict(zip(range(many), PALETTE, strict=False))
+    named = [{"id": i, "name": HOSTILE, "colour": look} for i, look in looks.items()]
+    whole, *panels = map_customers(rows, named).axes
+    assert len(panels) == many * (many > 1)
+    assert len(whole.collections[0].get_offsets()) == 100
+    for ax, one in zip(panels, named, strict=False):
+        rest, own = ax.collections
+        assert len(own.get_offsets()) == (rows["cluster"] == one["id"]).sum()
+        assert len(rest.get_offsets()) + len(own.get_offsets()) == 100
+        assert matplotlib.colors.to_hex(own.get_facecolor()[0]) == one["colour"]
+        assert ax.get_title("left").replace("\n", " ").startswith(HOSTILE[:12])
+
+
+def test_labels_right_of_a_figure_stand_in_its_height():
+    ax = figures.draw_bands(sns.lineplot(x=[1, 2], y=[0.9, 0.95]))
+    low, high = ax.get_ylim()
+    assert all(low < label.xy[1] < high for label in ax.texts)
+
+
+def test_a_first_run_publishes_no_picture_of_changes(recorded):
+    drawn = {path.name for path in (recorded / "figures").iterdir()}
+    assert "segments_map.png" in drawn
+    assert not drawn & {"share_changes.png", "migration.png"}
 
 
 def test_every_rule_has_its_place():

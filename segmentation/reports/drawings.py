@@ -71,6 +71,21 @@ def _stack(rows: Sequence[tuple[Any, ...]], side: int, gap: float) -> dict[Any, 
     return starts
 
 
+def choose_map(clustered: pd.DataFrame, card: Card) -> list[str]:
+    """The two features of the map: the card's, else those on which the segments differ most.
+
+    `clustered` has a row a customer, the card's features and `cluster`, the segment's id.
+    """
+    if card.map and set(card.map) <= set(card.features):
+        return list(card.map)
+    used = clustered.dropna(subset="cluster")
+    values = used[[]].assign(**{n: see_feature(used[n], f) for n, f in card.features.items()})
+    means = values.groupby(clustered["cluster"]).transform("mean")
+    explained = means.var(ddof=0) / values.var(ddof=0)
+    best = set(explained.sort_values(ascending=False, kind="stable").index[:2])
+    return [name for name in card.features if name in best]
+
+
 def draw_maps(
     customers: pd.DataFrame, card: Card, plane: Sequence[str], centres: Mapping[int, Any],
     before: Mapping[int, Any], *, seed: int = 0,
@@ -127,7 +142,8 @@ def _find_ticks(low: float, high: float, logged: bool) -> list[float]:
         return inside[:: max(1, round(len(inside) / 4))]
     step = 10.0 ** np.floor(np.log10((high - low) / 2))
     step *= next(m for m in (5, 2, 1) if m * step <= (high - low) / 2)
-    return [float(round(at, 10)) for at in np.arange(np.ceil(low / step), high / step + 1e-9) * step]
+    rounds = np.arange(np.ceil(low / step), high / step + 1e-9) * step
+    return [float(round(at, 10)) for at in rounds]
 
 
 def _scale(values: Any, logged: bool, low: float, high: float) -> Any:
@@ -164,6 +180,8 @@ def draw_tree(cuts: pd.DataFrame) -> dict[str, Any]:
     A node has x, y, lines (its name), share, k and chosen; an edge a path and its width.
     """
     shown = cuts[cuts["k"] > 1]
+    if shown.empty:
+        return {}
     ks = sorted({*shown["k"].astype(int)})
     places, nodes, edges = {}, [], []
     for row in shown.to_dict("records"):

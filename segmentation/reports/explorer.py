@@ -18,10 +18,9 @@ from markupsafe import Markup
 
 from segmentation.customers import Card, cards
 from segmentation.palette import OUTLINES, PALETTE, find_look
-from segmentation.reports import pages
+from segmentation.reports import drawings, pages
 from segmentation.reports.pages import Step
 from segmentation.runs import Manifest, Run
-from segmentation.segments import profiles
 from segmentation.words import FEWEST
 
 MOST, SEED = 5_000, 0
@@ -122,18 +121,9 @@ def _list_levels(values: pd.Series) -> list[str]:
 
 
 def _choose_axes(points: pd.DataFrame, card: Card, count: int) -> list[int]:
-    """The two features of the report's map, then the first of the others.
-
-    What `figures.choose_map` says, without the libraries that draw: a service does without them.
-    """
+    """The two features of the report's map, then the first of the others."""
     names = [*card.features]
-    seen = {name: profiles.see_feature(points[name], f) for name, f in card.features.items()}
-    values = pd.DataFrame(seen)
-    means = values.groupby(points["cluster"]).transform("mean")
-    explained = (means.var(ddof=0) / values.var(ddof=0)).sort_values(ascending=False, kind="stable")
-    best = [*(card.map or ())]
-    if not best or not {*best} <= {*names}:
-        best = sorted(explained.index[:2], key=names.index)
+    best = drawings.choose_map(points, card)
     first = [names.index(name) for name in best]
     return [*first, *[i for i in range(count) if i not in first][:1]]
 

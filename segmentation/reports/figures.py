@@ -22,10 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from matplotlib.transforms import Bbox
 
 from segmentation.clustering import stability
-from segmentation.segments import profiles
+from segmentation.palette import LOOKS
 
 if TYPE_CHECKING:
     from segmentation.customers import Card
@@ -34,7 +33,6 @@ INK, QUIET, NOISE = "#333333", "#9aa0a6", "#eceef0"
 NEUTRAL = ["#5f6f8c", "#8793aa"]
 """Of everything that is not a segment: the colours of plots that know of none."""
 
-LABEL = {"boxstyle": "round,pad=0.3", "facecolor": (1, 1, 1, 0.85), "linewidth": 1.6}
 Segments = Sequence[Mapping[str, Any]]
 
 
@@ -106,7 +104,7 @@ def _make_axes(width: float, height: float) -> Axes:
 
 
 def mark_choice(ax: Axes, k: int) -> Axes:
-    """One thin line at the chosen K, the same in every figure over K.
+    """One thin line at the chosen K and the axis' name, the same in every figure over K.
 
     >>> ax = sns.lineplot(x=[1, 2, 3], y=[9.0, 4.0, 3.5])
     >>> mark_choice(ax, 2).lines[-1].get_xdata()[0]
@@ -115,6 +113,7 @@ def mark_choice(ax: Axes, k: int) -> Axes:
     ax.axvline(k, color=INK, linewidth=0.8, zorder=0)
     ax.annotate(f"K = {k}", (k, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
                 fontsize=8, color=INK, annotation_clip=False)  # fmt: skip
+    ax.set_xlabel("Number of segments K")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
@@ -132,9 +131,18 @@ def draw_null_band(ax: Axes, sweep: pd.DataFrame, figure: str) -> Axes:
     if f"null_{figure}" in sweep:
         low, high = sweep[f"null_{figure}"], sweep[f"null_{figure}_q95"]
         ax.fill_between(sweep["k"], low, high, color=NOISE, linewidth=0, zorder=0)
-        ax.plot(sweep["k"], high, color=QUIET, linewidth=1.2, label="structureless data (95 %)")
-        ax.legend(loc="best")
+        ax.plot(sweep["k"], high, color=QUIET, linewidth=1.2)
+        end = high.dropna().iloc[-1:].sum()
+        _label_right(ax, end, "structureless\ndata (95 %)")
     return ax
+
+
+def _label_right(ax: Axes, y: float, text: str) -> None:
+    """Write at a height of the data, right of the frame."""
+    ax.annotate(
+        text, (1.01, y), xycoords=("axes fraction", "data"), va="center", color="#5f6368",
+        fontsize=9, annotation_clip=False,
+    )  # fmt: skip
 
 
 def draw_bands(ax: Axes) -> Axes:
@@ -146,10 +154,8 @@ def draw_bands(ax: Axes) -> Axes:
     for low, (high, word) in zip([0.36, *stability.BANDS], stability.BANDS.items(), strict=False):
         if high < 1:
             ax.axhline(high, color=QUIET, linewidth=0.8, linestyle=":")
-        ax.annotate(
-            word, (1.01, (low + high) / 2), xycoords=("axes fraction", "data"), va="center",
-            color="#5f6368", fontsize=9, annotation_clip=False,
-        )  # fmt: skip
+        _label_right(ax, (low + high) / 2, word)
+    ax.set_ylim(bottom=min(0.36, ax.get_ylim()[0]))
     return ax
 
 
@@ -169,9 +175,9 @@ def rules_by_k(answers: pd.DataFrame, k_max: int, chosen: int) -> Axes:
         ax.plot(k, row, "o", markersize=11, color=INK if k == chosen else QUIET)
     names = [wrap(rule) + ": none" * (i not in known) for i, rule in enumerate(answers["rule"])]
     ax.set_yticks(range(len(names)), names)
-    ax.set_xticks(range(1, max([k_max, chosen, *known]) + 1))
-    ax.margins(x=0.05)
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="Number of segments K")
+    most = max([k_max, chosen, *known])
+    ax.set_xticks(range(1, most + 1))
+    ax.set(xlim=(0.5, most + 0.5), ylim=(len(names) - 0.5, -0.5), xlabel="Number of segments K")
     ax.set_title(f"What each rule answers; shaded, the choice: K = {chosen}")
     return ax
 
@@ -243,92 +249,52 @@ def flow(series: stability.Flow, *, scores: bool = False) -> Axes:
 # The segments ------------------------------------------------------------------------------
 
 
-def choose_map(clustered: pd.DataFrame, card: Card) -> list[str]:
-    """The two features of the map: the card's, else those on which the segments differ most.
+def map_segments(customers: pd.DataFrame, segments: Segments, x: str, y: str, card: Card) -> Figure:
+    """Customers over two features: all in colour, below each segment alone among the rest in grey.
 
-    `clustered` has a row a customer, the card's features and `cluster`, the segment's id.
+    `customers` has a row each with the features and `cluster`, the segment's id.
+
+    >>> from segmentation.customers import Card
+    >>> card = Card(title="t", table="t.csv", features={"Age": {}, "Income": {"unit": "€"}})
+    >>> customers = pd.DataFrame({"Age": [20, 40], "Income": [8, 10], "cluster": [0, 1]})
+    >>> looks = {"name": "A", "colour": "#004db6"}, {"name": "B", "colour": "#e7740a"}
+    >>> segments = [{"id": i} | look for i, look in enumerate(looks)]
+    >>> figure = map_segments(customers, segments, "Age", "Income", card)
+    >>> [ax.get_title("left") for ax in figure.axes]
+    ['', 'A', 'B']
     """
-    if card.map and set(card.map) <= set(card.features):
-        return list(card.map)
-    used = clustered.dropna(subset="cluster")
-    values = used[[]].assign(
-        **{n: profiles.see_feature(used[n], f) for n, f in card.features.items()}
-    )
-    means = values.groupby(clustered["cluster"]).transform("mean")
-    explained = means.var(ddof=0) / values.var(ddof=0)
-    best = set(explained.sort_values(ascending=False, kind="stable").index[:2])
-    return [name for name in card.features if name in best]
-
-
-def label_centres(ax: Axes, segments: Segments, x: str, y: str) -> Axes:
-    """Write each segment's name at its centre, moved apart where names would overlap.
-
-    >>> centres = [{"Age": 30, "Income": 9}, {"Age": 31, "Income": 9}]
-    >>> named = [{"name": "A", "colour": "#004db6"}, {"name": "B", "colour": "#e7740a"}]
-    >>> segments = [one | {"centre": two} for one, two in zip(named, centres)]
-    >>> ax = sns.scatterplot(x=[20, 40], y=[8, 10])
-    >>> [text.get_text() for text in label_centres(ax, segments, "Age", "Income").texts]
-    ['A', 'B']
-    """
-    few = len(segments) < 7
-    labels = [
-        ax.annotate(
-            wrap(segment["name"], width=22 if few else 18, lines=3 if few else 2),
-            (segment["centre"][x], segment["centre"][y]), xytext=(0, 0),
-            textcoords="offset points", ha="center", va="center", color=INK,
-            fontsize=9 if few else 7.5, bbox=LABEL | {"edgecolor": segment["colour"]},
-        )
-        for segment in segments
-    ]  # fmt: skip
-    figure: Any = ax.get_figure(root=True)
-    if figure.get_layout_engine() is None:
-        figure.set_layout_engine("constrained")  # or the labels would move when it is saved
-    figure.canvas.draw()
-    boxes = [(label.get_bbox_patch() or label).get_window_extent() for label in labels]
-    scale = 72 / figure.dpi
-    for label, (dx, dy) in zip(labels, _move_apart(boxes, ax.bbox), strict=True):
-        label.set_position((dx * scale, dy * scale))
-    return ax
-
-
-def _move_apart(boxes: list[Bbox], frame: Bbox) -> np.ndarray:
-    """How far to move each box (n, 2) so that none overlaps another and all stay in the frame."""
-    corners = np.array([box.get_points() for box in boxes]).reshape(-1, 2, 2)
-    centres, half = corners.mean(axis=1), np.ptp(corners, axis=1) / 2 + 2
-    start, inside = centres.copy(), (np.array(frame.min), np.array(frame.max))
-    for _ in range(200):
-        gaps = centres[:, None] - centres[None]
-        overlaps = half[:, None] + half[None] - np.abs(gaps)
-        both = (overlaps > 0).all(axis=2) & ~np.eye(len(boxes), dtype=bool)
-        if not both.any():
-            break
-        ups = np.where(gaps[..., 1] >= 0, 1, -1) * np.where(both, overlaps[..., 1], 0)
-        ups = np.where(gaps[..., 1] == 0, np.triu(ups) - np.tril(ups), ups)
-        centres[:, 1] += 0.3 * ups.sum(axis=1)
-        centres = np.clip(centres, inside[0] + half, np.maximum(inside[1] - half, inside[0] + half))
-    return centres - start
+    few = len(segments) < 2
+    columns = 3 if len(segments) in (3, 5, 6, 9) else min(4, len(segments))
+    rows = 0 if few else -(-len(segments) // columns)
+    figure = plt.figure(figsize=(6.8, 4.6 + 2.1 * rows), layout="constrained")
+    grid = figure.add_gridspec(1 + rows, columns, height_ratios=[4.6, *[2.1] * rows])
+    whole, size = figure.add_subplot(grid[0, :]), 26 if len(customers) < 2_000 else 9
+    looks = {each["id"]: each["colour"] for each in segments}
+    sns.scatterplot(
+        customers, x=x, y=y, hue="cluster", style="cluster", palette=looks, s=size, alpha=0.7,
+        markers={each: LOOKS.get(colour, "o") for each, colour in looks.items()}, linewidth=0,
+        legend=False, ax=whole,
+    )  # fmt: skip
+    scales = {n: "symlog" if f.transform == "log" else "linear" for n, f in card.features.items()}
+    whole.set(xlabel=card.titles[x], ylabel=card.titles[y], xscale=scales[x], yscale=scales[y])
+    for i, segment in enumerate([] if few else segments):
+        ax = figure.add_subplot(grid[1 + i // columns, i % columns], sharex=whole, sharey=whole)
+        own = customers["cluster"] == segment["id"]
+        for part, colour in ((~own, "#dcdfe3"), (own, segment["colour"])):
+            ax.scatter(x, y, data=customers[part], s=size / 3, color=colour, linewidth=0)
+        ax.set_title(wrap(segment["name"], width=28 if columns < 4 else 22, lines=5), fontsize=8)
+        ax.tick_params(labelbottom=False, labelleft=False, length=0)
+    return figure
 
 
 # From run to run ---------------------------------------------------------------------------
-
-
-def _draw_nothing(text: str) -> Axes:
-    ax = _make_axes(7, 0.8)
-    ax.set_axis_off()
-    ax.set_title(text)
-    return ax
 
 
 def share_changes(changes: pd.DataFrame, colours: Mapping[int, str]) -> Axes:
     """A line a segment from its share then (hollow) to its share now (filled).
 
     `changes` is the table changes.csv, `colours` gives each segment's id its colour.
-
-    >>> share_changes(pd.DataFrame(), {}).get_title(loc="left")
-    'No earlier run to compare with'
     """
-    if changes.empty:
-        return _draw_nothing("No earlier run to compare with")
     rows = _pair_shares(changes)
     ax = _make_axes(7, 1.4 + 0.5 * len(rows))
     then, now, own = rows["previous_share"], rows["share"], [*rows["id"].map(colours)]
@@ -361,12 +327,7 @@ def migration(ways: pd.DataFrame, colours: Mapping[int, str]) -> Axes:
     """Customers as bands from their segment then (left) to their segment now (right).
 
     `ways` is the table migration.csv: a row a pair of segments, a missing one for who came or left.
-
-    >>> migration(pd.DataFrame(), {}).get_title(loc="left")
-    'No customers to follow from an earlier run'
     """
-    if ways.empty:
-        return _draw_nothing("No customers to follow from an earlier run")
     ax = _make_axes(7, 5.4)
     gap, x = 0.03 * ways["customers"].sum(), np.linspace(0.03, 0.97, 60)
     pairs = ways.assign(one=ways["previous_cluster"].fillna(-1), two=ways["cluster"].fillna(-1))

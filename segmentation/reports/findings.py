@@ -102,10 +102,10 @@ def find_contrast(features: pd.DataFrame) -> Facts:
             shared = gaps.abs()[(gaps.abs() <= ALIKE) & marked]
             variable = gaps.idxmax()
             ends = _tell(told, above, variable, ""), _tell(told, below, variable)
-            facts = {"gap": float(gaps[variable]), "alike": int(len(shared) > 0)}
+            facts: Facts = {"gap": float(gaps[variable]), "alike": int(len(shared) > 0)}
             facts |= {"variable": words.lower_first(variable), "high": ends[0], "low": ends[1]}
             facts["shared"] = words.lower_first(shared.idxmin()) if len(shared) else ""
-            found.append((facts["alike"] * (facts["gap"] >= APART), facts["gap"], facts))
+            found.append((int(facts["alike"] and facts["gap"] >= APART), facts["gap"], facts))
     return max(found, key=lambda each: each[:2])[2] if found else {}
 
 
@@ -127,7 +127,7 @@ def check_answer(
     `edged` is the share of customers on a border; `agrees` whether another method finds nearly
     the same, None where none was asked. What was not examined is no check.
     """
-    counts = {answer: n for answer, n in selection.get("shares", {}).items()}
+    counts: Mapping[str, int] = selection.get("shares", {})
     same = sum(n for answer, n in counts.items() if int(answer.split()[0]) == k)
     samples = sum(counts.values())
     checks: list[Facts] = []

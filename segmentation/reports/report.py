@@ -50,8 +50,8 @@ ANCHORS |= {"borderline": "borderline"}
 """Where the report shows what a check rests on."""
 
 DAY = "%B %Y"
-TEXTS = ("segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition")
-TEXTS += ("band", "event", "role", "action", "choice", "kind", "name")
+TEXTS = ["segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition"]
+TEXTS += ["band", "event", "role", "action", "choice", "kind", "name"]
 
 
 class Tables:
@@ -64,7 +64,7 @@ class Tables:
             "segments.json": pd.json_normalize(run.read_json("segments.json")),
             "run.json/quality": pd.DataFrame(manifest.quality).reset_index(names="number"),
         }
-        profile = run.read_table("segment_profiles.csv", text=TEXTS).fillna({"unit": ""})
+        profile = run.read_table("segment_profiles.csv", text=(*TEXTS,)).fillna({"unit": ""})
         self.frames["segment_profiles.csv"] = profile
         levelled = profile["level"].notna()
         self.features, self.levels = profile[~levelled], profile[levelled]
@@ -166,8 +166,8 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         selection=selection,
         maps=_draw_maps(run, segments[:MOST], changes),
         descriptors=_list_levels(tables),
-        tree=drawings.draw_tree(frames["cuts.csv"]) if len(segments) > 1 and len(frames["cuts.csv"]) else {},
-        alternatives=sorted(tables.rows("alternatives.csv"), key=lambda row: -row["moved"])[:CHOICES],
+        tree=drawings.draw_tree(frames["cuts.csv"]) if len(segments) > 1 else {},
+        alternatives=frames["alternatives.csv"].nlargest(CHOICES, "moved").to_dict("records"),
         doubt=_weigh_doubt(frames["alternatives.csv"]),
         centred=centred,
         since=_describe_changes(tables, segments, changes),
@@ -209,16 +209,15 @@ def _tell_check(check: dict[str, Any]) -> dict[str, Any]:
 
 
 def _draw_money(segments: list[dict[str, Any]], tables: Tables) -> list[dict[str, Any]]:
-    """Each segment's share of the customers over its share of the value, with the ribbon between."""
+    """Each segment's share of the customers over its share of the value, a ribbon between."""
     values = {row["cluster"]: row for row in tables.rows("segment_values.csv")}
     rows = [values.get(each["id"], each) for each in segments]
     if len(rows) < 2:
         return []
     bands, ends = [], [0.0, 0.0]
-    ways = [(i, i, row["share"], row.get("value_share", row["share"])) for i, row in enumerate(rows)]
-    for ribbon, segment, (_, _, *shares) in zip(
-        drawings.draw_ribbons(ways), segments, ways, strict=True
-    ):
+    shares_of = [(row["share"], row.get("value_share", row["share"])) for row in rows]
+    ribbons = drawings.draw_ribbons((i, i, *shares) for i, shares in enumerate(shares_of))
+    for ribbon, segment, shares in zip(ribbons, segments, shares_of, strict=True):
         bars = [drawings.draw_bar(end, share) for end, share in zip(ends, shares, strict=True)]
         ends = [end + share for end, share in zip(ends, shares, strict=True)]
         facts = {"segment": segment, "share": shares[0], "value_share": shares[1]}
@@ -226,18 +225,14 @@ def _draw_money(segments: list[dict[str, Any]], tables: Tables) -> list[dict[str
     return bands
 
 
-def _draw_maps(
-    run: Run, segments: list[dict[str, Any]], changes: dict[str, Any]
-) -> dict[str, Any]:
+def _draw_maps(run: Run, segments: list[dict[str, Any]], changes: dict[str, Any]) -> dict[str, Any]:
     """The small maps, one a segment of five or more, and what parts those that lie together."""
-    from segmentation.reports import figures
-
     card = read_card(run.folder / "card.yaml")
     texts = (card.id, *card.descriptors, *TEXTS)
     customers = run.read_table("clustered_data.csv", text=texts)
     told = [each for each in segments if each["size"] >= words.FEWEST]
     customers = customers[customers["cluster"].isin([each["id"] for each in told])]
-    plane = figures.choose_map(customers, card)
+    plane = drawings.choose_map(customers, card)
     if len(plane) < 2 or customers.empty:
         return {}
     history = changes.get("history") or [{"segments": []}]
@@ -310,7 +305,7 @@ def _draw_lines(
 
 
 def _draw_flow(ways: pd.DataFrame, colours: dict[int, str]) -> list[dict[str, Any]]:
-    """Bands of customers from their segment then to their segment now; who came and left in grey."""
+    """Bands of customers from their segment then to that now; who came and left in grey."""
     if ways.empty:
         return []
     rows = ways.sort_values("customers", ascending=False, kind="stable").fillna(

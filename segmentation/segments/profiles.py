@@ -538,10 +538,10 @@ def add_words(
         own = [rows[rows["cluster"] == segment["id"]] for rows in tables]
         words_of: Any = {"roles": [role["role"]], "actions": [role["action"]]}
         words_of["sentences"] = _describe_segment(segment, len(segments), *own)
-        title, had = role["title"], former.get(segment["id"], segment).get("title")
-        if title and "given" not in segment:
-            if title == had or (titles.count(title) == 1 and title not in taken):
-                words_of["title"] = title
+        title, kept = role["title"], former.get(segment["id"], segment).get("title")
+        alone = titles.count(title) == 1 and title not in taken
+        if title and "given" not in segment and (title == kept or alone):
+            words_of["title"] = title
         told.append(segment | words_of)
     return told
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,7 @@ def measure_bands(table: pd.DataFrame, card: Card) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     feature = card.features[str(name)]
     ends = [0, *np.round(np.array([*BANDS.values()]) * len(values)).astype(int)]
-    parts = [values[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    parts = [values[a:b] for a, b in pairwise(ends)]
     rows = [
         (band, feature.label, feature.unit, len(part), part.min(), part.sum())
         for band, part in zip(BANDS, parts, strict=True)
@@ -84,9 +85,7 @@ def measure_bands(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     return bands.assign(value_share=bands["total"] / values.sum())
 
 
-def plan_actions(
-    segments: Iterable[Segment], measures: pd.DataFrame, card: Card
-) -> pd.DataFrame:
+def plan_actions(segments: Iterable[Segment], measures: pd.DataFrame, card: Card) -> pd.DataFrame:
     """How large an action on each segment would be, and what a test of it could show.
 
     One row a segment: cluster, customers, role, action, variable and unit of the value, event and
@@ -108,10 +107,10 @@ def plan_actions(
     name, event = find_value(card), ""
     feature = card.features[name] if name else None
     orders = next((n for n, f in card.features.items() if card.kinds[f.label] == "frequency"), "")
-    if feature and orders and words.find_period(feature.label) == words.find_period(
-        card.features[orders].label
-    ):
-        event = words.find_event(card.features[orders].label)
+    if feature and orders:
+        counted = card.features[orders].label
+        same = words.find_period(feature.label) == words.find_period(counted)
+        event = words.find_event(counted) if same else ""
     table = measures.dropna(subset="cluster").set_index(["cluster", "variable"])
     rows = []
     for segment in segments:

@@ -93,6 +93,13 @@ def test_cells_are_short_and_plain(notebook):
             assert not re.search(pattern, source, re.M), f"{what}: {source}"
 
 
+def test_a_figure_is_shown_by_the_cell_that_draws_it(notebook):
+    """Else JupyterLab shows it twice: as it is after that cell, and with its finding."""
+    for source in code_cells(notebook):
+        if re.search(r"(plt\.(subplots|figure)|sns\.(pairplot|displot|catplot))\(", source):
+            assert "study.show(" in source, source
+
+
 def read_imports(source):
     """The names that a cell imports: of the libraries, and of this package."""
     theirs, ours = set(), set()

@@ -172,6 +172,15 @@ def test_the_map_has_everyone_in_colour_and_each_segment_among_the_rest(many):
         assert ax.get_title("left").replace("\n", " ").startswith(HOSTILE[:12])
 
 
+def test_a_logarithmic_axis_has_plain_numbers():
+    rows = pd.DataFrame({"x": [1, 10, 1000, 20000], "y": 1.0, "cluster": 0})
+    ax = map_customers(rows, [{"id": 0, "name": "A", "colour": PALETTE[0]}]).axes[0]
+    ax.figure.canvas.draw()
+    told = [label.get_text() for label in ax.get_xticklabels()]
+    assert "1,000" in told
+    assert not any("$" in text for text in told)
+
+
 def test_labels_right_of_a_figure_stand_in_its_height():
     ax = figures.draw_bands(sns.lineplot(x=[1, 2], y=[0.9, 0.95]))
     low, high = ax.get_ylim()

@@ -295,6 +295,10 @@ def map_segments(customers: pd.DataFrame, segments: Segments, x: str, y: str, ca
     )  # fmt: skip
     scales = {n: "symlog" if f.transform == "log" else "linear" for n, f in card.features.items()}
     whole.set(xlabel=card.titles[x], ylabel=card.titles[y], xscale=scales[x], yscale=scales[y])
+    for axis in [axis for axis in (whole.xaxis, whole.yaxis) if axis.get_scale() == "symlog"]:
+        axis.set_major_formatter(
+            "{x:,.0f}"
+        )  # no formulas: signs of a table are written as they are
     for i, segment in enumerate([] if few else segments):
         ax = figure.add_subplot(grid[1 + i // columns, i % columns], sharex=whole, sharey=whole)
         own = customers["cluster"] == segment["id"]

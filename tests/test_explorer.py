@@ -22,7 +22,7 @@ from sample_run import make_manifest
 
 from segmentation.customers import cards
 from segmentation.palette import PALETTE
-from segmentation.reports import describe_points, figures, write_explorer
+from segmentation.reports import describe_points, drawings, write_explorer
 from segmentation.runs import Run
 
 NAMES = (
@@ -185,7 +185,7 @@ def test_its_map_is_the_report_s_without_a_map_too(tmp_path: Path, told: dict[st
     )
     card = {"title": "T", "table": "t.csv", "features": dict.fromkeys("abcde", told)}
     run = make_run(tmp_path, table, **card)
-    chosen = figures.choose_map(table, cards.load_card(run / "card.yaml"))
+    chosen = drawings.choose_map(table, cards.load_card(run / "card.yaml"))
     start = describe_points(run)["start"]
     assert ["abcde"[start[side]] for side in ("Horizontal", "Vertical")] == chosen
 

@@ -28,7 +28,7 @@ FORBIDDEN = {
 }
 LIBRARIES = {"pandas", "numpy", "seaborn", "matplotlib", "scipy", "sklearn", "kneed"}
 MODULES = {"figures", "modelling", "null", "profiles", "selection", "stability", "tracking"}
-MODULES |= {"modelling", "sensitivity", "words"}
+MODULES |= {"modelling", "sensitivity", "value", "words"}
 FRAMES = {"table", "quality", "read"}
 """What a study hands over as pandas' own."""
 
@@ -91,6 +91,13 @@ def test_cells_are_short_and_plain(notebook):
         assert len(source.splitlines()) <= 14, source
         for pattern, what in FORBIDDEN.items():
             assert not re.search(pattern, source, re.M), f"{what}: {source}"
+
+
+def test_a_figure_is_shown_by_the_cell_that_draws_it(notebook):
+    """Else JupyterLab shows it twice: as it is after that cell, and with its finding."""
+    for source in code_cells(notebook):
+        if re.search(r"(plt\.(subplots|figure)|sns\.(pairplot|displot|catplot))\(", source):
+            assert "study.show(" in source, source
 
 
 def read_imports(source):

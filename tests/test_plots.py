@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from segmentation.clustering import stability
 from segmentation.customers import Card
 from segmentation.palette import PALETTE
-from segmentation.reports import display, figures
+from segmentation.reports import display, drawings, figures
 
 HOSTILE = r"$\frac{ <b>&" + "x" * 40
 NAMES = ["Older", HOSTILE, "Younger, low annual income", "High annual income, high spending"]
@@ -107,7 +107,7 @@ ANSWERS = pd.DataFrame({"rule": ["elbow", HOSTILE, "gap"], "k": [4, 12, None]})
 
 def map_customers(customers, segments):
     card = Card(title="t", table="t.csv", features={"x": {"transform": "log"}, "y": {}})
-    return figures.map_segments(customers, segments, "x", "y", card)
+    return figures.map_segments(customers, segments, card)
 
 
 def draw_curve(sweep, changes):  # noqa: ARG001
@@ -145,11 +145,11 @@ def test_draws_and_changes_nothing(name, request):
 
 
 def test_the_map_takes_the_features_that_part_the_segments_most(customers, card):
-    assert figures.choose_map(pd.DataFrame(), card) == list(card.map)
+    assert drawings.choose_map(pd.DataFrame(), card) == list(card.map)
     features = dict.fromkeys(["noise", "x", "y"], next(iter(card.features.values())))
     without = card.model_copy(update={"map": None, "features": features})
     spread = customers.assign(noise=np.tile(range(50), 4))
-    assert figures.choose_map(spread, without) == ["x", "y"]
+    assert drawings.choose_map(spread, without) == ["x", "y"]
 
 
 def test_a_dollar_is_a_dollar():
@@ -170,6 +170,15 @@ def test_the_map_has_everyone_in_colour_and_each_segment_among_the_rest(many):
         assert len(rest.get_offsets()) + len(own.get_offsets()) == 100
         assert matplotlib.colors.to_hex(own.get_facecolor()[0]) == one["colour"]
         assert ax.get_title("left").replace("\n", " ").startswith(HOSTILE[:12])
+
+
+def test_a_logarithmic_axis_has_plain_numbers():
+    rows = pd.DataFrame({"x": [1, 10, 1000, 20000], "y": 1.0, "cluster": 0})
+    ax = map_customers(rows, [{"id": 0, "name": "A", "colour": PALETTE[0]}]).axes[0]
+    ax.figure.canvas.draw()
+    told = [label.get_text() for label in ax.get_xticklabels()]
+    assert "1,000" in told
+    assert not any("$" in text for text in told)
 
 
 def test_labels_right_of_a_figure_stand_in_its_height():

@@ -153,8 +153,8 @@ def test_long_labels_are_cut_at_a_word():
 def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known = {"segment", "size", "share", "variable", "mean", "overall_mean", "level", "lift"}
     known |= {"level_share", "overall_share", "rule", "precision", "customers", "coverage"}
-    known |= {"found", "resamples", "jaccard", "stands_for", "fails_in", "highest"}
-    known |= {"lowest", "explained", "k", "ari_mean", "smallest_share"}
+    known |= {"found", "resamples", "jaccard", "stands_for", "fails_in"}
+    known |= {"k", "ari_mean", "smallest_share"}
     known |= {"previous_segment", "previous_share", "parts", "sources"}
     known |= {"previous_k", "k", "psi", "agreement", "median", "overall_median"}
     known |= {"same", "samples", "skewed"}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from segmentation.customers import Card
-from segmentation.segments.profiles import see_feature
+from segmentation.segments import profiles
 
 WIDE, HIGH = 200.0, 150.0
 """A small map's frame, in the units of its drawing."""
@@ -79,7 +79,9 @@ def choose_map(clustered: pd.DataFrame, card: Card) -> list[str]:
     if card.map and set(card.map) <= set(card.features):
         return list(card.map)
     used = clustered.dropna(subset="cluster")
-    values = used[[]].assign(**{n: see_feature(used[n], f) for n, f in card.features.items()})
+    values = used[[]].assign(
+        **{n: profiles.see_feature(used[n], f) for n, f in card.features.items()}
+    )
     means = values.groupby(clustered["cluster"]).transform("mean")
     explained = means.var(ddof=0) / values.var(ddof=0)
     best = set(explained.sort_values(ascending=False, kind="stable").index[:2])
@@ -241,7 +243,7 @@ def find_third(customers: pd.DataFrame, card: Card, plane: Sequence[str]) -> str
     another feature.
     """
     used = customers.dropna(subset="cluster")
-    seen = pd.DataFrame({n: see_feature(used[n], f) for n, f in card.features.items()})
+    seen = pd.DataFrame({n: profiles.see_feature(used[n], f) for n, f in card.features.items()})
     means = (seen / seen.std(ddof=0).where(lambda sd: sd > 0, 1.0)).groupby(used["cluster"]).mean()
     gaps = (means.to_numpy()[:, None] - means.to_numpy()[None]).astype(float)
     on_map = [name in plane for name in means]

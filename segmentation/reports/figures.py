@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from segmentation.clustering import stability
 from segmentation.palette import LOOKS
+from segmentation.reports.drawings import choose_map
 
 if TYPE_CHECKING:
     from segmentation.customers import Card
@@ -249,7 +250,7 @@ def flow(series: stability.Flow, *, scores: bool = False) -> Axes:
 # The segments ------------------------------------------------------------------------------
 
 
-def map_segments(customers: pd.DataFrame, segments: Segments, x: str, y: str, card: Card) -> Figure:
+def map_segments(customers: pd.DataFrame, segments: Segments, card: Card) -> Figure:
     """Customers over two features: all in colour, below each segment alone among the rest in grey.
 
     `customers` has a row each with the features and `cluster`, the segment's id.
@@ -259,11 +260,11 @@ def map_segments(customers: pd.DataFrame, segments: Segments, x: str, y: str, ca
     >>> customers = pd.DataFrame({"Age": [20, 40], "Income": [8, 10], "cluster": [0, 1]})
     >>> looks = {"name": "A", "colour": "#004db6"}, {"name": "B", "colour": "#e7740a"}
     >>> segments = [{"id": i} | look for i, look in enumerate(looks)]
-    >>> figure = map_segments(customers, segments, "Age", "Income", card)
+    >>> figure = map_segments(customers, segments, card)
     >>> [ax.get_title("left") for ax in figure.axes]
     ['', 'A', 'B']
     """
-    few = len(segments) < 2
+    few, (x, y) = len(segments) < 2, choose_map(customers, card)
     columns = 3 if len(segments) in (3, 5, 6, 9) else min(4, len(segments))
     rows = 0 if few else -(-len(segments) // columns)
     figure = plt.figure(figsize=(6.8, 4.6 + 2.1 * rows), layout="constrained")
@@ -277,6 +278,8 @@ def map_segments(customers: pd.DataFrame, segments: Segments, x: str, y: str, ca
     )  # fmt: skip
     scales = {n: "symlog" if f.transform == "log" else "linear" for n, f in card.features.items()}
     whole.set(xlabel=card.titles[x], ylabel=card.titles[y], xscale=scales[x], yscale=scales[y])
+    for axis in [axis for axis in (whole.xaxis, whole.yaxis) if axis.get_scale() == "symlog"]:
+        axis.set_major_formatter("{x:,.0f}")  # no formulas: a table's signs stay what they are
     for i, segment in enumerate([] if few else segments):
         ax = figure.add_subplot(grid[1 + i // columns, i % columns], sharex=whole, sharey=whole)
         own = customers["cluster"] == segment["id"]

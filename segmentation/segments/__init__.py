@@ -12,10 +12,9 @@ from segmentation.segments.model import (
     measure_segments,
     polish,
 )
-from segmentation.segments.scorer import ModelFigures, Scorer
+from segmentation.segments.scorer import Scorer
 
 __all__ = [
-    "ModelFigures",
     "NoCentres",
     "Scorer",
     "assign_customers",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,6 @@ import pandas as pd
 from segmentation import words
 from segmentation.customers import Card
 from segmentation.segments.profiles import Segment
-
-BANDS = {"The top tenth": 0.1, "The next tenth": 0.2, "The next three tenths": 0.5}
-BANDS |= {"The lower half": 1.0}
-"""Bands of customers by what they are worth, from the top, and where each ends."""
 
 FOUND = 1.96 + 0.84
 """Standard errors of a difference that a two-sided test at 5 % finds with a power of 80 %."""
@@ -60,29 +55,6 @@ def measure_value(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
     )  # fmt: skip
     told["value_share"] = told["total"] / max(told["total"].sum(), 1e-12)
     return told[VALUES].reset_index(drop=True)
-
-
-def measure_bands(table: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """Bands of the customers (n rows) by value, from the top: what a table without groups offers.
-
-    Columns: band, variable, unit, customers, band_from (the least value in it), total,
-    value_share. No rows without a value.
-    """
-    columns = ["band", "variable", "unit", "customers", "band_from", "total", "value_share"]
-    name = find_value(card)
-    values = np.sort(table[name].dropna().to_numpy())[::-1] if name else np.empty(0)
-    if not len(values) or values[-1] < 0 or not values.sum():
-        return pd.DataFrame(columns=columns)
-    feature = card.features[str(name)]
-    ends = [0, *np.round(np.array([*BANDS.values()]) * len(values)).astype(int)]
-    parts = [values[a:b] for a, b in pairwise(ends)]
-    rows = [
-        (band, feature.label, feature.unit, len(part), part.min(), part.sum())
-        for band, part in zip(BANDS, parts, strict=True)
-        if len(part)
-    ]
-    bands = pd.DataFrame(rows, columns=columns[:-1])
-    return bands.assign(value_share=bands["total"] / values.sum())
 
 
 def plan_actions(segments: Iterable[Segment], measures: pd.DataFrame, card: Card) -> pd.DataFrame:

@@ -33,6 +33,7 @@ def agrees(text, value, name=""):
         return False
     value = float(f"{value:.2g}") if name in ROUNDED else value
     number, sign, decimals, percent = found[1], found[2], len(found[3] or ""), found[4]
+    percent = percent and name not in words.MEASURES  # whose own unit it is
     plus = "+" if sign == "+" else ""
     return number == f"{value * (100 if percent else 1):{plus},.{decimals}f}"
 
@@ -249,8 +250,9 @@ def list_texts(run):
     texts |= {manifest["title"], manifest["run_id"], manifest["owner"], *manifest["warnings"]}
     texts |= {manifest["input"]["path"], manifest["input"]["sha256"], "SHA-256"}
     texts |= {segment.get("title", segment["name"]) for segment in run.segments}
-    texts |= {*run.tables["alternatives.csv"]["choice"]}
-    texts |= {f"{k} segments" for k in run.tables["cuts.csv"]["k"]}
+    if "cuts.csv" in run.tables:
+        texts |= {*run.tables["alternatives.csv"]["choice"]}
+        texts |= {f"{k} segments" for k in run.tables["cuts.csv"]["k"]}
     texts |= {run.changes["previous"], *run.tables["changes.csv"]["previous_segment"].dropna()}
     started = manifest["started"][:10]
     days = [d for d in (run.changes.get("previous_day"), manifest["as_of"], started) if d]
@@ -352,11 +354,11 @@ def list_headlines(run):
         each["worth"] = each["total"] / each["size"]
         each = each.sort_values("worth", ascending=False)
         few, much = (each[n].cumsum() / each[n].sum() for n in ("size", "total"))
-        label = parts["variable"].iloc[0]
+        worth = run.tables["segment_values.csv"].iloc[0]
         lead = {"few": words.write_fraction(few[(much - few).idxmax()])}
         lead |= {"much": words.write_fraction(much[(much - few).idxmax()])}
-        lead |= {"lead": (much - few).max(), "of_value": words.lower_first(label)}
-        lead["score"] = int("score" in label.lower() or parts["unit"].iloc[0] == "points")
+        lead |= {"lead": (much - few).max(), "of_value": words.lower_first(worth["variable"])}
+        lead["score"] = int("score" in worth["variable"].lower() or worth["unit"] == "points")
         rows.append(facts | lead)
     rows += [facts | {"moved_points": row["points"]} | row
              for row in list_shown(run, "changes.csv") if "points" in row]  # fmt: skip
@@ -428,7 +430,9 @@ def check_node(node, run):
         place = figure["data-cell"]
         value = look_up(place, run)
         held = type(value)(figure.get("value") or figure["data-value"])
-        good = held == value and agrees(text, value, unquote(place.rpartition("#")[2]))
+        column = unquote(place.rpartition("#")[2])
+        name = "mean" if place.startswith("segment_prototypes.csv") else column
+        good = held == value and agrees(text, value, name)
         return [] if good else [text]
     if sentence is not None:
         column = node.find_parent("article")  # of a segment: the sentence is about it

@@ -120,7 +120,6 @@ DRAWN = {
     "profile": lambda get: figures.silhouette_profile(SAMPLES, get("sweep")),
     "flow": lambda get: figures.flow(get("series")),
     "clustergram": lambda get: figures.flow(get("series"), scores=True),
-    "shares": lambda get: figures.share_changes(get("changes"), COLOURS),
     "migration": lambda get: figures.migration(get("ways"), COLOURS),
     "map": lambda get: map_customers(get("customers"), get("segments")),
     "curve": lambda get: draw_curve(get("sweep"), None),

@@ -280,7 +280,7 @@ def test_two_levels_make_one_sentence():
         own = none, shown.assign(segments=2), none
         said[name] = profiles._describe_segment(segment, 2, *own)[1:]
     assert said["two"] == ["More often women (Sex): 75%, everyone 50%."]
-    assert said["three"][1] == "Less often men (Sex): 25.0%, everyone 50.0%."
+    assert said["three"][1] == "Less often men (Sex): 25%, everyone 50%."
 
 
 def test_level_shares_and_lift(cut, card):

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from segmentation.clustering import stability
 from segmentation.palette import LOOKS
@@ -291,39 +291,6 @@ def map_segments(customers: pd.DataFrame, segments: Segments, card: Card) -> Fig
 
 
 # From run to run ---------------------------------------------------------------------------
-
-
-def share_changes(changes: pd.DataFrame, colours: Mapping[int, str]) -> Axes:
-    """A line a segment from its share then (hollow) to its share now (filled).
-
-    `changes` is the table changes.csv, `colours` gives each segment's id its colour.
-    """
-    rows = _pair_shares(changes)
-    ax = _make_axes(7, 1.4 + 0.5 * len(rows))
-    then, now, own = rows["previous_share"], rows["share"], [*rows["id"].map(colours)]
-    ax.hlines(rows.index, then, now, colors=own, linewidth=2.5)
-    ax.scatter(then, rows.index, s=81, linewidth=2, color="white", edgecolor=own, zorder=2)
-    ax.scatter(now, rows.index, s=81, color=own, zorder=2)
-    ax.set_yticks(range(len(rows)), [wrap(name, width=30) for name in rows["name"]])
-    ax.invert_yaxis()
-    ax.margins(y=0.15)
-    ax.set_xlim(0, 1.06 * float(rows[["previous_share", "share"]].max(axis=None)))
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set(xlabel="Share of the customers: ring then, dot now", title="Shares then and now")
-    return ax
-
-
-def _pair_shares(changes: pd.DataFrame) -> pd.DataFrame:
-    """One row a segment of either run: id, name, previous_share, share; who has gone last."""
-    sides = [
-        changes.rename(columns={f"{prefix}cluster": "id", f"{prefix}segment": "name"})
-        .dropna(subset="id")
-        .drop_duplicates("id")
-        .set_index("id")[["name", f"{prefix}share"]]
-        for prefix in ("previous_", "")
-    ]
-    rows = sides[1].combine_first(sides[0]).reset_index()
-    return rows.sort_values(["share", "previous_share"], ascending=False, ignore_index=True)
 
 
 def migration(ways: pd.DataFrame, colours: Mapping[int, str]) -> Axes:

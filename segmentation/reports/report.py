@@ -78,6 +78,8 @@ class Tables:
             there = (run_dir / "tables" / name).is_file()
             table = run.read_table(name, text=texts) if there else pd.DataFrame(columns=[*columns])
             self.frames[name] = table.fillna({"unit": "", "event": ""})
+        choices = self.frames["alternatives.csv"].astype({"moved": float})
+        self.frames["alternatives.csv"] = choices.sort_values("moved", ascending=False)
         self.frames["changes.json"] = pd.json_normalize(run.read_json("changes.json"))
         self._records: dict[str, list[dict[str, Any]]] = {}
 
@@ -167,7 +169,7 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         maps=_draw_maps(run, segments[:MOST], changes),
         descriptors=_list_levels(tables),
         tree=drawings.draw_tree(frames["cuts.csv"]) if len(segments) > 1 else {},
-        alternatives=frames["alternatives.csv"].nlargest(CHOICES, "moved").to_dict("records"),
+        alternatives=tables.rows("alternatives.csv")[:CHOICES],
         doubt=_weigh_doubt(frames["alternatives.csv"]),
         centred=centred,
         since=_describe_changes(tables, segments, changes),
@@ -198,7 +200,7 @@ def _weigh_doubt(alternatives: pd.DataFrame) -> str:
     """How many customers the choices that were tried would move, in a sentence."""
     if alternatives.empty:
         return ""
-    least, *_, most = alternatives.sort_values("moved").to_dict("records") * 2
+    most, least = alternatives.iloc[0], alternatives.iloc[-1]
     facts = {"choices": len(alternatives), "most": most["choice"], "moved": most["moved"]}
     return words.say("doubt", facts | {"least": least["choice"], "share": least["moved"]})
 

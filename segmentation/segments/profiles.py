@@ -340,11 +340,16 @@ def _contain(box: Floats, X: Floats) -> Bools:
 def _write_rule(box: Floats, card: Card, spreads: pd.Series) -> str:
     parts = []
     for feature, (low, high), spread in zip(card.features.values(), box, spreads, strict=True):
-        ends = f"above {words.write_measure(low, spread)}" if np.isfinite(low) else ""
+        symbol = feature.unit if feature.unit in words.MONEY | {"%"} else ""
+        low_end, high_end = (
+            words.add_unit(words.write_measure(end, spread), symbol) for end in (low, high)
+        )
+        ends = f"above {low_end}" if np.isfinite(low) else ""
         if np.isfinite(high):
-            ends += f"{' up to' if ends else 'at most'} {words.write_measure(high, spread)}"
+            ends += f"{' up to' if ends else 'at most'} {high_end}"
         if ends:
-            parts.append(f"{lower_first(feature.label)} {ends} {feature.unit}".strip())
+            unit = "" if symbol else feature.unit
+            parts.append(f"{lower_first(feature.label)} {ends} {unit}".strip())
     return words.upper_first(words.join(parts))
 
 

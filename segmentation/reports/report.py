@@ -329,7 +329,6 @@ def _draw_flow(ways: pd.DataFrame, colours: dict[int, str]) -> list[dict[str, An
 def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[str, Any]:
     """A segment as the page shows it: what it is called, its features, what it stands out in."""
     levels = tables.levels[tables.levels["cluster"] == segment["id"]]
-    marked = levels[(levels["marked"] == True) & (levels["customers"] >= words.FEWEST)]  # noqa: E712
     told = segment["size"] >= words.FEWEST
     plans = tables.rows("actions.csv", cluster=segment["id"])
     return segment | {
@@ -337,10 +336,23 @@ def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[st
         "shown": segment.get("title", segment["name"]),
         "outline": OUTLINES[find_look(segment["colour"])],
         "features": _list_features(tables, segment["id"]),
-        "strongest": marked.loc[marked["residual"].abs().idxmax()] if len(marked) else None,
+        "strongest": _find_strongest(levels),
         "sizes": [words.say(kind, plan) for plan in plans for kind in ("worth", "test")],
         "alone": segments == 1,
     }
+
+
+def _find_strongest(levels: pd.DataFrame) -> pd.Series | None:
+    """The marked level of a segment's own that sets it most apart, more before less.
+
+    Of two levels the larger one, for the one says what the other does.
+    """
+    marked = levels[(levels["marked"] == True) & (levels["customers"] >= words.FEWEST)]  # noqa: E712
+    if marked.empty:
+        return None
+    first = marked.loc[marked["residual"].idxmax()]
+    same = levels[levels["variable"] == first["variable"]]
+    return same.loc[same["customers"].idxmax()] if len(same) == 2 else first
 
 
 def _list_features(tables: Tables, cluster: int) -> list[dict[str, Any]]:

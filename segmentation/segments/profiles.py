@@ -538,7 +538,8 @@ def add_words(
         own, had = tables[0][tables[0]["cluster"] == segment["id"]], former.get(segment["id"])
         used = had.get("actions", []) if had else []
         roles.append(find_role(own, card, segment, len(segments), used))
-    titles = [role["title"] for role in roles]
+    known = zip(segments, roles, strict=True)
+    titles = [role["title"] for segment, role in known if "given" not in segment]
     for segment, role in zip(segments, roles, strict=True):
         own = [rows[rows["cluster"] == segment["id"]] for rows in tables]
         words_of: Any = {"roles": [role["role"]], "actions": [role["action"]]}

@@ -7,7 +7,7 @@ COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-u
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help report lab serve test test-all bench bench-large calibrate lint format lock clean
+.PHONY: help report lab serve test test-all bench bench-large calibrate example lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ bench-large: $(READY)  ## the same with ten and a hundred million rows (up to an
 
 calibrate: $(READY)  ## try the calibrated rule on simulated tables (up to an hour)
 	@$(BIN)/python benchmarks/calibrate.py
+
+example: $(READY) chromium  ## make the example report and its pictures anew (docs/example)
+	@$(BIN)/python docs/example/make_example.py
 
 lint: $(READY)  ## check style, formatting, types and that notebooks hold no outputs
 	@$(BIN)/ruff check .

@@ -15,6 +15,8 @@ import pandas as pd
 from bs4 import BeautifulSoup, NavigableString
 
 from segmentation import words
+from segmentation.customers.card import load_card
+from segmentation.reports.drawings import choose_map
 
 NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?%?")
 
@@ -280,6 +282,7 @@ def check_told(text, run, cluster=None):
         or check_sentence(text, ["grown"], lambda _: list_shown(run, "changes.csv"))
         or check_sentence(text, ["moved"], lambda _: list_moves(run))
         or check_sentence(text, ["movement"], lambda _: [run.changes])
+        or check_sentence(text, ["beyond"], lambda _: [{"beyond": count_beyond(run)}])
         or check_sentence(text, ["others"], lambda _: [{"others": len(run.segments) - 8}])
         or check_sentence(text, ["check"], lambda _: list_checks(run))
         or check_sentence(text, ["doubt"], lambda _: list_doubts(run))
@@ -330,6 +333,24 @@ def list_checks(run):
         {"of borderline": 1, "share": edged},
         {"same": same, "samples": sum(told.values())},
     ]
+
+
+def count_beyond(run):
+    """The customers that no frame of the maps holds, of segments of five or more."""
+    card = load_card(run.folder / "card.yaml")
+    shown = sorted(run.segments, key=lambda s: -s["size"])
+    large = {s["id"] for s in shown if s["size"] >= 5}
+    rows = run.tables["clustered_data.csv"]
+    rows = rows[rows["cluster"].isin(large)]
+    plane = choose_map(rows, card)
+    rows = rows.dropna(subset=plane)
+    out = pd.Series(data=False, index=rows.index)
+    for name in plane:
+        if card.features[name].transform != "log":
+            low, high = rows[name].quantile([0.004, 0.996])
+            far = (high - low) / 4
+            out |= (rows[name] < low - far) | (rows[name] > high + far)
+    return int(out.sum())
 
 
 def list_doubts(run):

@@ -2,6 +2,8 @@
 
 import doctest
 import importlib
+import re
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,23 @@ def test_examples_of_clustering(name):
     assert doctest.testmod(module).failed == 0
 
 
-@pytest.mark.parametrize("name", ["model", "profiles", "scorer"])
+@pytest.mark.parametrize("name", ["model", "profiles", "scorer", "value"])
 def test_examples_of_segments(name):
     module = importlib.import_module(f"segmentation.segments.{name}")
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("name", ["words", "reports.drawings", "reports.figures"])
+def test_examples_of_words_and_reports(name):
+    assert doctest.testmod(importlib.import_module(f"segmentation.{name}")).failed == 0
+
+
+def test_the_example_report_has_the_figures_of_a_run(published):
+    kept = (Path(__file__).parents[1] / "docs/example/report.html").read_text("utf-8")
+    now = (published / "reports/report.html").read_text("utf-8")
+    cells = [re.findall(r'data-cell="([^"]+)">([^<]*)<', page) for page in (kept, now)]
+    assert len(cells[0]) > 100
+    assert cells[0] == cells[1]
+    headlines = [re.search(r"<h1[^>]*>([^<]+)<", page) for page in (kept, now)]
+    assert None not in headlines
+    assert headlines[0][1] == headlines[1][1]

@@ -313,14 +313,14 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path, two, capfd):
     assert run_two(tmp_path / "out", two, "--dry-run", "--from", "07") == 2
 
 
-def test_the_readme_and_the_guide_know_every_option_and_exit_code():
-    readme, guide = (
-        (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/scheduling.md")
+def test_the_pages_know_every_option_and_exit_code():
+    page, guide = (
+        (ROOT / name).read_text("utf-8") for name in ("docs/command.md", "docs/scheduling.md")
     )
     parser = Parser()
     parser.add_fields(*JOB)
     options = {word for action in parser._actions for word in action.option_strings} - {"-h"}
-    assert {option for option in options if option not in readme} == {"--help"}
+    assert {option for option in options if option not in page} == {"--help"}
     codes = {*(code for code, _ in signals.STOPS.values()), 0, 1, 2, Busy.code}
     codes |= {notebooks.TIMED_OUT, notebooks.DIED}
     table = "\n".join(line.split("|")[1] for line in guide.splitlines() if line.startswith("| "))

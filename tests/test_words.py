@@ -21,7 +21,7 @@ FIGURES = {
     **{"k": [1, 4], "lead": [0, 0.2, 0.25, 1], "score": [0, 1], "moved_points": [-9, 0, 9]},
     **{"alike": [0, 1], "gap": [0, 1.5, 2, 9], "passed": [0, 1], "points": [-3, 0, 0.5, 9]},
     **{f"of {check}": [0, 1] for check in ("chance", "repeats", "methods", "borderline")},
-    **{"dissolved": [0, 3], "worth": [0, 9e4], "detectable": [0, 5]},
+    **{"beyond": [1, 8], "dissolved": [0, 3], "worth": [0, 9e4], "detectable": [0, 5]},
     **{"shift_low": [-2, 0, 1], "shift_high": [-1, 0, 2], "same": [0, 1]},
 }
 
@@ -162,7 +162,7 @@ def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known |= {"shift", "shift_low", "shift_high", "role", "previous_role", "action"}
     known |= {"mean_low", "mean_high", "few", "much", "of_value", "alike", "high", "low", "shared"}
     known |= {"event", "worth", "detectable", "response", "assumed", "others", "previous_size"}
-    known |= {"came", "left", "switched", "stayed", "choices", "most", "least", "moved"}
+    known |= {"beyond", "came", "left", "switched", "stayed", "choices", "most", "least", "moved"}
     tables = [*TABLES["sentences"].values(), TABLES["advice"]]
     templates = [e["say"] for table in tables for e in table]
     assert {n for t in templates for n in re.findall(r"{(\w+)}", t)} <= known

@@ -123,13 +123,8 @@ def draw_maps(
 def _make_scale(values: pd.Series, logged: bool) -> tuple[bool, float, float, list[Any]]:
     """A frame that leaves few far ones out: logged, low, high, ticks (place 0…1, text)."""
     low, high = values.quantile([EDGE, 1 - EDGE])
-    span = (high - low) or 1.0
-    lowest, highest = float(values.min()), float(values.max())
-    if not logged:  # who is near the frame is inside it
-        low = lowest if low - lowest < span / 4 else float(low)
-        high = highest if highest - high < span / 4 else float(high)
-    else:
-        low, high = lowest, highest
+    far = np.inf if logged else ((high - low) or 1.0) / 4
+    low, high = values[values.between(low - far, high + far)].agg(["min", "max"])
     if low == high:
         low, high = low - 0.5, high + 0.5
     ticks = [(_scale(at, logged, low, high), f"{at:,g}") for at in _find_ticks(low, high, logged)]

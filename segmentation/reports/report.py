@@ -166,7 +166,7 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         verdict=words.find_verdict(selection),
         methods=agreement,
         selection=selection,
-        maps=_draw_maps(run, segments[:MOST], changes),
+        maps=_draw_maps(run, segments, changes),
         descriptors=_list_levels(tables),
         tree=drawings.draw_tree(frames["cuts.csv"]) if len(segments) > 1 else {},
         alternatives=tables.rows("alternatives.csv")[:CHOICES],

@@ -625,7 +625,7 @@ def list_warnings(segments: list[Segment], card: Card) -> list[str]:
             told = f"{words.join(outgrown)} no longer {'holds' if len(outgrown) == 1 else 'hold'}"
             warned.append(f"{name} kept its name from the last run, but {told}.")
         if len(segments) > 1 and float(segment.get("stability", {}).get("jaccard", 1)) < DOUBTFUL:
-            warned.append(f"{name} often dissolves when customers are drawn anew.")
+            warned.append(f"{name} often dissolves when the customers are resampled.")
     placed = {segment["name"] for segment in segments}
     if gone := [f"“{given.name}”" for given in card.segments if given.name not in placed]:
         warned.append(f"The card names {words.join(gone)}, but no segment is like that.")

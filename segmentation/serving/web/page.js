@@ -143,7 +143,7 @@ function fillCard(segment, { features }, several, map) {
 function tellStability({ stability }) {
   if (!stability?.resamples) return [];
   const { found, resamples, band } = stability;
-  return [make("p", { class: "firm" }, "When customers are drawn anew, it comes back in ",
+  return [make("p", { class: "firm" }, "When the customers are resampled, it is found again in ",
     `${write(found)} of ${write(resamples)} draws: ${band}.`)];
 }
 

@@ -69,6 +69,15 @@ def test_only_what_adds_up_is_a_value(label, adds_up):
     assert (value.find_value(card) == label) == adds_up
 
 
+def test_the_card_may_say_what_the_value_is():
+    parts = {"Total spend": {}, "Margin": {"unit": "€"}, "Age": {}}
+    given = {"title": "t", "table": "", "features": parts}
+    assert value.find_value(Card.model_validate(given)) == "Total spend"
+    assert value.find_value(Card.model_validate(given | {"value": "Margin"})) == "Margin"
+    with pytest.raises(ValueError, match="value: Margn is no column of a feature; did you mean"):
+        Card.model_validate(given | {"value": "Margn"})
+
+
 def test_what_falls_below_zero_has_no_shares(customers):
     customers.loc[0, "Yearly spend"] = -5
     assert value.measure_value(profiles.measure_features(customers, CARD), CARD).empty

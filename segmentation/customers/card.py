@@ -143,6 +143,7 @@ class Card(Part):
     inputs: dict[str, Number] = {}
     descriptors: dict[str, Descriptor] = {}
     map: tuple[str, str] | None = None
+    value: str = ""
     transactions: Transactions | None = None
     repeats: Literal["refuse", "first", "last"] = "refuse"
     newest: str = ""
@@ -206,6 +207,7 @@ class Card(Part):
                 yield f"column {name} looks like a code of {coded[0]}; name it anew"
         features = [feature.label for feature in self.features.values()]
         said = [("map", [*(self.map or ())], "no column of a feature", [*self.features])]
+        said += [("value", [self.value] if self.value else [], said[0][2], said[0][3])]
         said += [(f"segment {g.name}", [*g.when], "no feature", features) for g in self.segments]
         for where, used, what, known in said:
             if unknown := [name for name in used if name not in known]:
@@ -394,4 +396,5 @@ def keep_features(card: Card, wanted: str | Iterable[str]) -> Card:
     given = [each for each in card.segments if {labels[label] for label in each.when} <= keep]
     plane = card.map if {*(card.map or ())} <= keep else None
     parts = {"features": kept, "inputs": card.inputs | inputs, "map": plane, "segments": given}
+    parts["value"] = card.value if card.value in keep else ""
     return card.model_copy(update=parts)

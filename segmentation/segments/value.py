@@ -25,7 +25,7 @@ PLANNED += ["detectable", "assumed", "response"]
 
 
 def find_value(card: Card) -> str | None:
-    """The column that says what a customer is worth: the first of kind spending that adds up.
+    """The column of what a customer is worth: the card's, else the first spending that adds up.
 
     An average or a share per customer does not; None where no feature does.
 
@@ -33,6 +33,8 @@ def find_value(card: Card) -> str | None:
     >>> find_value(Card.model_validate({"title": "t", "table": "", "features": parts}))
     'Spent'
     """
+    if card.value:
+        return card.value
     patterns = words.read_words()["value"]
     spent = [n for n, f in card.features.items() if card.kinds[f.label] == "spending"]
     told = (n for n in spent if not re.search(patterns["per piece"], card.titles[n], re.I))

@@ -58,47 +58,12 @@ def sweep():
 
 
 @pytest.fixture(scope="module")
-def levels():
-    rows = [(name, "Plan", level, 0.1, 0.1) for name in NAMES for level in [HOSTILE, *"abcdefghi"]]
-    return pd.DataFrame(
-        rows, columns=["segment", "variable", "level", "level_share", "overall_share"]
-    )
-
-
-@pytest.fixture(scope="module")
-def changes():
-    """A segment that shrank, one that has gone, one that is new."""
-    return pd.DataFrame(
-        {
-            "transition": ["survived", "disappeared", "emerged"],
-            "previous_cluster": pd.array([0, 1, None], dtype="Int64"),
-            "previous_segment": [HOSTILE, "Gone", None],
-            "cluster": pd.array([0, None, 2], dtype="Int64"),
-            "segment": [HOSTILE, None, "New"],
-            "previous_share": [0.6, 0.4, None],
-            "share": [0.5, None, 0.5],
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def ways():
-    """Who stayed, moved, came and left."""
-    pairs = {"previous_cluster": [0, 0, 1, None], "cluster": [0, None, 2, 2]}
-    names = {"previous_segment": [HOSTILE, HOSTILE, "Gone", None]}
-    names["segment"] = [HOSTILE, None, "New", "New"]
-    table = pd.DataFrame({**pairs, **names, "customers": [50, 10, 40, 10]})
-    return table.astype(dict.fromkeys(pairs, "Int64"))
-
-
-@pytest.fixture(scope="module")
 def series(customers):
     solutions = {k: customers["cluster"].to_numpy() % k for k in (2, 3, 4)}
     track = getattr(stability, "track_cuts", None) or stability.slsa
     return track(customers[["x", "y"]].to_numpy(), solutions)
 
 
-COLOURS = dict(enumerate(PALETTE[:3]))
 SAMPLES = pd.DataFrame(
     {"position": np.repeat(range(4), 50), "silhouette": np.linspace(-0.1, 1, 200)}
 )
@@ -110,7 +75,7 @@ def map_customers(customers, segments):
     return figures.map_segments(customers, segments, card)
 
 
-def draw_curve(sweep, changes):  # noqa: ARG001
+def draw_curve(sweep):
     ax = sns.lineplot(sweep, x="k", y="silhouette")
     return figures.mark_choice(figures.draw_null_band(ax, sweep, "silhouette"), 4)
 
@@ -120,9 +85,8 @@ DRAWN = {
     "profile": lambda get: figures.silhouette_profile(SAMPLES, get("sweep")),
     "flow": lambda get: figures.flow(get("series")),
     "clustergram": lambda get: figures.flow(get("series"), scores=True),
-    "migration": lambda get: figures.migration(get("ways"), COLOURS),
     "map": lambda get: map_customers(get("customers"), get("segments")),
-    "curve": lambda get: draw_curve(get("sweep"), None),
+    "curve": lambda get: draw_curve(get("sweep")),
 }
 
 
@@ -135,7 +99,7 @@ def test_draws_and_changes_nothing(name, request):
         return asked[fixture]
 
     settings = dict(matplotlib.rcParams)
-    frames = ("sweep", "levels", "changes", "ways", "customers")
+    frames = ("sweep", "customers")
     before = {each: request.getfixturevalue(each).copy() for each in frames}
     DRAWN[name](get).figure.canvas.draw()
     assert dict(matplotlib.rcParams) == settings

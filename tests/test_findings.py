@@ -169,13 +169,15 @@ def test_a_check_is_passed_by_its_own_figure_alone():
 # The drawings ------------------------------------------------------------------------------
 
 
-def test_the_ribbons_of_a_bar_lie_side_by_side():
-    ways = [("a", "a", 0.3, 0.6), ("b", "b", 0.7, 0.4)]
-    ends = [
-        [float(n) for n in re.findall(r"[\d.]+", band["path"])]
-        for band in drawings.draw_ribbons(ways)
-    ]
-    assert (ends[0][0], ends[0][-2], ends[1][0], ends[1][-2]) == (0, 300, 300, 1000)
+def test_the_ribbons_of_both_bars_lie_side_by_side_in_one_order():
+    ways = [("b", "a", 0.2, 0.2), ("a", "a", 0.3, 0.4), ("b", "b", 0.5, 0.4)]
+    ribbons = drawings.draw_ribbons(ways, order="ab")
+    assert [(band["from"], band["to"]) for band in ribbons] == [("a", "a"), ("b", "a"), ("b", "b")]
+    ends = [[float(n) for n in re.findall(r"[\d.]+", band["path"])] for band in ribbons]
+    above = [(end[0], end[-2]) for end in ends]  # M left 0 … right 0Z
+    below = [(end[6], end[8]) for end in ends]  # … left 100 H right C …
+    assert above == [(0, 300), (300, 500), (500, 1000)]
+    assert below == [(0, 400), (400, 600), (600, 1000)]
 
 
 def test_a_far_customer_stands_at_the_edge_of_the_map_and_is_counted(customers):

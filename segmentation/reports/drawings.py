@@ -25,18 +25,18 @@ EDGE = 0.004
 
 
 def draw_ribbons(
-    ways: Iterable[tuple[Any, Any, float, float]], *, gap: float = 0.0
+    ways: Iterable[tuple[Any, Any, float, float]], *, order: Sequence[Any], gap: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Bands from a bar above to a bar below, in the order given: start and end of each, as paths.
+    """Bands from a bar above to a bar below, both in an order: start and end of each, as paths.
 
     A way is (from, to, width above, width below), widths as shares of their bars. `gap` parts the
     segments of a bar. In a drawing of 1000 × 100.
 
-    >>> [band["path"] for band in draw_ribbons([("a", "a", 1.0, 1.0)])]
+    >>> [band["path"] for band in draw_ribbons([("a", "a", 1.0, 1.0)], order="a")]
     ['M0 0C0 50 0 50 0 100H1000C1000 50 1000 50 1000 0Z']
     """
-    rows = [*ways]
-    starts = [_stack(rows, side, gap) for side in (0, 1)]
+    rows = sorted(ways, key=lambda way: (order.index(way[0]), order.index(way[1])))
+    starts = [_stack(rows, side, order, gap) for side in (0, 1)]
     bands = []
     for above, below, *widths in rows:
         ends = []
@@ -59,15 +59,15 @@ def draw_bar(start: float, width: float) -> str:
     return f"M{1000 * start:.4g} 0h{1000 * width:.4g}v26h-{1000 * width:.4g}z"
 
 
-def _stack(rows: Sequence[tuple[Any, ...]], side: int, gap: float) -> dict[Any, float]:
-    """Where each segment of a bar starts (0…1), in the order in which they come first."""
-    widths: dict[Any, float] = {}
-    for row in rows:
-        widths[row[side]] = widths.get(row[side], 0.0) + row[2 + side]
+def _stack(
+    rows: Sequence[tuple[Any, ...]], side: int, order: Sequence[Any], gap: float
+) -> dict[Any, float]:
+    """Where each segment of a bar starts (0…1)."""
     starts, at = {}, 0.0
-    for key, width in widths.items():
+    for key in order:
         starts[key] = at
-        at += width + gap
+        width = sum(row[2 + side] for row in rows if row[side] == key)
+        at += width + gap * (width > 0)
     return starts
 
 

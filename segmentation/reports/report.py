@@ -218,7 +218,8 @@ def _draw_money(segments: list[dict[str, Any]], tables: Tables) -> list[dict[str
         return []
     bands, ends = [], [0.0, 0.0]
     shares_of = [(row["share"], row.get("value_share", row["share"])) for row in rows]
-    ribbons = drawings.draw_ribbons((i, i, *shares) for i, shares in enumerate(shares_of))
+    ways = [(i, i, *shares) for i, shares in enumerate(shares_of)]
+    ribbons = drawings.draw_ribbons(ways, order=range(len(ways)))
     for ribbon, segment, shares in zip(ribbons, segments, shares_of, strict=True):
         bars = [drawings.draw_bar(end, share) for end, share in zip(ends, shares, strict=True)]
         ends = [end + share for end, share in zip(ends, shares, strict=True)]
@@ -265,7 +266,7 @@ def _describe_changes(
     return {
         "run": summary["previous"],
         "day": pages.write_date(summary["previous_day"], DAY),
-        "kept": [row for row in told.to_dict("records") if row["cluster"] in lines],
+        "kept": [row for each in lines for row in told[told["cluster"] == each].to_dict("records")],
         "lines": lines,
         "roles": [words.say("role", _show(each, segments)) for each in summary["roles"]],
         "events": tracking.describe_transitions(table),
@@ -310,19 +311,16 @@ def _draw_flow(ways: pd.DataFrame, colours: dict[int, str]) -> list[dict[str, An
     """Bands of customers from their segment then to that now; who came and left in grey."""
     if ways.empty:
         return []
-    rows = ways.sort_values("customers", ascending=False, kind="stable").fillna(
-        {"previous_cluster": -1, "cluster": -1}
-    )
-    order = [*dict.fromkeys([*rows["previous_cluster"], *rows["cluster"]])]
-    order = [each for each in order if each != -1] + [-1]
-    rows = rows.assign(
-        a=rows["previous_cluster"].map(order.index), b=rows["cluster"].map(order.index)
-    ).sort_values(["a", "b"])
-    every = rows["customers"].sum() * 1.12
+    rows = ways.fillna({"previous_cluster": -1, "cluster": -1})
+    known = {*rows["previous_cluster"], *rows["cluster"]}
+    order = [
+        *(each for each in colours if each in known),
+        *sorted(known - {*colours}, reverse=True),
+    ]
     gap = 0.12 / max(1, len(order) - 1)
-    parts = rows["customers"] / every
-    known = zip(rows["previous_cluster"], rows["cluster"], parts, parts, strict=True)
-    bands = drawings.draw_ribbons([(int(a), int(b), c, d) for a, b, c, d in known], gap=gap)
+    widths = rows["customers"] / rows["customers"].sum() * 0.88
+    paired = zip(rows["previous_cluster"], rows["cluster"], widths, widths, strict=True)
+    bands = drawings.draw_ribbons(paired, order=order, gap=gap)
     return [band | {"colour": colours.get(band["from"], GREY)} for band in bands]
 
 

@@ -371,15 +371,14 @@ def list_headlines(run):
     facts = {"k": k, "customers": sum(s["size"] for s in run.segments)}
     parts = run.tables["segment_values.csv" if k > 1 else "value_bands.csv"]
     if len(parts):
+        worth = run.tables["segment_values.csv"].iloc[0]
         each = parts.assign(size=parts["size"] if k > 1 else parts["customers"])
         each["worth"] = each["total"] / each["size"]
         each = each.sort_values("worth", ascending=False)
         few, much = (each[n].cumsum() / each[n].sum() for n in ("size", "total"))
-        worth = run.tables["segment_values.csv"].iloc[0]
         lead = {"few": words.write_fraction(few[(much - few).idxmax()])}
         lead |= {"much": words.write_fraction(much[(much - few).idxmax()])}
         lead |= {"lead": (much - few).max(), "of_value": words.lower_first(worth["variable"])}
-        lead["score"] = int("score" in worth["variable"].lower() or worth["unit"] == "points")
         rows.append(facts | lead)
     rows += [facts | {"moved_points": row["points"]} | row
              for row in list_shown(run, "changes.csv") if "points" in row]  # fmt: skip

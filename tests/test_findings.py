@@ -61,6 +61,7 @@ def test_the_value_of_a_segment_is_its_sum(customers, measures):
         ("Spend per order", False),
         ("Average spend", False),
         ("Share of sales", False),
+        ("Spending score", False),
         ("Height", False),
     ],
 )
@@ -121,11 +122,6 @@ def test_concentrated_value_leads(measures, features):
     )
 
 
-def test_a_score_is_no_money(measures, features):
-    values = value.measure_value(measures, CARD).assign(variable="Spending score")
-    assert "bring" not in lead(measures, features, values=values)
-
-
 CHANGES = {"segment": ["B"], "previous_size": [400], "size": [500], "previous_share": [0.4]}
 
 
@@ -142,7 +138,7 @@ def test_a_clear_change_leads_where_value_does_not(measures, features, share, si
 
 def test_else_a_contrast_between_segments_that_are_alike_leads(measures, features):
     told = lead(measures, features, values=NO_VALUE)
-    assert told == "Alike in age, far apart in yearly spend: €902 against €99"
+    assert told == "Two segments alike in age are far apart in yearly spend: €902 against €99"
     alone = features[features["cluster"] == 0]
     assert findings.find_headline(NO_VALUE, NOTHING, alone, NOTHING, customers=400) == (
         "400 customers, no separate groups"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,13 +43,10 @@ def find_headline(
 def measure_concentration(values: pd.DataFrame, bands: pd.DataFrame) -> Facts:
     """The segments that bring most beyond their share, as fractions; of one segment, the top tenth.
 
-    Facts: lead (share of the value less that of the customers), score (1 where the value is a
-    score, which is no money), few, much and of_value in words.
+    Facts: lead (share of the value less that of the customers), few, much and of_value in words.
     """
     if values.empty:
         return {}
-    title = words.write_title(values["variable"].iloc[0], str(values["unit"].iloc[0] or ""))
-    score = re.search(words.read_words()["value"]["score"], title, re.I)
     if len(values) > 1:
         rows = values.sort_values("mean", ascending=False)[["share", "value_share"]].cumsum()
     else:
@@ -61,7 +57,6 @@ def measure_concentration(values: pd.DataFrame, bands: pd.DataFrame) -> Facts:
     share, value_share = rows.loc[(rows["value_share"] - rows["share"]).idxmax()]
     return {
         "lead": float(value_share - share),
-        "score": int(bool(score)),
         "few": words.write_fraction(share),
         "much": words.write_fraction(value_share),
         "of_value": words.lower_first(values["variable"].iloc[0]),

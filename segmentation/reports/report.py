@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from segmentation import words
-from segmentation.customers import read_card
+from segmentation.customers import Card, read_card
 from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import drawings, findings, pages
 from segmentation.runs import Manifest, Run
@@ -123,11 +123,13 @@ def write_report(run_dir: Path, manifest: Manifest) -> Path:
 def render_report(run_dir: Path, manifest: Manifest) -> str:
     """The report's page."""
     from segmentation.clustering import sensitivity
-    from segmentation.segments import profiles
+    from segmentation.segments import profiles, value
 
     tables, run = Tables(run_dir, manifest), Run(run_dir)
     frames, selection = tables.frames, run.read_json("selection.json")
-    segments = _order(run.read_json("segments.json"), frames["segment_values.csv"])
+    card = read_card(run_dir / "card.yaml")
+    spending = value.find_spending(card)
+    segments = _order(run.read_json("segments.json"), spending)
     families = frames["families.csv"]
     agreement = {} if families.empty else sensitivity.explain_families(families)
     changes = run.read_json("changes.json")
@@ -153,26 +155,29 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
             frames["segment_values.csv"], frames["value_bands.csv"], tables.features,
             frames["changes.csv"], customers=int(manifest.input["rows_used"]),
         ),
-        checks=[_tell_check(check) for check in checks],
+        checks=[_tell_check(check, len(segments)) for check in checks],
         segments=[_describe(segment, tables, len(segments)) for segment in segments[:MOST]],
         others=len(segments) - MOST,
         everyone=_list_features(tables, segments[0]["id"]),
         shown=shown,
         bands=tables.rows("value_bands.csv"),
         divide=_suggest_cut(run.read_table("k_selection.csv")) if manifest.k == 1 else "",
+        spending=spending,
         value=next(iter(tables.rows("segment_values.csv")), None),
         money=_draw_money(segments, tables),
         stands_out=bool((tables.levels["marked"] == True).any()),  # noqa: E712 - an object column
         verdict=words.find_verdict(selection),
         methods=agreement,
         selection=selection,
-        maps=_draw_maps(run, segments, changes),
+        maps=_draw_maps(run, card, segments, changes),
         descriptors=_list_levels(tables),
         tree=drawings.draw_tree(frames["cuts.csv"]) if len(segments) > 1 else {},
         alternatives=tables.rows("alternatives.csv")[:CHOICES],
         doubt=_weigh_doubt(frames["alternatives.csv"]),
         centred=centred,
-        since=_describe_changes(tables, segments, changes),
+        since=_describe_changes(
+            tables, segments, changes, day=(manifest.as_of or manifest.started)[:10]
+        ),
         glossary=words.read_words()["glossary"],
         fewest=words.FEWEST,
         say=words.say,
@@ -184,10 +189,14 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
     )  # fmt: skip
 
 
-def _order(segments: list[dict[str, Any]], values: pd.DataFrame) -> list[dict[str, Any]]:
-    """The segments by what a customer brings; without a value by their size."""
-    brought = dict(zip(values["cluster"], values["mean"], strict=True))
-    return sorted(segments, key=lambda each: (-brought.get(each["id"], 0.0), -each["size"]))
+def _order(segments: list[dict[str, Any]], spending: str) -> list[dict[str, Any]]:
+    """The segments by what a customer spends, where that is a feature; else by their size."""
+
+    def place(segment: dict[str, Any]) -> tuple[float, int]:
+        known = segment["profile"].get(spending, {"mean": 0.0})
+        return -known["mean"], -segment["size"]
+
+    return sorted(segments, key=place)
 
 
 def _suggest_cut(sweep: pd.DataFrame) -> str:
@@ -205,8 +214,8 @@ def _weigh_doubt(alternatives: pd.DataFrame) -> str:
     return words.say("doubt", facts | {"least": least["choice"], "share": least["moved"]})
 
 
-def _tell_check(check: dict[str, Any]) -> dict[str, Any]:
-    facts = check | {f"of {check['name']}": 1, "passed": int(check["passed"])}
+def _tell_check(check: dict[str, Any], k: int) -> dict[str, Any]:
+    facts = check | {f"of {check['name']}": 1, "passed": int(check["passed"]), "k": k}
     return check | {"text": words.say("check", facts), "anchor": ANCHORS[check["name"]]}
 
 
@@ -228,9 +237,10 @@ def _draw_money(segments: list[dict[str, Any]], tables: Tables) -> list[dict[str
     return bands
 
 
-def _draw_maps(run: Run, segments: list[dict[str, Any]], changes: dict[str, Any]) -> dict[str, Any]:
+def _draw_maps(
+    run: Run, card: Card, segments: list[dict[str, Any]], changes: dict[str, Any]
+) -> dict[str, Any]:
     """The small maps, one a segment of five or more, and what parts those that lie together."""
-    card = read_card(run.folder / "card.yaml")
     texts = (card.id, *card.descriptors, *TEXTS)
     customers = run.read_table("clustered_data.csv", text=texts)
     told = [each for each in segments if each["size"] >= words.FEWEST]
@@ -251,7 +261,7 @@ def _draw_maps(run: Run, segments: list[dict[str, Any]], changes: dict[str, Any]
 
 
 def _describe_changes(
-    tables: Tables, segments: list[dict[str, Any]], summary: dict[str, Any]
+    tables: Tables, segments: list[dict[str, Any]], summary: dict[str, Any], *, day: str
 ) -> dict[str, Any]:
     """What the page says of the previous run: who continues, what happened, the advice."""
     from segmentation.segments import tracking
@@ -266,7 +276,8 @@ def _describe_changes(
     return {
         "run": summary["previous"],
         "day": pages.write_date(summary["previous_day"], DAY),
-        "kept": [row for each in lines for row in told[told["cluster"] == each].to_dict("records")],
+        "same_day": summary["previous_day"] == day,
+        "kept": told.sort_values("points", key=abs, ascending=False).to_dict("records"),
         "lines": lines,
         "roles": [words.say("role", _show(each, segments)) for each in summary["roles"]],
         "events": tracking.describe_transitions(table),

@@ -27,7 +27,7 @@ PLANNED += ["detectable", "assumed", "response"]
 def find_value(card: Card) -> str | None:
     """The column of what a customer is worth: the card's, else the first spending that adds up.
 
-    An average or a share per customer does not; None where no feature does.
+    An average, a share or a score does not; None where no feature does.
 
     >>> parts = {"Average basket": {"kind": "spending"}, "Spent": {"kind": "spending"}}
     >>> find_value(Card.model_validate({"title": "t", "table": "", "features": parts}))
@@ -35,10 +35,22 @@ def find_value(card: Card) -> str | None:
     """
     if card.value:
         return card.value
-    patterns = words.read_words()["value"]
+    pattern = words.read_words()["value"]["no sum"]
     spent = [n for n, f in card.features.items() if card.kinds[f.label] == "spending"]
-    told = (n for n in spent if not re.search(patterns["per piece"], card.titles[n], re.I))
+    told = (n for n in spent if not re.search(pattern, card.titles[n], re.I))
     return next(told, None)
+
+
+def find_spending(card: Card) -> str:
+    """The label of what a customer is worth or spends, also where it does not add up; else empty.
+
+    >>> card = Card.model_validate({"title": "t", "table": "", "features": {"Score": {}, "A": {}}})
+    >>> find_spending(card)
+    ''
+    """
+    name = find_value(card)
+    spent = [label for label, kind in card.kinds.items() if kind == "spending"]
+    return card.labels[name] if name else next(iter(spent), "")
 
 
 def measure_value(measures: pd.DataFrame, card: Card) -> pd.DataFrame:

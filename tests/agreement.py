@@ -37,7 +37,7 @@ def agrees(text, value, name=""):
     number, sign, decimals, percent = found[1], found[2], len(found[3] or ""), found[4]
     percent = percent and name not in words.MEASURES  # whose own unit it is
     plus = "+" if sign == "+" else ""
-    return number == f"{value * (100 if percent else 1):{plus},.{decimals}f}"
+    return number == f"{value * (100 if percent else 1):{plus}z,.{decimals}f}"
 
 
 @cache
@@ -248,6 +248,8 @@ def list_texts(run):
         *profile["unit"],
         *profile["level"].dropna(),
     }
+    texts |= {words.lower_first(label) for label in profile["variable"]}
+    texts |= {words.write_title(row["variable"], row["unit"]) for _, row in profile.iterrows()}
     texts |= {note[key] for note in manifest["quality"] for key in ("column", "finding", "done")}
     texts |= {manifest["title"], manifest["run_id"], manifest["owner"], *manifest["warnings"]}
     texts |= {manifest["input"]["path"], manifest["input"]["sha256"], "SHA-256"}
@@ -354,10 +356,13 @@ def count_beyond(run):
 
 
 def list_doubts(run):
-    rows = run.tables["alternatives.csv"].sort_values("moved")
-    least, most = rows.iloc[0], rows.iloc[-1]
-    return [{"choices": len(rows), "most": most["choice"], "moved": most["moved"],
-             "least": least["choice"], "share": least["moved"]}]  # fmt: skip
+    rows = run.tables["alternatives.csv"]
+    ends = [rows[rows["moved"] == end] for end in (rows["moved"].max(), rows["moved"].min())]
+    return [
+        {"choices": len(rows), "most": most, "moved": rows["moved"].max()}
+        | {"least": least, "share": rows["moved"].min()}
+        for most in ends[0]["choice"] for least in ends[1]["choice"]
+    ]  # fmt: skip
 
 
 def list_cuts(run):
@@ -458,6 +463,10 @@ def check_node(node, run):
         column = node.find_parent("article")  # of a segment: the sentence is about it
         cluster = column and column["data-segment"]
         return check_told(" ".join(sentence.get_text().split()), run, cluster)
+    if place := node.find_parent(attrs={"data-cut": True}):  # a line of a segment's name
+        cuts = run.tables["cuts.csv"].set_index(["k", "segment"])["name"]
+        name = cuts[tuple(int(part) for part in place["data-cut"].split("/"))]
+        return [] if text.removesuffix(" …") in name else [text]
     return [] if text in list_texts(run) else [text]
 
 

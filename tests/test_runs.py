@@ -341,7 +341,7 @@ def test_the_guide_s_workflow_and_units_can_be_read():
 def test_the_command_line_goes_before_the_environment(monkeypatch, out, two, capfd):
     monkeypatch.setenv("SEGMENTATION_K", "500")
     assert run_two(out, two) == 2
-    assert "got 500" in capfd.readouterr().err
+    assert "k = 500" in capfd.readouterr().err
     assert run_two(out, two, "--k", "auto", "--dry-run") == 0
     monkeypatch.setenv("SEGMENTATION_K", "auto")
     monkeypatch.setenv("SEGMENTATION_FROM", "09")

@@ -124,12 +124,12 @@ def test_alternatives_tell_how_many_customers_would_be_elsewhere():
     found = examine(X, sweep, make_card(X), k=3)
     sheet = found.alternatives.set_index("choice")
     assert [*sheet.index[:4]] == ["K = 2", "K = 4", "Ward's method", "a Gaussian mixture"]
-    assert [*sheet.index[4:]] == ["without F0", "without F1", "without F2"]
+    assert [*sheet.index[4:]] == ["without f0", "without f1", "without f2"]
     assert [*sheet["k"]] == [2, 4, 3, 3, 3, 3, 3]
     assert sheet["moved"]["K = 2"] == pytest.approx(1 / 3, abs=0.01)  # the third group
     varied = found.variations.set_index("variation")
-    assert sheet["moved"]["without F2"] == varied["moved"]["without f2"] < 0.05
-    assert sheet["moved"]["without F0"] > 0.2
+    assert sheet["moved"]["without f2"] == varied["moved"]["without f2"] < 0.05
+    assert sheet["moved"]["without f0"] > 0.2
     same_k = found.families.set_index("family")["moved_same_k"]
     assert sheet["moved"]["Ward's method"] == same_k["Ward"]
     assert (sheet["ari"] <= 1).all()

@@ -79,7 +79,9 @@ class Tables:
             table = run.read_table(name, text=texts) if there else pd.DataFrame(columns=[*columns])
             self.frames[name] = table.fillna({"unit": "", "event": ""})
         choices = self.frames["alternatives.csv"].astype({"moved": float})
-        self.frames["alternatives.csv"] = choices.sort_values("moved", ascending=False)
+        self.frames["alternatives.csv"] = choices.sort_values(
+            "moved", ascending=False, kind="stable"
+        )
         self.frames["changes.json"] = pd.json_normalize(run.read_json("changes.json"))
         self._records: dict[str, list[dict[str, Any]]] = {}
 

@@ -234,7 +234,8 @@ def _draw_money(segments: list[dict[str, Any]], tables: Tables) -> list[dict[str
     for ribbon, segment, shares in zip(ribbons, segments, shares_of, strict=True):
         bars = [drawings.draw_bar(end, share) for end, share in zip(ends, shares, strict=True)]
         ends = [end + share for end, share in zip(ends, shares, strict=True)]
-        facts = {"segment": segment, "share": shares[0], "value_share": shares[1]}
+        look = {"outline": OUTLINES[find_look(segment["colour"])]}
+        facts = {"segment": segment | look, "share": shares[0], "value_share": shares[1]}
         bands.append(facts | {"path": ribbon["path"], "top": bars[0], "bottom": bars[1]})
     return bands
 

@@ -273,7 +273,7 @@ def serve(options: argparse.Namespace) -> int:
         service.serve(options.run, host=options.host, port=options.port)
     except ImportError as error:
         raise InputError(
-            f"serving needs {error.name}; pip install 'segmentation[service]'."
+            f"serving needs {error.name}; pip install 'customer-segments[service]'."
         ) from None
     except series.Stopped as stop:
         return stop.code

@@ -102,7 +102,7 @@ def load_extra(name: str, what: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise InputError(f"{what} needs {name}; pip install 'segmentation[tables]'.") from None
+        raise InputError(f"{what} needs {name}; pip install 'customer-segments[tables]'.") from None
 
 
 def read_text(

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import duckdb
 import ibis
@@ -77,7 +78,9 @@ def test_a_missing_driver_is_named(monkeypatch):
         raise ImportError("no psycopg")
 
     monkeypatch.setattr(ibis, "connect", fail)
-    told = r"^postgres:// needs its driver; pip install 'ibis-framework\[postgres\]'\.$"
+    told = (
+        r"^postgres:// needs its driver \(no psycopg\); pip install 'ibis-framework\[postgres\]'\.$"
+    )
     with pytest.raises(InputError, match=told):
         warehouse.connect("postgresql://anna:s3cret@db.example/shop")
 
@@ -96,6 +99,29 @@ def test_no_message_shows_a_secret(monkeypatch):
     assert told.startswith("snowflake://account/shop cannot be opened: ")
     assert told.endswith("was turned away; correct the URL.")
     assert not any(secret in told for secret in ("anna", "w0rd", "t0ken", "more"))
+
+
+@pytest.mark.parametrize("password", ["p@ss", "p/ss", "p?ss=1", "p#ss@host", "p:ss"])
+def test_all_before_the_last_at_is_secret(password, monkeypatch):
+    import ibis
+
+    def fail(url, **_):
+        raise RuntimeError(f"could not translate host name in {url}")
+
+    monkeypatch.setattr(ibis, "connect", fail)
+    with pytest.raises(InputError) as refused:
+        warehouse.connect(f"snowflake://anna:{password}@account/shop")
+    assert password not in str(refused.value)
+    assert "anna" not in str(refused.value)
+    monkeypatch.setenv("SHOP_WORD", password)
+    expanded = warehouse.expand_url("snowflake://anna:$SHOP_WORD@account/${SHOP_WORD}")
+    assert urlsplit(expanded.partition("/p")[0]).hostname == "account"
+    assert unquote(urlsplit(expanded).password) == password
+
+
+def test_a_variable_that_is_not_set_is_named():
+    with pytest.raises(InputError, match=r"^backend: \$NO_SUCH is not set; set it in the env"):
+        warehouse.expand_url("postgres://me:${NO_SUCH}@host/shop")
 
 
 def test_duckdb_stays_within_limits_and_fetches_nothing(database):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 import pandas as pd
 
@@ -70,9 +71,10 @@ def _open_backend(driver: Any, url: str, parts: SplitResult) -> Any:
             own = dict(parse_qsl(parts.query))
             return driver.databricks.connect(server_hostname=parts.hostname, **own)
         return driver.connect(url, **options)
-    except ImportError:
-        extra = "segmentation[scale]" if scheme in SPARK else f"ibis-framework[{scheme}]"
-        raise InputError(f"{scheme}:// needs its driver; pip install '{extra}'.") from None
+    except ImportError as error:
+        extra = "customer-segments[scale]" if scheme in SPARK else f"ibis-framework[{scheme}]"
+        told = f"{scheme}:// needs its driver ({error}); pip install '{extra}'."
+        raise InputError(told) from None
 
 
 def _open_spark(driver: Any, url: str, parts: SplitResult) -> Any:
@@ -173,28 +175,79 @@ def open_file(path: Path, **options: Any) -> ibis.Table:
         raise InputError(tables.explain_parquet(path, str(error))) from None
 
 
+def has_secret(url: str) -> bool:
+    """Whether a database's URL holds a password or token, not just a variable's name.
+
+    >>> has_secret("postgres://me:pa/ss@host/shop"), has_secret("postgres://me:$PASS@host/shop")
+    (True, False)
+    """
+    _, user, place = split_url(url)
+    words = [user.partition(":")[2], *(value for _, value in parse_qsl(place.partition("?")[2]))]
+    return any(word and not word.startswith("$") for word in words)
+
+
+def split_url(url: str) -> tuple[str, str, str]:
+    """A database's URL as scheme, user with password (all before the last @), and place.
+
+    >>> split_url("postgres://me:p@/?ss@host/shop")
+    ('postgres', 'me:p@/?ss', 'host/shop')
+    """
+    scheme, _, rest = url.partition("://") if "://" in url else ("", "", url)
+    user, _, place = rest.rpartition("@")
+    return scheme, user, place
+
+
 def show_url(url: str) -> str:
-    """A URL as it may be shown: without user, password and parameters."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the URL"
-    scheme = f"{parts.scheme}://" if parts.scheme else ""
-    return f"{scheme}{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """A URL as it may be shown: without user, password and parameters.
+
+    >>> show_url("postgres://me:p/w@rd@host/shop?token=x"), show_url("sales.ddb")
+    ('postgres://host/shop', 'sales.ddb')
+    """
+    scheme, user, place = split_url(url)
+    if "?" in user:  # an @ among the parameters, or a ? in a password
+        place = ""
+    return f"{scheme}://{place.partition('?')[0]}" if scheme else place.partition("?")[0]
 
 
 def hide_secrets(message: str, url: str) -> str:
     """The first line of a driver's message, without what the URL keeps to itself."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "it is no URL"
+    _, user, place = split_url(url)
     line = message.partition("\n")[0].rstrip(" .;\r")
-    hidden = parts.netloc.rpartition("@")[0].split(":", 1)
-    hidden += [value for _, value in parse_qsl(parts.query)]
+    hidden = [user, *user.split(":", 1)]
+    hidden += [part for part in re.split("[:/?#@]", user) if len(part) > 2]  # of a URL misread
+    for text in (user, place):
+        hidden += [value for _, value in parse_qsl(text.partition("?")[2])]
     for secret in sorted({*hidden, *map(unquote, hidden), url} - {""}, key=len, reverse=True):
         line = line.replace(secret, "…")
     return line
+
+
+def expand_url(url: str) -> str:
+    """A URL with its $NAMEs taken from the environment, quoted where they are user or password.
+
+    An InputError names one that is not set.
+
+    >>> os.environ["SHOP_PASSWORD"] = "p@ss/word"
+    >>> expand_url("postgres://me:$SHOP_PASSWORD@host/shop")
+    'postgres://me:p%40ss%2Fword@host/shop'
+    """
+    scheme, user, place = split_url(url)
+
+    def expand(text: str, write: Callable[[str], str]) -> str:
+        return re.sub(
+            r"\$(?:(\w+)|\{(\w+)\})", lambda found: write(_look_up(*found.groups())), text
+        )
+
+    told = expand(place, str)
+    told = f"{expand(user, lambda word: quote(word, safe=''))}@{told}" if user else told
+    return f"{scheme}://{told}" if scheme else told
+
+
+def _look_up(plain: str | None, braced: str | None) -> str:
+    name = plain or braced or ""
+    if name not in os.environ:
+        raise InputError(f"backend: ${name} is not set; set it in the environment.")
+    return os.environ[name]
 
 
 def write_number(value: float) -> ibis.Scalar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -204,7 +203,7 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
 def _open(card: Card) -> ibis.Table:
     if not card.backend:
         return database.open_file(card.source, **({STORED: True} if card.id == ROW else {}))
-    url, scheme = os.path.expandvars(card.backend), "duckdb://"
+    url, scheme = database.expand_url(card.backend), "duckdb://"
     if url.startswith(scheme) and (path := url.removeprefix(scheme).partition("?")[0]):
         url = f"{scheme}{(card.path.parent / path).resolve()}?read_only=True"
     return database.open_table(url, card.table)

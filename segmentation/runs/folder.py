@@ -14,7 +14,6 @@ from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import to_jsonable_python
@@ -271,17 +270,6 @@ def check_file(folder: Path, manifest: Manifest, name: str, *, mend: str) -> Non
     path, digests = folder / name, {entry.path: entry.sha256 for entry in manifest.files}
     if not path.is_file() or hash_file(path) != digests.get(name):
         raise InputError(f"{folder.name}/{name} is not the file that the run wrote; {mend}")
-
-
-def has_secret(url: str) -> bool:
-    """Whether a database's URL holds a password or token, not just a variable's name.
-
-    >>> has_secret("postgres://me:pass@host/shop"), has_secret("postgres://me:$PASS@host/shop")
-    (True, False)
-    """
-    parts = urlsplit(url)
-    words = [parts.password, *(value for _, value in parse_qsl(parts.query))]
-    return any(word and not word.startswith("$") for word in words)
 
 
 def describe_environment() -> dict[str, Any]:

@@ -30,7 +30,6 @@ from segmentation.runs import (
     check_file,
     compare_runs,
     describe_environment,
-    has_secret,
     read_manifest,
     write_text,
 )
@@ -360,11 +359,11 @@ def freeze(run: Run, card: Card, asked: Parameters, reasons: pd.DataFrame | None
     A password in the card's `backend` stays in the file that it is in. A card that was drafted
     tells why it is as it is.
     """
-    from segmentation.customers import cards
+    from segmentation.customers import cards, database
 
     choices = {"card": asked.card, "table_folder": _relative(card.path.parent)}
     choices |= asked.model_dump(include={"features", "as_of", "against", "seed"})
-    if has_secret(card.backend):
+    if database.has_secret(card.backend):
         choices["backend_of"] = asked.card
         card = card.model_copy(update={"backend": ""})
     run.folder.mkdir(parents=True, exist_ok=True)

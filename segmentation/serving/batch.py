@@ -219,6 +219,7 @@ def score_into(url: str, name: str, into: str, model: Model, *, segment: str = "
         refused, counted by column.
     """
     kept = model.find_segment(segment)
+    url = database.expand_url(url)
     table = database.open_table(url, name)
     try:
         database.check_free(table.get_backend(), into)

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 
 from segmentation.clustering import stability
 from segmentation.customers import Card
@@ -67,7 +66,6 @@ def series(customers):
 SAMPLES = pd.DataFrame(
     {"position": np.repeat(range(4), 50), "silhouette": np.linspace(-0.1, 1, 200)}
 )
-ANSWERS = pd.DataFrame({"rule": ["elbow", HOSTILE, "gap"], "k": [4, 12, None]})
 
 
 def map_customers(customers, segments):
@@ -81,7 +79,6 @@ def draw_curve(sweep):
 
 
 DRAWN = {
-    "rules": lambda get: figures.rules_by_k(ANSWERS, 10, 4),  # noqa: ARG005
     "profile": lambda get: figures.silhouette_profile(SAMPLES, get("sweep")),
     "flow": lambda get: figures.flow(get("series")),
     "clustergram": lambda get: figures.flow(get("series"), scores=True),
@@ -154,12 +151,6 @@ def test_a_first_run_publishes_no_picture_of_changes(recorded):
     drawn = {path.name for path in (recorded / "figures").iterdir()}
     assert "segments_map.png" in drawn
     assert not drawn & {"share_changes.png", "migration.png"}
-
-
-def test_every_rule_has_its_place():
-    ax = figures.rules_by_k(ANSWERS, 10, 4)
-    assert isinstance(ax, Axes)
-    assert [line.get_xydata().tolist() for line in ax.lines] == [[[4, 0]], [[12, 1]]]
 
 
 def test_no_box_stands_for_a_sign_that_no_font_draws():

@@ -160,29 +160,6 @@ def draw_bands(ax: Axes) -> Axes:
     return ax
 
 
-def rules_by_k(answers: pd.DataFrame, k_max: int, chosen: int) -> Axes:
-    """What each rule answers: a row a rule, a column a K, a dot where they meet.
-
-    `answers` has the columns rule and k (missing where a rule has no answer), a row a rule.
-
-    >>> answers = pd.DataFrame({"rule": ["elbow", "silhouette"], "k": [4, None]})
-    >>> [text.get_text() for text in rules_by_k(answers, 10, 4).get_yticklabels()]
-    ['elbow', 'silhouette: none']
-    """
-    ax = _make_axes(7, 1.0 + 0.42 * len(answers))
-    ax.axvspan(chosen - 0.4, chosen + 0.4, color=NOISE, linewidth=0)
-    known = answers.reset_index(drop=True)["k"].dropna().astype(int)
-    for row, k in known.items():
-        ax.plot(k, row, "o", markersize=11, color=INK if k == chosen else QUIET)
-    names = [wrap(rule) + ": none" * (i not in known) for i, rule in enumerate(answers["rule"])]
-    ax.set_yticks(range(len(names)), names)
-    most = max([k_max, chosen, *known])
-    ax.set_xticks(range(1, most + 1))
-    ax.set(xlim=(0.5, most + 0.5), ylim=(len(names) - 0.5, -0.5), xlabel="Number of segments K")
-    ax.set_title(f"What each rule answers; shaded, the choice: K = {chosen}")
-    return ax
-
-
 def silhouette_profile(samples: pd.DataFrame, sweep: pd.DataFrame) -> Axes:
     """Each customer's silhouette as a bar, by segment, against the mean of structureless data.
 

@@ -81,7 +81,7 @@ def play_once(shared_folder):
     from played import play_run
 
     def play(name, card="data/mall_customers.yaml", **options):
-        folder = shared_folder / "played" / name
+        folder = shared_folder / f"played {name}" / name  # a folder takes one run at a time
         with FileLock(shared_folder / f"played {name}.lock"):
             if not folder.exists():
                 play_run(folder, ROOT / card, **{"resamples": 20, "k_max": 6} | options)

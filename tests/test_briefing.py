@@ -10,6 +10,7 @@ import pytest
 from agreement import NavigableString, Run, parse
 
 from segmentation import words
+from segmentation.customers.card import load_card
 from segmentation.reports import report
 from segmentation.runs import Manifest
 
@@ -77,9 +78,11 @@ def test_the_page_is_one_small_inert_file_that_reads_without_pictures(run):
 
 def test_each_segment_has_a_column_with_its_figures_and_an_action(run):
     soup = parse(read_report(run))
-    worth = run.tables["segment_values.csv"].set_index("cluster")["mean"]
-    order = lambda s: (-worth.get(s["id"], 0.0), -s["size"])  # noqa: E731
-    listed = sorted(run.segments, key=order)[:8]
+    kinds = load_card(run.folder / "card.yaml").kinds
+    spent = [label for label, kind in kinds.items() if kind == "spending"]
+    spent = [*run.tables["segment_values.csv"]["variable"].head(1), *spent, ""][0]
+    means = {s["id"]: s["profile"].get(spent, {"mean": 0.0})["mean"] for s in run.segments}
+    listed = sorted(run.segments, key=lambda s: (-means[s["id"]], -s["size"]))[:8]
     columns = soup.find_all("article")
     labels = list_labels(run)
     for column, segment in zip(columns, listed, strict=True):

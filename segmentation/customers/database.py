@@ -44,7 +44,11 @@ def connect(url: str) -> ibis.BaseBackend:
     """
     driver = tables.load_extra("ibis", "a database")
     try:
-        return _open_backend(driver, url, urlsplit(url))
+        parts = urlsplit(url)
+    except ValueError:
+        raise InputError("the URL cannot be opened: it is no URL; correct the URL.") from None
+    try:
+        return _open_backend(driver, url, parts)
     except InputError:
         raise
     except Exception as error:

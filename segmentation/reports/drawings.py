@@ -6,6 +6,7 @@ Geometry only: paths and places as the template needs them. Colours and texts ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,6 @@ def draw_maps(
         "titles": [card.titles[name] for name in plane],
         "logged": [card.features[name].transform == "log" for name in plane],
         "beyond": int(beyond),
-        "drawn": len(some),
     }
 
 
@@ -185,7 +185,8 @@ def draw_tree(cuts: pd.DataFrame) -> dict[str, Any]:
         step, segment = ks.index(row["k"]), int(row["segment"])
         x, y = COLUMN * step, ROW * (segment + (ks[-1] - row["k"]) / 2) + 12
         places[step, segment] = x, y
-        nodes.append(row | {"x": x, "y": y, "lines": wrap(str(row["name"]), 27, 2)})
+        lines = wrap(str(row["name"]), 27, max_lines=2, placeholder=" …")
+        nodes.append(row | {"x": x, "y": y, "lines": lines})
         if step and row["parent"] == row["parent"]:
             before, above = places[step - 1, int(row["parent"])]
             start, middle = before + COLUMN - 24, x - 12
@@ -200,17 +201,6 @@ def draw_tree(cuts: pd.DataFrame) -> dict[str, Any]:
         "width": COLUMN * len(ks),
         "height": ROW * ks[-1] + 24,
     }
-
-
-def wrap(text: str, width: int, lines: int) -> list[str]:
-    """A text in so many lines at most, with a dot where it was cut.
-
-    >>> wrap("High income, high spending, younger", 14, 2)
-    ['High income,', 'high …']
-    """
-    from textwrap import wrap as fold
-
-    return fold(text, width, max_lines=lines, placeholder=" …")
 
 
 def draw_line(shares: Sequence[float | None], *, top: float) -> str:

@@ -29,7 +29,7 @@ def find_headline(
     values: pd.DataFrame, bands: pd.DataFrame, features: pd.DataFrame, changes: pd.DataFrame,
     *, customers: int,
 ) -> str:  # fmt: skip
-    """The finding that leads the report: the first of `headlines` in words.yaml that is true.
+    """The finding that leads the report: the first `headline` in words.yaml that is true.
 
     Of the tables segment_values.csv, value_bands.csv, the features of segment_profiles.csv and
     changes.csv: how far value is concentrated, what changed most, what parts two segments that
@@ -63,10 +63,15 @@ def measure_concentration(values: pd.DataFrame, bands: pd.DataFrame) -> Facts:
     }
 
 
+def list_continued(changes: pd.DataFrame) -> pd.DataFrame:
+    """The rows of changes.csv of segments that continue and may be told of, then and now."""
+    kept = changes.dropna(subset="points")
+    return kept[kept[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
+
+
 def find_change(changes: pd.DataFrame) -> Facts:
     """The segment whose share moved most since the previous run, where that is clear of chance."""
-    kept = changes.dropna(subset="points")
-    kept = kept[kept[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
+    kept = list_continued(changes)
     if kept.empty:
         return {}
     then, now = kept["previous_share"].astype(float), kept["share"].astype(float)
@@ -83,25 +88,27 @@ def find_contrast(features: pd.DataFrame) -> Facts:
     """Two segments that a figure parts the farthest, and what they are alike in, if in anything.
 
     Facts: gap (standard deviations), alike (1 where they share a marked feature), shared,
-    variable, high and low (with their segments' names in highest, lowest).
+    variable, high and low.
     """
     told = features[features["size"] >= words.FEWEST]
     largest = told.drop_duplicates("cluster").nlargest(LOOKED_AT, "size")["cluster"]
     told = told[told["cluster"].isin(largest)]
     effects = told.pivot(index="cluster", columns="variable", values="effect")
-    found: list[tuple[int, float, Facts]] = []
+    found: list[tuple[int, float, int, int, str, str]] = []
     for above in effects.index:
         for below in effects.index.drop(above):
             gaps = effects.loc[above] - effects.loc[below]
             marked = effects.loc[[above, below]].abs().min() >= words.MARKER
             shared = gaps.abs()[(gaps.abs() <= ALIKE) & marked]
             variable = gaps.idxmax()
-            ends = _tell(told, above, variable, ""), _tell(told, below, variable)
-            facts: Facts = {"gap": float(gaps[variable]), "alike": int(len(shared) > 0)}
-            facts |= {"variable": words.lower_first(variable), "high": ends[0], "low": ends[1]}
-            facts["shared"] = words.lower_first(shared.idxmin()) if len(shared) else ""
-            found.append((int(facts["alike"] and facts["gap"] >= APART), facts["gap"], facts))
-    return max(found, key=lambda each: each[:2])[2] if found else {}
+            gap, same = float(gaps[variable]), shared.idxmin() if len(shared) else ""
+            found.append((int(bool(same) and gap >= APART), gap, above, below, variable, same))
+    if not found:
+        return {}
+    _, gap, above, below, variable, same = max(found, key=lambda each: each[:2])
+    facts: Facts = {"gap": gap, "alike": int(bool(same)), "shared": words.lower_first(same)}
+    facts |= {"high": _tell(told, above, variable, ""), "low": _tell(told, below, variable)}
+    return facts | {"variable": words.lower_first(variable)}
 
 
 def _tell(features: pd.DataFrame, cluster: int, variable: str, unit: str | None = None) -> str:

@@ -82,7 +82,6 @@ class Tables:
         self.frames["alternatives.csv"] = choices.sort_values(
             "moved", ascending=False, kind="stable"
         )
-        self.frames["changes.json"] = pd.json_normalize(run.read_json("changes.json"))
         self._records: dict[str, list[dict[str, Any]]] = {}
 
     def rows(self, name: str, **where: Any) -> list[dict[str, Any]]:
@@ -142,7 +141,7 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         selection, segments, k=int(manifest.k or 1), edged=edged if centred else float("nan"),
         agrees=agreement.get("agrees"),
     )  # fmt: skip
-    shown = {each["name"]: each.get("title", each["name"]) for each in segments}
+    shown = {each["name"]: each["shown"] for each in segments}
     changed = frames["changes.csv"].replace({"segment": shown, "previous_segment": shown})
     frames["changes.csv"] = changed
     template = pages.environment().get_template("report.html.j2")
@@ -192,13 +191,17 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
 
 
 def _order(segments: list[dict[str, Any]], spending: str) -> list[dict[str, Any]]:
-    """The segments by what a customer spends, where that is a feature; else by their size."""
+    """The segments by what a customer spends, where that is a feature; else by their size.
+
+    Each with the name by which the page shows it: its title, where it has one.
+    """
 
     def place(segment: dict[str, Any]) -> tuple[float, int]:
         known = segment["profile"].get(spending, {"mean": 0.0})
         return -known["mean"], -segment["size"]
 
-    return sorted(segments, key=place)
+    named = [each | {"shown": each.get("title", each["name"])} for each in segments]
+    return sorted(named, key=place)
 
 
 def _suggest_cut(sweep: pd.DataFrame) -> str:
@@ -272,8 +275,7 @@ def _describe_changes(
     if summary["previous"] is None:
         return {}
     table = tables.frames["changes.csv"]
-    kept = table.dropna(subset="points")
-    told = kept[kept[["previous_size", "size"]].min(axis=1) >= words.FEWEST]
+    told = findings.list_continued(table)
     moved = [words.say("moved", _lower(row)) for row in tables.rows("drift.csv", kind="feature")]
     lines = _draw_lines(segments, summary)
     return {
@@ -295,7 +297,7 @@ def _describe_changes(
 
 def _show(role: dict[str, Any], segments: list[dict[str, Any]]) -> dict[str, Any]:
     """A changed role under the name by which the page shows its segment."""
-    shown = {each["name"]: each.get("title", each["name"]) for each in segments}
+    shown = {each["name"]: each["shown"] for each in segments}
     same = int(role["role"] == role["previous_role"])
     return role | {"segment": shown[role["segment"]], "same": same}
 
@@ -315,7 +317,6 @@ def _draw_lines(
         each["id"]: {
             "path": drawings.draw_line([run.get(each["id"]) for run in runs], top=top),
             "colour": each["colour"],
-            "runs": len(runs),
         }
         for each in segments
     }
@@ -345,7 +346,6 @@ def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[st
     plans = tables.rows("actions.csv", cluster=segment["id"])
     return segment | {
         "told": told,
-        "shown": segment.get("title", segment["name"]),
         "outline": OUTLINES[find_look(segment["colour"])],
         "features": _list_features(tables, segment["id"]),
         "strongest": _find_strongest(levels),

@@ -1,9 +1,11 @@
-# Every target sets itself up: the first one makes .venv from requirements.lock.
+# Every target sets itself up: .venv is made from requirements.lock; what develops adds dev.lock.
 PYTHON ?= python3
 OUTPUT ?= outputs
 BIN    := .venv/bin
 READY  := .venv/ready
-COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
+DEV    := .venv/ready-to-develop
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
@@ -21,41 +23,42 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 serve: $(READY)  ## answer for the newest run on http://127.0.0.1:8000/
 	@$(BIN)/segmentation serve --run "$(OUTPUT)/latest"
 
-test: $(READY) chromium  ## run the tests, in parallel
+test: $(DEV) chromium  ## run the tests, in parallel
 	@$(BIN)/pytest -n auto --dist worksteal -m "not long"
 
-test-all: $(READY) chromium spark  ## run the long tests too
+test-all: $(DEV) chromium spark  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
 
-bench: $(READY) latest  ## measure beside peers (ten minutes) and write docs/benchmarks.md
+bench: $(DEV) latest  ## measure beside peers (ten minutes) and write docs/benchmarks.md
 	@$(BIN)/python benchmarks/bench.py
 
-bench-large: $(READY)  ## the same with ten and a hundred million rows (up to an hour)
+bench-large: $(DEV)  ## the same with ten and a hundred million rows (up to an hour)
 	@$(BIN)/python benchmarks/bench.py --large
 
-calibrate: $(READY)  ## try the calibrated rule on simulated tables (up to an hour)
+calibrate: $(DEV)  ## try the calibrated rule on simulated tables (up to an hour)
 	@$(BIN)/python benchmarks/calibrate.py
 
-example: $(READY) chromium  ## make the example report and its pictures anew (docs/example)
+example: $(DEV) chromium  ## make the example report and its pictures anew (docs/example)
 	@$(BIN)/python docs/example/make_example.py
 
-lint: $(READY)  ## check style, formatting, types and that notebooks hold no outputs
+lint: $(DEV)  ## check style, formatting, types and that notebooks hold no outputs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
-format: $(READY)  ## format the code and strip the notebooks' outputs
+format: $(DEV)  ## format the code and strip the notebooks' outputs
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/nbstripout notebooks/*.ipynb
 
-lock:  ## write requirements.lock and scale.lock anew from pyproject.toml (needs uv)
-	@$(COMPILE) --python-version 3.11 --extra tables --extra service --extra dev pyproject.toml \
+lock:  ## write requirements.lock, dev.lock and scale.lock anew from pyproject.toml (needs uv)
+	@$(COMPILE) --extra lab --extra tables --extra service --group build pyproject.toml \
 	  -o requirements.lock
-	@$(PYTHON) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-	  print(*project['optional-dependencies']['scale'], sep='\n')" | \
-	  $(COMPILE) --python-version 3.11 --constraint requirements.lock - -o scale.lock
+	@for extra in dev scale; do \
+	  $(PYTHON) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	    print(*project['optional-dependencies']['$$extra'], sep='\n')" | \
+	    $(COMPILE) --constraint requirements.lock - -o $$extra.lock; done
 
 clean:  ## remove the environment and the tools' caches (runs are kept)
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
@@ -65,10 +68,14 @@ $(READY): requirements.lock pyproject.toml
 	  { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.12 …" >&2; exit 1; }
 	@echo "Setting up .venv (once; a minute or two) …" >&2
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c "from segmentation.clustering import null; null.warm_up()"
 	@touch $(READY)
+
+$(DEV): $(READY) dev.lock
+	@$(PIP) --require-hashes -r dev.lock
+	@touch $(DEV)
 
 .PHONY: latest
 latest: $(READY)
@@ -83,7 +90,7 @@ chromium:
 
 .PHONY: spark
 spark: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r scale.lock
+	@$(PIP) --require-hashes -r scale.lock
 	@command -v java >/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	    apt-get update -qq && \

@@ -6,11 +6,16 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-ROOT = Path(os.environ.get("SEGMENTATION_ROOT") or Path(__file__).resolve().parents[1])
-"""The project's folder: relative paths of cards and runs in a notebook start here."""
+_PACKAGE = Path(__file__).resolve().parent
+BUNDLE = _PACKAGE if (_PACKAGE / "notebooks").is_dir() else _PACKAGE.parent
+"""Where the notebooks and the bundled card lie: in the package if installed, else beside it."""
+
+_HERE = Path.cwd() if BUNDLE == _PACKAGE else BUNDLE
+ROOT = Path(os.environ.get("SEGMENTATION_ROOT") or _HERE)
+"""Where relative paths of cards and runs start: the checkout's folder, else the current one."""
 
 
-__all__ = ["ROOT", "InputError", "RunError", "__version__", "open_study"]
+__all__ = ["BUNDLE", "ROOT", "InputError", "RunError", "__version__", "open_study"]
 
 
 class InputError(ValueError):

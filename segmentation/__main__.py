@@ -1,4 +1,4 @@
-"""The command: `segmentation run`, `runs`, `verify`, `card`, `score`, `serve`.
+"""The command: `segmentation run`, `runs`, `verify`, `card`, `notebooks`, `score`, `serve`.
 
 Exit codes of a run: 0 published, 1 failed, 2 refused, 75 another run holds the folder, 124 a limit
 of time passed, 129, 130, 143 stopped, 138 a kernel died.
@@ -93,6 +93,8 @@ def build_parser() -> Parser:
     card.add_argument("-o", type=Path, metavar="CARD", help="where it goes (default: beside)")
     fields = series.Parameters.model_fields
     card.add_fields(*[(name, fields[name]) for name in ("features", "encoding", "sheet")])
+    copy = commands.add_parser("notebooks", help="copy the series, to read and change it")
+    copy.add_argument("folder", type=Path, metavar="DIR", help="where it goes")
     score = commands.add_parser(
         "score", help="put the customers of a file or database into segments"
     )
@@ -122,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(arguments)
     commands = {"run": run, "runs": show_runs, "verify": verify}
-    commands |= {"card": draft, "score": score, "serve": serve}
+    commands |= {"card": draft, "notebooks": copy_notebooks, "score": score, "serve": serve}
     return _end(commands[options.command], options)
 
 
@@ -236,6 +238,13 @@ def draft(options: argparse.Namespace) -> int:
     widths = [24, 12, 40, 14, 36]
     _tell(tabulate(told, "keys", showindex=False, disable_numparse=True, maxcolwidths=widths))
     _tell(f"\nEdit it, then: segmentation run {target.name}\n{target}")
+    return 0
+
+
+def copy_notebooks(options: argparse.Namespace) -> int:
+    """Copy the series into a folder of the user's; nothing that is there is replaced."""
+    series.copy_notebooks(options.folder)
+    _tell(f"Change it, then: segmentation run TABLE --notebooks {options.folder}")
     return 0
 
 

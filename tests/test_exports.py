@@ -42,7 +42,7 @@ def test_the_exports_are_those_that_the_generator_makes(name):
 
 
 def test_the_shipped_examples_are_those_that_their_generator_makes(tmp_path):
-    make = runpy.run_path(str(ROOT / "data/make_examples.py"))
+    make = runpy.run_path(str(ROOT / "data/raw/make_examples.py"))
     made = make["make_customers"](np.random.default_rng(20260630))[0]
     orders = make["make_orders"](np.random.default_rng(20240701))[0]
     for rows, name in ((made, "webshop_customers.csv"), (orders, "webshop_orders.csv")):
@@ -62,7 +62,7 @@ def test_the_web_shop_s_groups_are_found_through_its_card():
 def test_the_orders_become_customers_in_their_groups():
     card = read_card("data/webshop_orders.yaml")
     customers = read_customers(card)
-    make = runpy.run_path(str(ROOT / "data/make_examples.py"))
+    make = runpy.run_path(str(ROOT / "data/raw/make_examples.py"))
     truth = make["make_orders"](np.random.default_rng(20240701))[1]
     found = find_groups(customers.table, card, 4)
     assert adjusted_rand_score([truth[each] for each in customers.table[card.id]], found) > 0.95

@@ -12,7 +12,14 @@ import pytest
 import yaml
 from conftest import ROOT
 
-CONDA = {"matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
+CONDA = {
+    "matplotlib": "matplotlib-base",
+    "seaborn": "seaborn-base",
+    "duckdb": "python-duckdb",
+    "ibis-framework[duckdb]": "ibis-duckdb",
+    "prometheus-client": "prometheus_client",
+}
+RUNNING = ["lab", "tables", "service"]  # extras of requirements.lock and environment.yml
 PACKAGE = "segmentation"
 ROOMS = ["runs", "customers", "clustering", "segments", "reports", "series", "serving"]
 BESIDE = {"series", "serving"}  # the two that stand side by side on the top floor
@@ -26,24 +33,32 @@ def read_project():
 def test_conda_environment_equals_the_package():
     project = read_project()
     wanted = {"python" + project["requires-python"]}
-    for requirement in project["dependencies"]:
-        name = re.match(r"[\w-]+", requirement)[0]
-        wanted.add(requirement.replace(name, CONDA.get(name, name), 1))
+    extras = project["optional-dependencies"]
+    for requirement in sum((extras[name] for name in RUNNING), project["dependencies"]):
+        name, version = re.match(r"([\w\[\]-]+)([^;]*)", requirement).groups()
+        wanted.add(CONDA.get(name, name) + version)
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     assert set(environment["dependencies"]) == wanted
     assert environment["channels"] == ["conda-forge"]
 
 
 def test_lock_has_every_requirement_hashes_and_no_address():
-    lock = (ROOT / "requirements.lock").read_text("utf-8")
-    assert "://" not in lock
-    assert "index" not in lock.replace("indexed", "")
-    pinned = set(re.findall(r"^([\w.-]+)==", lock, re.M))
+    pinned = {}
+    for name in ("requirements", "dev", "scale"):
+        lock = (ROOT / f"{name}.lock").read_text("utf-8")
+        assert "://" not in lock
+        assert "index" not in lock.replace("indexed", "")
+        pinned[name] = dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.M))
+        blocks = re.split(r"\n(?=[\w.-]+==)", lock)[1:]
+        assert all("--hash=sha256:" in block for block in blocks)
     project = read_project()
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
-        assert re.match(r"[\w-]+", requirement)[0] in pinned
-    blocks = re.split(r"\n(?=[\w.-]+==)", lock)[1:]
-    assert all("--hash=sha256:" in block for block in blocks)
+    extras = project["optional-dependencies"]
+    running = sum((extras[name] for name in RUNNING), project["dependencies"])
+    for name, wanted in {"requirements": running, "dev": extras["dev"]}.items():
+        assert {re.match(r"[\w-]+", each)[0] for each in wanted} <= {*pinned[name]}
+    for name in ("dev", "scale"):  # one environment: what stands in both is the same version
+        shared = {*pinned[name]} & {*pinned["requirements"]}
+        assert all(pinned[name][each] == pinned["requirements"][each] for each in shared)
 
 
 def list_imports(path):

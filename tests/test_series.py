@@ -31,9 +31,9 @@ from segmentation.series import (
     Parameters,
     SeriesFailed,
     describe_outcome,
-    read_notebooks,
     run_series,
 )
+from segmentation.series.notebooks import read_notebooks
 
 FILES = {
     *("run.json", "summary.txt", "segments.json", "reports/index.html"),

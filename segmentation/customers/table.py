@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from segmentation import ROOT, InputError
+from segmentation import BUNDLE, ROOT, InputError
 from segmentation.customers import columns, database, text
 from segmentation.customers.card import ROW, Card, keep_features, load_card
 from segmentation.customers.draft import draft_card
@@ -63,7 +63,8 @@ def explain_card(
     ask: bool = True,
 ) -> tuple[Card, pd.DataFrame | None]:
     """The same card; where it was drafted, why each column became what: see `draft_card`."""
-    path = ROOT / path
+    bundled = BUNDLE / path
+    path = bundled if bundled.is_file() and not (ROOT / path).is_file() else ROOT / path
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of a dataset card or a table.")
     is_card = path.suffix.lower() in (".yaml", ".yml")

@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import to_jsonable_python
 
-from segmentation import ROOT, InputError
+from segmentation import BUNDLE, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -277,14 +277,15 @@ def describe_environment() -> dict[str, Any]:
 
     The hash is SHA-256 of the package's code and words, whatever the commit may say.
     """
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        commit = done.stdout.strip() or None
-    except OSError:
-        commit = None
+    versions, commit = {"python": platform.python_version()}, ""
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # JupyterLab is an extra
+            versions[name] = version(name)
     folder = Path(__file__).parents[1]
+    if folder != BUNDLE:  # a checkout; an installed package may lie in anybody's
+        command = ["git", "-C", str(BUNDLE), "rev-parse", "HEAD"]
+        with suppress(OSError):
+            commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     files = sorted([*folder.rglob("*.py"), *folder.glob("*.yaml")])
     code = sha256("".join(map(hash_file, files)).encode()).hexdigest()
-    return {"versions": versions, "git_commit": commit, "code_sha256": code}
+    return {"versions": versions, "git_commit": commit or None, "code_sha256": code}

@@ -3,7 +3,7 @@
 Nothing heavy is imported before a run is planned: the command's help reads its options here.
 """
 
-from segmentation.series.notebooks import SeriesFailed, read_notebooks
+from segmentation.series.notebooks import SeriesFailed, copy_notebooks
 from segmentation.series.pipeline import (
     Job,
     Parameters,
@@ -21,12 +21,12 @@ __all__ = [
     "Parameters",
     "SeriesFailed",
     "Stopped",
+    "copy_notebooks",
     "describe_outcome",
     "describe_plan",
     "freeze",
     "listen",
     "plan_series",
-    "read_notebooks",
     "run_again",
     "run_series",
 ]

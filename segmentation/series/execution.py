@@ -24,6 +24,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import strip_color
 
+from segmentation import ROOT
 from segmentation.series.notebooks import (
     DIED,
     TIMED_OUT,
@@ -99,7 +100,8 @@ class Kernels:
         file = self.folder / f"{uuid4()}.json"
         kernel = Kernel(connection_file=str(file), transport_encryption="auto")
         self.started.append(kernel)
-        own = {"IPYTHONDIR": self.folder / "ipython", "MATPLOTLIBRC": self.folder / "matplotlibrc"}
+        own = {"SEGMENTATION_ROOT": ROOT, "IPYTHONDIR": self.folder / "ipython"}
+        own["MATPLOTLIBRC"] = self.folder / "matplotlibrc"
         environment = os.environ | {name: str(path) for name, path in own.items()}
         environment.pop("PYTHONSTARTUP", None)
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

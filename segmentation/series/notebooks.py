@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from segmentation import ROOT, InputError, RunError
+from segmentation import BUNDLE, InputError, RunError
 
 TIMED_OUT, DIED = 124, 138
 RUN, TAKE, LEAVE = "run", "take over", "leave out"
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS = BUNDLE / "notebooks"
 
 
 class SeriesFailed(RunError):
@@ -71,6 +72,17 @@ def read_notebooks(folder: Path = NOTEBOOKS) -> list[Notebook]:
     if not listed:
         raise InputError(f"{folder} holds no notebooks called like 01_name.ipynb; name another.")
     return listed
+
+
+def copy_notebooks(folder: Path) -> None:
+    """Copy the series into a folder, made if need be; an InputError where one of them is there."""
+    copies = {path: folder / path.name for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    there = next((copy for copy in copies.values() if copy.exists()), None)
+    if there or not (folder.is_dir() or not folder.exists()):
+        raise InputError(f"{there or folder} is there already; name another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, copy in copies.items():
+        shutil.copyfile(path, copy)
 
 
 def choose_steps(listed: list[Notebook], *, start: str = "", only: str = "") -> dict[Notebook, str]:

@@ -1,12 +1,12 @@
 """Write the two example tables of a web shop, from a seed, byte for byte the same each time.
 
-`raw/webshop_customers.csv`: 2,000 customers in five planted segments, five to six standard
+`webshop_customers.csv`: 2,000 customers in five planted segments, five to six standard
 deviations from the nearest other once spend is on its log scale. Messy as exports are, and the card
 explains all of it: ages and discounts are missing, four firms spend, four resellers order and four
 staff accounts save far more than anyone else, newsletter is coded, countries are written in two
 ways, three headers are not the card's names.
 
-`raw/webshop_orders.csv`: two years of orders of 900 customers in four planted groups, with refunds,
+`webshop_orders.csv`: two years of orders of 900 customers in four planted groups, with refunds,
 orders of 0.00 and two orders that are dated after the day of the table.
 
 The planted segment of each customer, in row order, goes to `tests/webshop_truth.json`;
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).parent
+RAW = Path(__file__).parent
 AS_OF = date(2026, 6, 30)
 
 CUSTOMERS = 2000
@@ -141,9 +141,7 @@ def write_table(rows: list[list[str]], path: Path) -> None:
 
 if __name__ == "__main__":
     customers, segments = make_customers(np.random.default_rng(20260630))
-    write_table(customers, DATA / "raw" / "webshop_customers.csv")
-    write_table(
-        make_orders(np.random.default_rng(20240701))[0], DATA / "raw" / "webshop_orders.csv"
-    )
+    write_table(customers, RAW / "webshop_customers.csv")
+    write_table(make_orders(np.random.default_rng(20240701))[0], RAW / "webshop_orders.csv")
     truth = json.dumps(segments, separators=(",", ":")) + "\n"
-    (DATA.parent / "tests" / "webshop_truth.json").write_bytes(truth.encode())
+    (RAW.parents[1] / "tests" / "webshop_truth.json").write_bytes(truth.encode())

@@ -73,7 +73,7 @@ def read_options(model: type[Model], options: argparse.Namespace) -> Model:
     given = {name: word for name, word in named.items() if word and (name, word) != ("k", "auto")}
     for name in PATHS & {*given}:
         if name != "against" or os.sep in given[name]:
-            given[name] = str(Path(given[name]).resolve())
+            given[name] = os.path.realpath(given[name])  # a loop of links is no such file
     try:
         return model(**given)
     except ValidationError as error:
@@ -150,14 +150,20 @@ def _end(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
     except OSError as error:
         place = error.filename or "the output"
         told, code = f"{place}: {error.strerror or error}; mend it, and run this again.", 1
-    print(told, file=sys.stderr)
+    with suppress(OSError, ValueError, AttributeError):  # nobody listens
+        sys.stderr.write(f"{_clean(told)}\n")
     return code
 
 
-def _tell(text: object) -> None:
+def _clean(text: str) -> str:
+    """A text without what would steer the terminal: a table's own words may stand in it."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)
+
+
+def _tell(text: object, clean: Callable[[str], str] = _clean) -> None:
     """Print a result; a stream that is closed changes no outcome."""
     try:
-        print(text, flush=True)
+        print(clean(str(text)), flush=True)
     except (OSError, ValueError):  # the system must not flush it again at the end
         sys.stdout = None
 
@@ -184,7 +190,7 @@ def run(options: argparse.Namespace) -> int:
         report = series.run_series(parameters, job)
         folder = report.parents[1]
         if not job.quiet and Run(folder).manifest.status == "published":
-            _tell(f"\n{series.describe_outcome(folder, colour=_has_colour())}\n")
+            _tell(f"\n{series.describe_outcome(folder, colour=_has_colour())}\n", clean=str)
         _tell(report)
     return 0
 
@@ -223,7 +229,7 @@ def draft(options: argparse.Namespace) -> int:
 
     from segmentation.customers import cards, explain_card
 
-    source = options.table.resolve()
+    source = Path(os.path.realpath(options.table))
     target = options.o or source.with_suffix(".yaml")
     if target.exists():
         raise InputError(f"{target} is there already; name another by -o.")
@@ -232,7 +238,9 @@ def draft(options: argparse.Namespace) -> int:
     card, reasons = explain_card(source, **chosen, ask=False)
     if reasons is None:
         raise InputError(f"{source} is a card already; give a table.")
-    card = card.model_copy(update={"table": os.path.relpath(source, target.resolve().parent)})
+    card = card.model_copy(
+        update={"table": os.path.relpath(source, os.path.realpath(target.parent))}
+    )
     target.write_text(cards.write_draft(card, reasons), encoding="utf-8")
     told = reasons.rename(columns={"reason": "why", "change": "what to change"})
     widths = [24, 12, 40, 14, 36]
@@ -266,6 +274,8 @@ def score(options: argparse.Namespace) -> int:
     else:
         backend, source, into = base.values()
         tally = batch.score_into(backend, source, into, model, segment=kept)
+    if options.o and not options.o.is_file():  # a pipe, which takes the rows alone
+        return 0
     _tell(tally.describe(model))
     _tell(options.o or options.into)
     return 0

@@ -4,8 +4,10 @@ import copy
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -114,6 +116,24 @@ def test_links_are_followed_and_modes_kept(model, tmp_path):
     with pytest.raises(Unwritable):
         score(model, tmp_path, PLAIN, out="folder")
     assert (tmp_path / "folder").is_dir()
+
+
+def test_a_pipe_and_a_device_get_the_rows_alone(model, mall_model, tmp_path):
+    score(model, tmp_path, PLAIN, out="file.csv")
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        got = pool.submit(pipe.read_bytes)
+        score(model, tmp_path, PLAIN, out="pipe.csv")
+        assert got.result(timeout=60) == (tmp_path / "file.csv").read_bytes()
+    assert pipe.is_fifo()
+    source = tmp_path / "plain.csv"
+    source.write_text(PLAIN)
+    command = [sys.executable, "-m", "segmentation", "score", source, "-o", "/dev/stdout"]
+    command += ["--run", mall_model]
+    done = subprocess.run(command, capture_output=True, check=True, cwd=ROOT)
+    assert len(done.stdout.splitlines()) == 4
+    assert not done.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,13 @@ mixed dates in `test_transactions.py`; a table that changes while it is read in 
 
 import gzip
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import yaml
+from conftest import ROOT
 from modelling import build_preprocessor
 from played import play_run
 
@@ -372,3 +375,67 @@ def test_parquet_and_excel_are_read_like_csv(tmp_path):
     for name in ("table.xlsx", "table.parquet"):
         same = read_customers(read_card(write(tmp_path, TABLE, table=name))).table
         pd.testing.assert_frame_equal(same, expected)
+
+
+def refuse(*words):
+    """What the command says on refusing: its exit code and its lines."""
+    done = subprocess.run(
+        [sys.executable, "-m", "segmentation", "run", "--dry-run", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stdout == ""
+    assert done.returncode == 2, done.stderr
+    return done.stderr
+
+
+def test_a_loop_of_links_is_no_such_file(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.csv").symlink_to(f"{other}.csv")
+    assert "a.csv: no such file; give the path" in refuse(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("title: " + "[" * 3000, "is not valid YAML"),
+        ("features: {Age: {}, Age: {}}", "Age stands a second time in line 1; say once"),
+        ("title: a\ntitle: b", "title stands a second time in line 2"),
+        ("map: {x: Age}", "map: write a list, like [A, B]."),
+        ("features: [Age]", "features: write keys with their values."),
+    ],
+)
+def test_an_odd_card_is_refused_in_lines(text, told, tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    said = refuse(path)
+    assert told in said
+    assert "Traceback" not in said
+
+
+def test_a_card_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "card.yaml").touch()
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "read_text", deny)
+    with pytest.raises(InputError, match=r"card.yaml cannot be read: Permission denied; see"):
+        read_card(tmp_path / "card.yaml")
+
+
+@pytest.mark.parametrize("drafted", [True, False])
+def test_what_is_no_table_is_not_repeated(drafted, tmp_path):
+    (tmp_path / "secret").write_text("root:hunter2:20228:0:99999\nme:hunter3:1:2\n" * 20)
+    card = tmp_path / "card.yaml"
+    card.write_text("title: X\ntable: secret\nid: a\nfeatures: {b: {}, c: {}}\n")
+    said = refuse(tmp_path / "secret" if drafted else card)
+    assert "secret has one column alone; give a table whose columns a comma" in said
+    assert "hunter" not in said
+
+
+def test_no_word_of_a_table_steers_the_terminal(tmp_path):
+    said = refuse(write(tmp_path, make_table(header="id,\x1b[2Ja,b,kind")))
+    assert "\x1b" not in said
+    assert "column a is missing" in said

@@ -319,7 +319,9 @@ def load_card(path: Path) -> Card:
         told = f": {explain_error(error, Card)}"
     except InputError as error:
         told = f": {error}"
-    except (yaml.YAMLError, ValueError) as error:  # also a date that is none
+    except OSError as error:
+        told = f" cannot be read: {error.strerror}; see whether you may."
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a date that is none
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
         told = f" is not valid YAML{line}; check indents, quotes and dates."
@@ -352,12 +354,17 @@ PARTS: dict[str, type[BaseModel]] = {"features": Feature, "inputs": Number}
 PARTS |= {"descriptors": Descriptor, "segments": GivenSegment, "transactions": Transactions}
 
 
+KINDS = {"tuple_type": "write a list, like [A, B]", "list_type": "write a list, like [A, B]"}
+KINDS |= {"model_type": "write keys with their values", "dict_type": "write keys with their values"}
+
+
 def explain_error(error: ValidationError, model: type[BaseModel]) -> str:
     """One line a problem of a refused pydantic model, the nearest allowed name where one is off."""
     lines = []
     for problem in error.errors():
         place = [str(step) for step in problem["loc"]]
         where, told = ".".join(place) or "the card", problem["msg"].removeprefix("Value error, ")
+        told = KINDS.get(problem["type"], told)
         if problem["type"] == "extra_forbidden":
             owner = PARTS.get(place[0], model) if len(place) > 1 else model
             lines.append(f"{where} is not known; {suggest(place[-1], owner.model_fields)}")

@@ -132,6 +132,10 @@ def read_text(
     else:
         records, _ = _read_records(source.read_bytes(), source, notes, card, encoding)
         frame = _tabulate(records, source, notes)
+        alone = frame.columns[0] if frame.shape[1] == 1 else None
+        if alone is not None and alone.casefold() not in map(str.casefold, wanted):
+            told = f"{source.name} has one column alone"  # what it says may be a secret of its own
+            raise InputError(f"{told}; give a table whose columns a comma, semicolon or tab parts.")
     return _drop_nameless(frame, notes, wanted)
 
 
@@ -212,7 +216,10 @@ def explain_parquet(source: Path, error: str) -> str:
     if b"PARE" in marks:
         return f"{source.name} is encrypted Parquet; write it without a key."
     if marks != {b"PAR1"}:
-        return f"{source.name} is not a Parquet file; write it anew."
+        what = (
+            "begins like Parquet and is cut short" if begins == b"PAR1" else "is not a Parquet file"
+        )
+        return f"{source.name} {what}; write it anew."
     told = error.partition("\n")[0].replace(str(source), source.name).rstrip(" .")
     return f"{source.name} is Parquet that cannot be read: {told}; write it anew."
 

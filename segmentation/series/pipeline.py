@@ -316,7 +316,7 @@ def _run_plan(plan: Plan) -> Path:
     """Build the run aside and publish it; what fails on the way is set aside with its cause."""
     archive = Archive(plan.job.output_dir)
     for done in archive.recover():
-        print(done, file=sys.stderr)
+        _warn(done)
     run = archive.start_run(plan.manifest.run_id)
     try:
         with signals.limit(plan.job.deadline):
@@ -444,6 +444,13 @@ def _say(plan: Plan, run: Run, line: str) -> None:
             print(line, flush=True)
 
 
+def _warn(line: str) -> None:
+    """A line for who watches; a stream that is gone stops no run."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{_clean_line(line)}\n")
+        sys.stderr.flush()
+
+
 def _clean_line(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
@@ -484,7 +491,7 @@ def _tidy(job: Job) -> None:
         latest = read_manifest(job.output_dir / "latest")
         write_runs(job.output_dir, latest, [*Archive(job.output_dir).list_runs()])
     except Exception as error:
-        print(f"{job.output_dir}: {error}; the page of the runs is old.", file=sys.stderr)
+        _warn(f"{job.output_dir}: {error}; the page of the runs is old.")
 
 
 # What fails ----------------------------------------------------------------------------------
@@ -562,5 +569,6 @@ def _tell(job: Job, status: str, run_id: str, report: str, *, cause: str = "") -
             fault = f"failed with {code}" if code else ""
         except subprocess.TimeoutExpired:
             fault = f"took longer than {HOOK_SECONDS} s"
-        for stream in (said, sys.stderr) if fault else ():
-            print(f"the command told of the outcome {fault}: {command}", file=stream)
+        if fault:
+            said.write(f"{fault}\n")
+            _warn(f"the command told of the outcome {fault}: {command}")

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -114,7 +115,7 @@ def score_file(
     >>> score_file(Path("new.csv"), Path("scored.csv"), model).rows  # doctest: +SKIP
     200
     """
-    if target.resolve() == source.resolve():
+    if os.path.realpath(target) == os.path.realpath(source):
         raise InputError(f"{target.name} would overwrite its own source; name another file.")
     kept = model.find_segment(segment)
     try:
@@ -392,12 +393,22 @@ def _read_codes(table: pa.RecordBatch, model: Model) -> Codes | None:
 
 @contextmanager
 def _replace(target: Path) -> Iterator[BinaryIO]:
-    """A file that takes the target's place and mode when it is whole; `Unwritable` if it cannot."""
-    place = target.resolve()  # where a link leads
+    """A file that takes the target's place and mode when it is whole; `Unwritable` if it cannot.
+
+    What goes to a device or a pipe is written through to it then.
+    """
+    place = Path(os.path.realpath(target))  # where a link leads
     whole = place.with_name(f".{place.name}.partial")
     try:
-        if place.exists() and not place.is_file():
-            raise OSError("it is not a file")
+        if target.is_dir():
+            raise OSError("it is a folder")
+        if target.exists() and not target.is_file():
+            with TemporaryFile() as file:
+                yield file
+                file.seek(0)
+                with target.open("wb") as through:
+                    shutil.copyfileobj(file, through)
+            return
         with whole.open("wb") as file:
             yield file
             file.flush()

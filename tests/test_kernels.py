@@ -57,6 +57,14 @@ def test_a_kernel_ends_with_its_notebook_and_leaves_no_file(tmp_path):
     assert not (tmp_path / "running").exists()
 
 
+def test_a_kernel_that_hangs_on_its_way_out_is_ended(tmp_path):
+    hang = TELL + "import atexit, time\natexit.register(time.sleep, 600)"
+    with execution.Kernels(tmp_path / "running/.kernels") as kernels:
+        notebook = make(tmp_path, hang)
+        execute(kernels.start(notebook), notebook, tmp_path)
+        wait_for(lambda: is_gone(tmp_path))
+
+
 def test_kernels_that_are_left_end_with_what_they_started(tmp_path):
     child = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
     child += "Path(run_dir, 'pid').write_text(str(child.pid))"

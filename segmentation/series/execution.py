@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -55,16 +56,24 @@ class Kernel(AsyncKernelManager):
         curve = {"supported_encryption": ["curve"]}
         return KernelSpec(argv=COMMAND, display_name="Python 3", language="python", metadata=curve)
 
+    def ask_to_end(self) -> None:
+        """Ask it to end, and see to that beside the next notebook: it may hang on its way out."""
+        self.sender.shutdown()
+        Thread(target=self._end_group, args=[FAREWELL], daemon=True).start()
+
     def end(self, *, wait: float) -> None:
         """Wait for it, which was asked to end, then end what is left of its group."""
+        self._end_group(wait)
+        with suppress(Exception):  # it may have been stopped before it was made
+            self.sender.stop_channels()
+
+    def _end_group(self, wait: float) -> None:
         if process := getattr(self.provisioner, "process", None):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(wait)
             with suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        with suppress(Exception):  # it may have been stopped before it was made
-            self.sender.stop_channels()
 
 
 class Kernels:
@@ -198,7 +207,7 @@ class Bounded(Engine):
         client = Client(nb_man, km=kernel, kernel_name=kernel_name, **waits)
         try:
             client.execute()
-            kernel.sender.shutdown()
+            kernel.ask_to_end()
         finally:
             if client.kc is not None:
                 client.kc.stop_channels()

@@ -4,8 +4,10 @@ import ast
 import configparser
 import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
 
 import nbformat
 import pytest
@@ -14,7 +16,7 @@ from browsing import CONTRASTS, find_violations, watch
 from small_series import FINISH, ROOT, run_small, write_notebook, write_series
 
 from segmentation import open_study, reports
-from segmentation.__main__ import JOB, Parser, main
+from segmentation.__main__ import JOB, Parser, build_parser, main
 from segmentation.customers import read_card
 from segmentation.runs import Archive, Manifest, Run, compare_runs
 from segmentation.runs.archive import Busy
@@ -327,15 +329,35 @@ def test_the_pages_know_every_option_and_exit_code():
     assert codes == {int(code) for code in re.findall(r"\b\d+\b", table.partition("exit code")[2])}
 
 
-def test_the_guide_s_workflow_and_units_can_be_read():
+def test_the_guide_s_units_and_the_dag_can_be_read():
     guide = (ROOT / "docs/scheduling.md").read_text("utf-8")
-    (workflow,) = re.findall(r"```yaml\n(.*?)```", guide, re.S)
-    assert yaml.safe_load(workflow)["jobs"]["run"]["steps"][2] == {"run": "make report"}
     for unit in re.findall(r"```ini\n(.*?)```", guide, re.S):
         assert configparser.ConfigParser().read_string(unit) is None
         assert unit.startswith("[Unit]\nDescription=")
-    (task,) = re.findall(r"```python\n(.*?)```", guide, re.S)
-    assert "skip_on_exit_code=75" in ast.unparse(ast.parse(task)).replace(" ", "")
+    dag = ast.unparse(ast.parse((ROOT / "docs/example/airflow_segments.py").read_text("utf-8")))
+    assert "skip_on_exit_code=75" in dag
+    (command,) = re.findall(r"segmentation run \{PLACE\}/(.*?)'", dag)
+    assert build_parser().parse_args(["run", *command.replace("{PLACE}", "x").split()]).quiet
+
+
+def test_the_guide_s_workflow_brings_the_last_run_along(recorded, tmp_path):
+    guide = (ROOT / "docs/scheduling.md").read_text("utf-8")
+    (workflow,) = re.findall(r"```yaml\n(.*?)```", guide, re.S)
+    steps = yaml.safe_load(workflow)["jobs"]["segments"]["steps"]
+    (bring,) = [step["run"] for step in steps if step.get("name") == "Bring the last run"]
+    gh = tmp_path / "gh"
+    gh.write_text(f"#!/bin/sh\n[ $2 = list ] && echo 101 || cp -r {str(recorded)!r} $7\n")
+    gh.chmod(0o755)
+    (tmp_path / "outputs").mkdir()
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-e", "-c", bring], cwd=tmp_path, env=environment, check=True)
+    archive = Archive(tmp_path / "outputs")
+    archive.check()
+    assert [run.folder.name for run in archive.list_published()] == ["101"]
+    (command,) = [s["run"] for s in steps if s.get("run", "").startswith("python run_all.py")]
+    parser = Parser()
+    parser.add_fields(*JOB)
+    assert parser.parse_args(command.split()[2:]).run_id
 
 
 def test_the_command_line_goes_before_the_environment(monkeypatch, out, two, capfd):

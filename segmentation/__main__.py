@@ -1,4 +1,4 @@
-"""The command: `segmentation run`, `runs`, `verify`, `card`, `notebooks`, `score`, `serve`.
+"""The command: `segmentation run`, `runs`, `verify`, `card`, `notebooks`, `audience`, `score` …
 
 Exit codes of a run: 0 published, 1 failed, 2 refused, 75 another run holds the folder, 124 a limit
 of time passed, 129, 130, 143 stopped, 138 a kernel died.
@@ -105,11 +105,17 @@ def build_parser() -> Parser:
     score.add_argument("--into", metavar="NAME", help="the table to make there")
     score.add_argument("--segment", default="", metavar="NAME", help="keep one segment's customers")
     score.add_fields(*[(name, fields[name]) for name in ("encoding", "sheet")])
+    send = commands.add_parser("audience", help="lists of a segment's customers, some held back")
+    send.add_argument("campaign", metavar="CAMPAIGN", help="its name, which keys the draw")
+    send.add_argument("--segment", action="append", default=[], metavar="NAME", help="only this")
+    send.add_argument("--hold-back", default="20%", metavar="SHARE", help="who gets nothing (20%%)")
+    send.add_argument("--status", default="ok,borderline", help="whom to take (ok,borderline)")
+    send.add_argument("-o", type=Path, required=True, metavar="DIR", help="where the lists go")
     serve = commands.add_parser("serve", help="answer over HTTP, with a page")
     serve.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="port (default: 8000)")
     latest, text = ROOT / "outputs/latest", "the run whose model answers (default: outputs/latest)"
-    for each in (score, serve):
+    for each in (send, score, serve):
         each.add_argument("--run", type=Path, metavar="RUN", default=latest, help=text)
     runs = commands.add_parser("runs", help="list the runs")
     verify = commands.add_parser("verify", help="check a run's files")
@@ -124,7 +130,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(arguments)
     commands = {"run": run, "runs": show_runs, "verify": verify}
-    commands |= {"card": draft, "notebooks": copy_notebooks, "score": score, "serve": serve}
+    commands |= {
+        "card": draft,
+        "notebooks": copy_notebooks,
+        "audience": audience,
+        "score": score,
+        "serve": serve,
+    }
     return _end(commands[options.command], options)
 
 
@@ -253,6 +265,36 @@ def copy_notebooks(options: argparse.Namespace) -> int:
     """Copy the series into a folder of the user's; nothing that is there is replaced."""
     series.copy_notebooks(options.folder)
     _tell(f"Change it, then: segmentation run TABLE --notebooks {options.folder}")
+    return 0
+
+
+def audience(options: argparse.Namespace) -> int:
+    """Write a list a segment, some of it held back, and say how alike the groups are."""
+    from tabulate import tabulate
+
+    from segmentation.segments import campaigns
+
+    told, balance = campaigns.make_lists(
+        Run(options.run),
+        options.campaign,
+        options.o,
+        segments=options.segment,
+        hold_back=campaigns.read_share(options.hold_back),
+        statuses=[word.strip() for word in options.status.split(",")],
+    )
+    heads = {"id": "segment", "name": "", "customers": "customers", "held_back": "held back"}
+    rows = [
+        {head: row[key] for key, head in heads.items()} | {"list": row["file"]}
+        for row in told["segments"]
+    ]
+    _tell(tabulate(rows, headers="keys", disable_numparse=True))
+    beyond = balance[balance["difference"].abs() > balance["limit"]]
+    if beyond.empty:
+        _tell("Those held back are like the others, as far as chance allows, in every feature.")
+    for row in beyond.itertuples():
+        apart = f"{row.variable} of {row.segment}: {row.difference:+.2f} sd"
+        _tell(f"{apart}, beyond {row.limit:.2f}; another name of the campaign draws anew.")
+    _tell(options.o)
     return 0
 
 

@@ -21,7 +21,6 @@ from segmentation import InputError
 from segmentation.clustering import KMeans
 from segmentation.customers import Card
 from segmentation.segments import (
-    NoCentres,
     Scorer,
     assign_customers,
     build_figures,
@@ -31,6 +30,7 @@ from segmentation.segments import (
     profiles,
     tracking,
 )
+from segmentation.segments.model import NoCentres
 
 
 @pytest.fixture(scope="module")

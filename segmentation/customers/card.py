@@ -14,7 +14,15 @@ from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from segmentation import InputError, words
 from segmentation.customers.expressions import Expression, parse_expression
@@ -132,6 +140,14 @@ class GivenSegment(Part):
     action: Line = ""
 
 
+def _spell(said: Any) -> Any:
+    """A word that YAML takes for a truth value, as it was written."""
+    return {True: "yes", False: "no"}.get(said, said) if isinstance(said, bool) else said
+
+
+Answer = Annotated[str, BeforeValidator(_spell)]
+
+
 class Card(Part):
     """A dataset card."""
 
@@ -144,6 +160,7 @@ class Card(Part):
     descriptors: dict[str, Descriptor] = {}
     map: tuple[str, str] | None = None
     value: str = ""
+    contact: dict[str, list[Answer]] = {}
     transactions: Transactions | None = None
     repeats: Literal["refuse", "first", "last"] = "refuse"
     newest: str = ""
@@ -207,7 +224,15 @@ class Card(Part):
                 yield f"column {name} looks like a code of {coded[0]}; name it anew"
         features = [feature.label for feature in self.features.values()]
         said = [("map", [*(self.map or ())], "no column of a feature", [*self.features])]
-        said += [("value", [self.value] if self.value else [], said[0][2], said[0][3])]
+        said += [("contact", [*self.contact], "no descriptor", [*self.descriptors])]
+        said += [
+            (
+                "value",
+                [self.value] if self.value else [],
+                "no column of a feature",
+                [*self.features],
+            )
+        ]
         said += [(f"segment {g.name}", [*g.when], "no feature", features) for g in self.segments]
         for where, used, what, known in said:
             if unknown := [name for name in used if name not in known]:

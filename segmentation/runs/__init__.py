@@ -3,7 +3,7 @@
 It knows no science: what is in the files is the business of the rooms above.
 """
 
-from segmentation.runs.archive import Archive, compare_runs
+from segmentation.runs.archive import Archive, check_name, compare_runs
 from segmentation.runs.folder import (
     Manifest,
     Run,
@@ -22,6 +22,7 @@ __all__ = [
     "Run",
     "Step",
     "check_file",
+    "check_name",
     "compare_runs",
     "describe_environment",
     "disarm",

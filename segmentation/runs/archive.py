@@ -26,11 +26,12 @@ DIGITS = 1e-10
 APART = ("", "failed", "partial", "running")
 """Where runs lie in an output folder; published ones at its top."""
 
-RESERVED = {"latest", "by-hand", "failed", "partial", "running", "index.html", "README.md"}
+RESERVED = {"latest", "by-hand", "failed", "partial", "running", "campaigns"}
+RESERVED |= {"index.html", "README.md"}
 MARKER, PROMISE = ".segmentation", ".publishing"
 """What marks an output folder as ours; what names a run while it is being published."""
 
-HARMLESS = {MARKER, ".lock", ".gitignore", ".gitkeep", "README.md", "by-hand"}
+HARMLESS = {MARKER, ".lock", ".gitignore", ".gitkeep", "README.md", "by-hand", "campaigns"}
 """What may lie in a folder that becomes ours; no run touches it."""
 
 CRASHED = "its process ended without a word (killed, or the power failed)"
@@ -75,11 +76,7 @@ class Archive:
     def check_run_id(self, run_id: str) -> str:
         """The run's id, made from the UTC time if empty; one that is taken is an InputError."""
         run_id = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")[:-4] + "Z"
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", run_id) or run_id in RESERVED:
-            raise InputError(
-                f"run-id must be up to 64 letters, digits, '.', '_' or '-' and none of "
-                f"{', '.join(sorted(RESERVED))}; got {run_id!r}."
-            )
+        check_name(run_id, "run-id")
         others = [self.folder / kind / run_id for kind in APART[1:]]
         foreign = [path for path in others if path.exists() and read_manifest(path) is None]
         if (self.folder / run_id).exists() or foreign:
@@ -197,6 +194,15 @@ class Archive:
             (self.folder / name).replace(bin_ / Path(name).name)
             shutil.rmtree(bin_)
         return removed
+
+
+def check_name(name: str, what: str) -> str:
+    """The name of a run or campaign, which names a file too; an InputError says what it may be."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name in RESERVED:
+        kinds = "up to 64 letters, digits, '.', '_' or '-'"
+        others = ", ".join(sorted(RESERVED))
+        raise InputError(f"{what} must be {kinds} and none of {others}; got {name!r}.")
+    return name
 
 
 def _is_alive(run: Manifest) -> bool:

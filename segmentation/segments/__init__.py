@@ -4,9 +4,8 @@ A notebook calls the functions here and those of `profiles` and `tracking`; `que
 as expressions, for tables that stay where they are.
 """
 
-from segmentation.segments import model, profiles, queries, scorer, tracking, value
+from segmentation.segments import campaigns, model, profiles, queries, scorer, tracking, value
 from segmentation.segments.model import (
-    NoCentres,
     assign_customers,
     build_figures,
     measure_segments,
@@ -15,10 +14,10 @@ from segmentation.segments.model import (
 from segmentation.segments.scorer import Scorer
 
 __all__ = [
-    "NoCentres",
     "Scorer",
     "assign_customers",
     "build_figures",
+    "campaigns",
     "measure_segments",
     "model",
     "polish",

@@ -183,6 +183,7 @@ def test_figures_of_another_version_are_refused():
         (("confidence",), [[0.0, 0.5], [1.0, 0.9]]),
         (("confidence",), [[0.5, 1.0], [0.5, 0.9]]),
         (("names",), ["one"]),
+        (("format",), 2),
     ],
     ids=str,
 )
@@ -192,7 +193,7 @@ def test_impossible_figures_are_refused(place, value, table, card):
     for step in place[:-1]:
         part = part[step]
     part[place[-1]] = value
-    with pytest.raises(InputError, match=r"\((features|centres|figures|radius|confidence)"):
+    with pytest.raises(InputError, match=r"\((features|centres|figures|radius|confidence|format)"):
         ModelFigures.read(figures)
 
 

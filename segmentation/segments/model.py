@@ -19,6 +19,8 @@ from segmentation.segments.profiles import Segment, measure_features, measure_le
 from segmentation.segments.scorer import (
     DROPPED,
     STATUSES,
+    CodeFigures,
+    FeatureFigures,
     Floats,
     ModelFigures,
     Scorer,
@@ -39,6 +41,7 @@ SCANS, STILL = 12, 1e-6
 
 SCAN = ["scan", "inertia", "gain"]
 
+GAPS = (np.nan, None)
 ORDER = ("SimpleImputer", "FunctionTransformer", "Clipper")
 """The steps of a feature in the order in which they can be written, before any scalers."""
 
@@ -355,6 +358,91 @@ def polish(model: Pipeline, table: pd.DataFrame, card: Card) -> tuple[Pipeline, 
     return moved, pd.DataFrame(rows, columns=SCAN)
 
 
+# A model that travels ----------------------------------------------------------------------
+
+
+def freeze(model: Pipeline, figures: ModelFigures) -> Pipeline:
+    """The fitted model in scikit-learn's own classes: it loads where this package is not.
+
+    Raw columns in, positions out. Clipping is a min-max scaler that only clips; the gap of a
+    descriptor, None or NaN, is the level "".
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.compose import make_column_transformer
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> features = {"age": {}, "visits": {}}
+    >>> card = Card.model_validate({"title": "t", "table": "t.csv", "features": features})
+    >>> table = pd.DataFrame({"age": [20.0, 30, 60, 70], "visits": [9.0, 7, 1, 3]})
+    >>> scaled = make_column_transformer((StandardScaler(), card.distance))
+    >>> model = make_pipeline(scaled, KMeans(2, random_state=0)).fit(table)
+    >>> frozen = freeze(model, build_figures(model, table, card))
+    >>> frozen.predict(table).tolist() == model.predict(table).tolist()
+    True
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    parts: list[Any] = [*figures.features, *figures.codes]
+    typical = {part.column: [getattr(part, "fill", "")] for part in parts}
+    chains = [(f"x{i}", _build_chain(part), [part.column]) for i, part in enumerate(parts)]
+    preprocessor = ColumnTransformer(chains, verbose_feature_names_out=False)
+    preprocessor.fit(pd.DataFrame(typical))  # the median of one row is its value
+    for part, (_, chain, _) in zip(parts, preprocessor.transformers_, strict=True):
+        _set_figures(chain, part)
+    centres = np.array(figures.centres)
+    clusterer = KMeans(len(centres), init=centres, n_init=1).fit(centres)
+    clusterer.cluster_centers_ = centres
+    known = vars(model[-1])
+    names = ("labels_", "inertia_", "n_iter_")
+    vars(clusterer).update({name: known[name] for name in names if name in known})
+    return Pipeline([("preprocess", preprocessor), ("kmeans", clusterer)])
+
+
+def _build_chain(part: FeatureFigures | CodeFigures) -> Pipeline:
+    """The steps from a raw column to what the distance sees of it, not yet fitted."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import (
+        FunctionTransformer,
+        MinMaxScaler,
+        OneHotEncoder,
+        StandardScaler,
+    )
+
+    if isinstance(part, CodeFigures):
+        levels = np.array([level or "" for level in part.levels], dtype=object)
+        return make_pipeline(
+            *(
+                SimpleImputer(missing_values=gap, strategy="constant", fill_value="")
+                for gap in GAPS
+            ),
+            OneHotEncoder(categories=[levels], handle_unknown="ignore", sparse_output=False),
+            StandardScaler(),
+        )
+    log = FunctionTransformer(np.log1p, np.expm1, feature_names_out="one-to-one")
+    steps = [
+        SimpleImputer(strategy="median"),
+        log if part.transform == "log" else None,
+        MinMaxScaler(clip=True) if part.clip else None,
+        StandardScaler(),
+    ]
+    return make_pipeline(*filter(None, steps))
+
+
+def _set_figures(chain: Pipeline, part: Any) -> None:
+    """Give the fitted steps of a column the model's figures."""
+    steps, width = chain.named_steps, chain[-1].n_features_in_
+    if clipper := steps.get("minmaxscaler"):
+        clipper.feature_range, clipper.scale_, clipper.min_ = part.clip, np.ones(1), np.zeros(1)
+    scaler = steps["standardscaler"]
+    scaler.mean_, scaler.scale_ = np.full(width, part.mean), np.full(width, part.scale)
+    scaler.var_ = scaler.scale_**2
+
+
 # For people and programs -------------------------------------------------------------------
 
 
@@ -381,12 +469,13 @@ def save_model(
 ) -> None:
     """Write `segmenter.joblib`, the fitted Pipeline, and beside it its figures if it has any.
 
+    With figures it is written in scikit-learn's own classes (`freeze`), without as it was fitted.
     `highest_id` is the highest id that an earlier run gave, so that none is given twice.
     """
     import joblib
 
     folder.mkdir(parents=True, exist_ok=True)
-    joblib.dump(model, folder / MODEL)
+    joblib.dump(freeze(model, figures) if figures else model, folder / MODEL)
     (folder / FIGURES).unlink(missing_ok=True)
     if figures is None:
         return

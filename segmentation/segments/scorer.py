@@ -108,9 +108,10 @@ class ModelFigures(BaseModel):
     which a customer is outside; `confidence` has knots (shadow value, how often such customers
     keep their segment), `borderline` is the shadow value where that falls below 0.8. NaN, numbers
     beyond 1e16, scales of 0, dimensions that do not fit and columns that the card does not know
-    are refused; files of earlier versions are read.
+    are refused; files of earlier versions are read. `docs/model.md` describes every key.
     """
 
+    format: Literal[1] = 1
     features: Annotated[list[FeatureFigures], Field(min_length=1)]
     codes: list[CodeFigures] = []
     centres: Annotated[list[list[Number]], Field(min_length=1)]

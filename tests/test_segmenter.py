@@ -255,6 +255,8 @@ def test_polishing_is_lloyd_on_all_rows(lying):
     assert scans["gain"].iloc[-1] < 1e-6 or len(scans) == 12
     np.testing.assert_allclose(polished[-1].cluster_centers_, whole.cluster_centers_, rtol=1e-9)
     assert (start[-1].cluster_centers_ != polished[-1].cluster_centers_).any()
+    used = sample.dropna(subset="b")[card.distance]
+    assert polished[-1].labels_.tolist() == polished.predict(used).tolist()
 
 
 def test_limits_and_measures_are_those_of_all_rows(lying):

@@ -1,6 +1,7 @@
 """The saved model where this package is not: in scikit-learn's own classes, ONNX, JavaScript."""
 
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -54,6 +55,12 @@ def test_the_frozen_model_answers_as_the_fitted_one(fitted, strangers):
         np.testing.assert_allclose(frozen[:-1].transform(rows), wanted, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(frozen[-1].labels_, model[-1].labels_)
     assert frozen[-1].inertia_ == model[-1].inertia_
+
+
+def test_the_file_does_not_depend_on_the_processors(fitted, monkeypatch):
+    one = pickle.dumps(freeze(*fitted[:2]))
+    monkeypatch.setattr("sklearn.cluster._kmeans._openmp_effective_n_threads", lambda: 96)
+    assert pickle.dumps(freeze(*fitted[:2])) == one
 
 
 def test_a_gap_is_a_gap_however_it_is_written():

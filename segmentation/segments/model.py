@@ -345,6 +345,8 @@ def polish(model: Pipeline, table: pd.DataFrame, card: Card) -> tuple[Pipeline, 
     NoCentres
         As `build_figures`.
     """
+    from segmentation.clustering import keep_rows
+
     if not is_large(card):
         return model, pd.DataFrame(columns=SCAN)
     blocks, start = _read_blocks(model, table, card), Scorer(_list_figures(model, table, card))
@@ -355,6 +357,7 @@ def polish(model: Pipeline, table: pd.DataFrame, card: Card) -> tuple[Pipeline, 
         rows.append((len(rows) + 1, inertia, gain))
     moved[-1].cluster_centers_[:, _order_columns(blocks)] = centres
     moved[-1].inertia_ = inertia
+    moved[-1].labels_ = moved.predict(keep_rows(table, card)[card.distance])
     return moved, pd.DataFrame(rows, columns=SCAN)
 
 
@@ -396,6 +399,7 @@ def freeze(model: Pipeline, figures: ModelFigures) -> Pipeline:
     centres = np.array(figures.centres)
     clusterer = KMeans(len(centres), init=centres, n_init=1).fit(centres)
     clusterer.cluster_centers_ = centres
+    clusterer._n_threads = 1  # else the file would differ from machine to machine
     known = vars(model[-1])
     names = ("labels_", "inertia_", "n_iter_")
     vars(clusterer).update({name: known[name] for name in names if name in known})

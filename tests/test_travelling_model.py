@@ -23,8 +23,8 @@ PAGE = (ROOT / "docs/model.md").read_text("utf-8")
 
 
 def read_page(language):
-    """The code in this language that `docs/model.md` shows, as one text."""
-    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
+    """The pieces of code in this language that `docs/model.md` shows."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module", params=[(p, w) for p in POLICIES for w in (0.0, 0.7)], ids=str)
@@ -85,22 +85,21 @@ def test_a_feature_clipped_to_one_value_is_frozen_too():
 
 # Elsewhere ---------------------------------------------------------------------------------
 
-LOAD = """
+HIDE = """
 import sys
 sys.modules["segmentation"] = None  # as where it is not installed
-import json, joblib, pandas as pd
-artifacts, tables = map(__import__("pathlib").Path, sys.argv[1:])
-table = pd.read_csv(tables / "clustered_data.csv")
-ids = json.loads((artifacts / "segmenter.json").read_text("utf-8"))["ids"]
-model = joblib.load(artifacts / "segmenter.joblib")
-print([ids[position] for position in model.predict(table)] == table["cluster"].tolist())
+"""
+COMPARE = """
+import json
+ids = json.load(open("artifacts/segmenter.json", encoding="utf-8"))["ids"]
+print([ids[position] for position in positions] == table["cluster"].tolist())
 """
 
 
 def test_a_run_s_model_gives_its_segments_without_this_package(recorded):
-    folders = [str(recorded / "artifacts"), str(recorded / "tables")]
-    command = [sys.executable, "-W", "error", "-c", LOAD, *folders]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    code = HIDE + read_page("python")[0] + COMPARE
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=recorded)
     assert done.stdout == "True\n", done.stderr
 
 
@@ -115,11 +114,13 @@ def saved(tmp_path_factory, strangers):
     return folder, model.predict(strangers)
 
 
-def test_skops_has_to_trust_nothing_but_a_dtype(saved, strangers):
+def test_skops_has_to_trust_nothing_but_a_dtype(saved, strangers, tmp_path, monkeypatch):
     skops = pytest.importorskip("skops.io")
-    written = skops.dumps(joblib.load(saved[0] / "segmenter.joblib"))
-    assert skops.get_untrusted_types(data=written) == ["numpy.dtype"]
-    assert (skops.loads(written, trusted=["numpy.dtype"]).predict(strangers) == saved[1]).all()
+    monkeypatch.chdir(tmp_path)
+    known = {"model": joblib.load(saved[0] / "segmenter.joblib")}
+    exec(read_page("python")[1], known)  # the page's own lines, here and below
+    assert skops.get_untrusted_types(file="segmenter.skops") == ["numpy.dtype"]
+    assert (known["model"].predict(strangers) == saved[1]).all()
 
 
 def test_onnx_gives_the_same_segments(saved, strangers):
@@ -127,7 +128,7 @@ def test_onnx_gives_the_same_segments(saved, strangers):
     pytest.importorskip("onnxruntime")
     model = joblib.load(saved[0] / "segmenter.joblib")
     known = {"model": model, "table": strangers}
-    exec(read_page("python onnx"), known)  # the page's own lines
+    exec(*read_page("python onnx"), known)
     assert (known["positions"] == saved[1]).all()
 
 
@@ -148,7 +149,7 @@ def test_ten_lines_of_javascript_give_the_same_segments(which, saved, recorded, 
     figures = json.loads((folder / "segmenter.json").read_text("utf-8"))
     given = json.dumps([figures, json.loads(table.to_json(orient="records"))])
     done = subprocess.run(
-        ["node", "-e", read_page("js") + SCORE],
+        ["node", "-e", read_page("js")[0] + SCORE],
         input=given, capture_output=True, text=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert not done.stderr

@@ -369,21 +369,6 @@ def freeze(model: Pipeline, figures: ModelFigures) -> Pipeline:
 
     Raw columns in, positions out. Clipping is a min-max scaler that only clips; the gap of a
     descriptor, None or NaN, is the level "".
-
-    Examples
-    --------
-    >>> from sklearn.cluster import KMeans
-    >>> from sklearn.compose import make_column_transformer
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> features = {"age": {}, "visits": {}}
-    >>> card = Card.model_validate({"title": "t", "table": "t.csv", "features": features})
-    >>> table = pd.DataFrame({"age": [20.0, 30, 60, 70], "visits": [9.0, 7, 1, 3]})
-    >>> scaled = make_column_transformer((StandardScaler(), card.distance))
-    >>> model = make_pipeline(scaled, KMeans(2, random_state=0)).fit(table)
-    >>> frozen = freeze(model, build_figures(model, table, card))
-    >>> frozen.predict(table).tolist() == model.predict(table).tolist()
-    True
     """
     from sklearn.cluster import KMeans
     from sklearn.compose import ColumnTransformer

@@ -203,9 +203,10 @@ def _read_codes(steps: list[Any], columns: Any) -> dict[str, Any]:
     """A one-hot encoded descriptor, scaled by BlockScaler if at all."""
     encoder, *rest = steps
     kinds = [type(step).__name__ for step in rest]
-    if kinds not in ([], ["BlockScaler"]) or len(columns) != 1 or encoder.drop is not None:
-        raise NoCentres(f"the codes of {', '.join(map(str, columns))} are not scaled as one block")
     levels = clean_levels(encoder.categories_[0])
+    alone = len(columns) == 1 and len(encoder.get_feature_names_out()) == len(levels)
+    if kinds not in ([], ["BlockScaler"]) or not alone:
+        raise NoCentres(f"the codes of {', '.join(map(str, columns))} are not one block of levels")
     mean = rest[0].mean_.tolist() if rest else [0.0] * len(levels)
     scale = float(rest[0].scale_) if rest else 1.0
     return {"column": columns[0], "levels": levels, "mean": mean, "scale": scale}

@@ -165,6 +165,10 @@ def test_figures_of_another_version_are_refused():
         Scorer({"features": [{"column": "a"}]})
 
 
+LOGGED = {"column": "Age", "transform": "log", "mean": 3, "scale": 1, "range": [0, 9]}
+CODED = {"column": "Gender", "levels": ["Male", "Female"], "mean": [0.5, 0.5], "scale": 1}
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -183,6 +187,8 @@ def test_figures_of_another_version_are_refused():
         (("confidence",), [[0.0, 0.5], [1.0, 0.9]]),
         (("confidence",), [[0.5, 1.0], [0.5, 0.9]]),
         (("names",), ["one"]),
+        (("features", 0), LOGGED | {"fill": -1}),
+        (("format",), 2),
     ],
     ids=str,
 )
@@ -192,7 +198,21 @@ def test_impossible_figures_are_refused(place, value, table, card):
     for step in place[:-1]:
         part = part[step]
     part[place[-1]] = value
-    with pytest.raises(InputError, match=r"\((features|centres|figures|radius|confidence)"):
+    with pytest.raises(InputError, match=r"\((features|centres|figures|radius|confidence|format)"):
+        ModelFigures.read(figures)
+
+
+@pytest.mark.parametrize(
+    "codes", [[CODED], [CODED, CODED], [CODED | {"levels": ["Male", "Male"]}]], ids=str
+)
+def test_what_is_there_twice_is_refused(codes, table, card):
+    figures = build_figures(build_model(table, card, 3), table, card).model_dump()
+    wide = [[*centre, *[0.0, 0.0] * len(codes)] for centre in figures["centres"]]
+    figures |= {"codes": codes, "centres": wide}
+    if codes == [CODED]:
+        ModelFigures.read(figures)
+        figures |= {"ids": [1, 2, 2]}
+    with pytest.raises(InputError, match="a column, a level or an id is there twice"):
         ModelFigures.read(figures)
 
 

@@ -131,11 +131,14 @@ def test_other_scalers_are_written_as_figures(table, card, scaler):
     )
     other = Pipeline([("preprocess", chains), ("kmeans", TheirKMeans(4, random_state=0))])
     other.fit(table[columns])
-    scorer = Scorer(build_figures(other, table, card))
+    figures = build_figures(other, table, card)
+    scorer, frozen = Scorer(figures), model.freeze(other, figures)
     scaled = other[0].transform(table[columns])
     np.testing.assert_allclose(scorer.scale(*scorer.take(table)), scaled, rtol=1e-9, atol=1e-12)
     assert scorer.columns == [columns[2], *columns[:2]]
     assert (scorer.score(*scorer.take(table)).position == other.predict(table[columns])).all()
+    np.testing.assert_allclose(frozen[0].transform(table), scaled, rtol=0, atol=1e-12)
+    assert (frozen.predict(table) == other.predict(table[columns])).all()
 
 
 def test_one_in_a_hundred_of_held_out_customers_is_outside(card):
@@ -211,6 +214,18 @@ def test_a_step_that_is_not_affine_says_so(table, card):
         build_figures(other, table, card)
 
 
+@pytest.mark.parametrize("how", [{"drop": "first"}, {"min_frequency": 100}], ids=str)
+def test_codes_that_are_no_levels_say_so(how, table, card):
+    """One level left out, and those of fewer than a hundred customers put together."""
+    coded = card.descriptors["Gender"].model_copy(update={"weight": 1.0})
+    card = card.model_copy(update={"descriptors": {"Gender": coded}})
+    rows = table.assign(Gender=np.array(["Female", "Male", "Other"])[table.index % 3])
+    other = Pipeline([("preprocess", build_preprocessor(card)), ("kmeans", KMeans(4))])
+    other.set_params(**{f"preprocess__x3__onehotencoder__{name}": v for name, v in how.items()})
+    with pytest.raises(NoCentres, match="the codes of Gender are not one block of levels"):
+        build_figures(other.fit(rows[card.distance]), rows, card)
+
+
 def test_labels_of_other_rows_are_refused(table, card):
     other = fit_other(table.head(150), card, AgglomerativeClustering(4))
     with pytest.raises(InputError, match="labels of 150 rows; fit it on the 200 rows used"):
@@ -255,6 +270,8 @@ def test_polishing_is_lloyd_on_all_rows(lying):
     assert scans["gain"].iloc[-1] < 1e-6 or len(scans) == 12
     np.testing.assert_allclose(polished[-1].cluster_centers_, whole.cluster_centers_, rtol=1e-9)
     assert (start[-1].cluster_centers_ != polished[-1].cluster_centers_).any()
+    used = sample.dropna(subset="b")[card.distance]
+    assert polished[-1].labels_.tolist() == polished.predict(used).tolist()
 
 
 def test_limits_and_measures_are_those_of_all_rows(lying):

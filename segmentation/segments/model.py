@@ -19,6 +19,8 @@ from segmentation.segments.profiles import Segment, measure_features, measure_le
 from segmentation.segments.scorer import (
     DROPPED,
     STATUSES,
+    CodeFigures,
+    FeatureFigures,
     Floats,
     ModelFigures,
     Scorer,
@@ -39,6 +41,7 @@ SCANS, STILL = 12, 1e-6
 
 SCAN = ["scan", "inertia", "gain"]
 
+GAPS = (np.nan, None)
 ORDER = ("SimpleImputer", "FunctionTransformer", "Clipper")
 """The steps of a feature in the order in which they can be written, before any scalers."""
 
@@ -200,9 +203,10 @@ def _read_codes(steps: list[Any], columns: Any) -> dict[str, Any]:
     """A one-hot encoded descriptor, scaled by BlockScaler if at all."""
     encoder, *rest = steps
     kinds = [type(step).__name__ for step in rest]
-    if kinds not in ([], ["BlockScaler"]) or len(columns) != 1 or encoder.drop is not None:
-        raise NoCentres(f"the codes of {', '.join(map(str, columns))} are not scaled as one block")
     levels = clean_levels(encoder.categories_[0])
+    alone = len(columns) == 1 and len(encoder.get_feature_names_out()) == len(levels)
+    if kinds not in ([], ["BlockScaler"]) or not alone:
+        raise NoCentres(f"the codes of {', '.join(map(str, columns))} are not one block of levels")
     mean = rest[0].mean_.tolist() if rest else [0.0] * len(levels)
     scale = float(rest[0].scale_) if rest else 1.0
     return {"column": columns[0], "levels": levels, "mean": mean, "scale": scale}
@@ -342,6 +346,8 @@ def polish(model: Pipeline, table: pd.DataFrame, card: Card) -> tuple[Pipeline, 
     NoCentres
         As `build_figures`.
     """
+    from segmentation.clustering import keep_rows
+
     if not is_large(card):
         return model, pd.DataFrame(columns=SCAN)
     blocks, start = _read_blocks(model, table, card), Scorer(_list_figures(model, table, card))
@@ -352,7 +358,79 @@ def polish(model: Pipeline, table: pd.DataFrame, card: Card) -> tuple[Pipeline, 
         rows.append((len(rows) + 1, inertia, gain))
     moved[-1].cluster_centers_[:, _order_columns(blocks)] = centres
     moved[-1].inertia_ = inertia
+    moved[-1].labels_ = moved.predict(keep_rows(table, card)[card.distance])
     return moved, pd.DataFrame(rows, columns=SCAN)
+
+
+# A model that travels ----------------------------------------------------------------------
+
+
+def freeze(model: Pipeline, figures: ModelFigures) -> Pipeline:
+    """The fitted model in scikit-learn's own classes: it loads where this package is not.
+
+    Raw columns in, positions out. Clipping is a min-max scaler that only clips; the gap of a
+    descriptor, None or NaN, is the level "".
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    parts: list[Any] = [*figures.features, *figures.codes]
+    typical = {part.column: [getattr(part, "fill", "")] for part in parts}
+    chains = [(f"x{i}", _build_chain(part), [part.column]) for i, part in enumerate(parts)]
+    preprocessor = ColumnTransformer(chains, verbose_feature_names_out=False)
+    preprocessor.fit(pd.DataFrame(typical))  # the median of one row is its value
+    for part, (_, chain, _) in zip(parts, preprocessor.transformers_, strict=True):
+        _set_figures(chain, part)
+    centres = np.array(figures.centres)
+    clusterer = KMeans(len(centres), init=centres, n_init=1).fit(centres)
+    clusterer.cluster_centers_ = centres
+    clusterer._n_threads = 1  # else the file would differ from machine to machine
+    known = vars(model[-1])
+    names = ("labels_", "inertia_", "n_iter_")
+    vars(clusterer).update({name: known[name] for name in names if name in known})
+    return Pipeline([("preprocess", preprocessor), ("kmeans", clusterer)])
+
+
+def _build_chain(part: FeatureFigures | CodeFigures) -> Pipeline:
+    """The steps from a raw column to what the distance sees of it, not yet fitted."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import (
+        FunctionTransformer,
+        MinMaxScaler,
+        OneHotEncoder,
+        StandardScaler,
+    )
+
+    if isinstance(part, CodeFigures):
+        levels = np.array([level or "" for level in part.levels], dtype=object)
+        return make_pipeline(
+            *(
+                SimpleImputer(missing_values=gap, strategy="constant", fill_value="")
+                for gap in GAPS
+            ),
+            OneHotEncoder(categories=[levels], handle_unknown="ignore", sparse_output=False),
+            StandardScaler(),
+        )
+    log = FunctionTransformer(np.log1p, np.expm1, feature_names_out="one-to-one")
+    steps = [
+        SimpleImputer(strategy="median"),
+        log if part.transform == "log" else None,
+        MinMaxScaler(clip=True) if part.clip else None,
+        StandardScaler(),
+    ]
+    return make_pipeline(*filter(None, steps))
+
+
+def _set_figures(chain: Pipeline, part: Any) -> None:
+    """Give the fitted steps of a column the model's figures."""
+    steps, width = chain.named_steps, chain[-1].n_features_in_
+    if clipper := steps.get("minmaxscaler"):
+        clipper.feature_range, clipper.scale_, clipper.min_ = part.clip, np.ones(1), np.zeros(1)
+    scaler = steps["standardscaler"]
+    scaler.mean_, scaler.scale_ = np.full(width, part.mean), np.full(width, part.scale)
+    scaler.var_ = scaler.scale_**2
 
 
 # For people and programs -------------------------------------------------------------------
@@ -381,12 +459,13 @@ def save_model(
 ) -> None:
     """Write `segmenter.joblib`, the fitted Pipeline, and beside it its figures if it has any.
 
+    With figures it is written in scikit-learn's own classes (`freeze`), without as it was fitted.
     `highest_id` is the highest id that an earlier run gave, so that none is given twice.
     """
     import joblib
 
     folder.mkdir(parents=True, exist_ok=True)
-    joblib.dump(model, folder / MODEL)
+    joblib.dump(freeze(model, figures) if figures else model, folder / MODEL)
     (folder / FIGURES).unlink(missing_ok=True)
     if figures is None:
         return

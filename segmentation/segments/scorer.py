@@ -108,9 +108,10 @@ class ModelFigures(BaseModel):
     which a customer is outside; `confidence` has knots (shadow value, how often such customers
     keep their segment), `borderline` is the shadow value where that falls below 0.8. NaN, numbers
     beyond 1e16, scales of 0, dimensions that do not fit and columns that the card does not know
-    are refused; files of earlier versions are read.
+    are refused; files of earlier versions are read. `docs/model.md` describes every key.
     """
 
+    format: Literal[1] = 1
     features: Annotated[list[FeatureFigures], Field(min_length=1)]
     codes: list[CodeFigures] = []
     centres: Annotated[list[list[Number]], Field(min_length=1)]
@@ -156,6 +157,12 @@ class ModelFigures(BaseModel):
         k = len(self.centres)
         if len(self.radius) != k or {len(self.ids), len(self.names)} - {0, k}:
             raise ValueError(f"radius, ids and names need one entry for each of {k} centres")
+        columns = [f.column for f in self.features] + [c.column for c in self.codes]
+        lists: list[list[Any]] = [columns, self.ids, *(code.levels for code in self.codes)]
+        if any(len({*own}) < len(own) for own in lists):
+            raise ValueError("a column, a level or an id is there twice")
+        if any(f.transform == "log" and f.fill <= -1 for f in self.features):
+            raise ValueError("what fills the gaps has no logarithm")
         named = {f.column for f in self.features} - self.card.features.keys()
         named |= {c.column for c in self.codes} - self.card.descriptors.keys()
         if named:

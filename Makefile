@@ -23,10 +23,10 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 serve: $(READY)  ## answer for the newest run on http://127.0.0.1:8000/
 	@$(BIN)/segmentation serve --run "$(OUTPUT)/latest"
 
-test: $(DEV) chromium  ## run the tests, in parallel
+test: $(DEV) chromium postgres  ## run the tests, in parallel
 	@$(BIN)/pytest -n auto --dist worksteal -m "not long"
 
-test-all: $(DEV) chromium spark  ## run the long tests too
+test-all: $(DEV) chromium postgres mariadb spark  ## run the long tests too
 	@$(BIN)/pytest -n auto --dist worksteal
 
 bench: $(DEV) latest  ## measure beside peers (ten minutes) and write docs/benchmarks.md
@@ -81,18 +81,22 @@ $(DEV): $(READY) dev.lock
 latest: $(READY)
 	@[ -e outputs/latest ] || $(BIN)/python run_all.py --quiet >/dev/null
 
-.PHONY: chromium
-chromium:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
-	  echo "The page tests need Debian's package chromium; they are skipped without it." >&2
+# $(call need,how one sees that it is there,Debian's package,whose tests)
+need = { $(1); } >/dev/null 2>&1 || \
+  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+    apt-get install -y -qq --no-install-recommends $(2) >/dev/null; } || \
+  echo "The tests of $(3) need Debian's package $(2); they are skipped without it." >&2
 
-.PHONY: spark
+.PHONY: chromium postgres mariadb spark
+chromium:
+	@$(call need,command -v chromium || command -v google-chrome,chromium,the pages)
+
+postgres:
+	@$(call need,command -v initdb || ls /usr/lib/postgresql/*/bin/initdb,postgresql,PostgreSQL)
+
+mariadb:
+	@$(call need,command -v mariadbd || ls /usr/sbin/mariadbd,mariadb-server,MariaDB)
+
 spark: $(READY)
 	@$(PIP) --require-hashes -r scale.lock
-	@command -v java >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	    apt-get update -qq && \
-	    apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless >/dev/null; } || \
-	  echo "The Spark tests need Debian's openjdk-17-jre-headless; they are skipped without it." >&2
+	@$(call need,command -v java,openjdk-17-jre-headless,Spark)

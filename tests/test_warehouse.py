@@ -60,7 +60,7 @@ def test_a_table_that_is_not_there_is_told_with_the_nearest(database, name, told
         ("duckdb://none.ddb", "none.ddb: no such database; correct the URL."),
         ("sqlite://none.db", "none.db: no such database; correct the URL."),
         ("duck://x", "duck://x: no such backend; did you mean duckdb?"),
-        ("sales.ddb", "sales.ddb: no such backend; known are athena,"),
+        ("sales.ddb", "sales.ddb: no such backend; known are bigquery,"),
         ("http://[x", "the URL cannot be opened: it is no URL; correct the URL."),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_missing_driver_is_named(monkeypatch):
 
     monkeypatch.setattr(ibis, "connect", fail)
     told = (
-        r"^postgres:// needs its driver \(no psycopg\); pip install 'ibis-framework\[postgres\]'\.$"
+        r"^postgres:// needs its driver \(no psycopg\); pip install 'customer-segments\[postgres\]'"
     )
     with pytest.raises(InputError, match=told):
         warehouse.connect("postgresql://anna:s3cret@db.example/shop")

@@ -56,7 +56,7 @@ def _own(table: ibis.Table, kind: str) -> list[ibis.Column]:
 
 
 def _put(table: ibis.Table, **made: Any) -> ibis.Table:
-    """The table with columns of ours, as a subquery; those of a list are named by position."""
+    """The table with columns of ours, as a subquery of its own; those of a list are numbered."""
     named: dict[str, Any] = {}
     for kind, own in made.items():
         listed = enumerate(own) if isinstance(own, list) else [("", own)]
@@ -191,7 +191,8 @@ def _find_least(table: ibis.Table, least: str, place: str) -> ibis.Table:
     """The table with the least of the k figures `d` and the lowest position that has it."""
     import ibis
 
-    table = _put(table, **{least: ibis.least(*_own(table, "d"))})
+    squares = _own(table, "d")
+    table = _put(table, **{least: ibis.least(*squares) if len(squares) > 1 else squares[0]})
     holds = [(figure == table[OWN + least], j) for j, figure in enumerate(_own(table, "d"))]
     return _put(table, **{place: ibis.cases(*holds)})
 
@@ -278,19 +279,22 @@ def _is_outside(table: ibis.Table, scorer: Scorer) -> Any:
 
 
 def _name(table: ibis.Table, segments: list[dict[str, Any]]) -> dict[str, ibis.Column]:
-    """Our columns as people read them: ids and names for positions."""
+    """Our columns as people read them, ids and names for positions; each with its type."""
 
     def look_up(place: str, key: str, kind: str) -> ibis.Column:
         values = [(j, segment[key]) for j, segment in enumerate(segments)]
-        return table[OWN + place].cases(*values).cast(kind)
+        return database.recast(table[OWN + place].cases(*values), kind)
 
+    distance, confidence = (
+        database.recast(table[OWN + name], "float64") for name in ("near", "confidence")
+    )
     return {
         "cluster": look_up("position", "id", "int64"),
         "segment": look_up("position", "name", "string"),
-        "distance": table[OWN + "near"],
+        "distance": distance,
         "second": look_up("second", "name", "string"),
-        "confidence": table[OWN + "confidence"],
-        "status": table[OWN + "status"],
+        "confidence": confidence,
+        "status": database.recast(table[OWN + "status"], "string"),
     }
 
 

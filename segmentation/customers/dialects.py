@@ -1,0 +1,130 @@
+"""What PostgreSQL, MySQL and SQLite lack or do otherwise, told to Ibis's own compilers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import ibis.expr.datatypes as dt
+import ibis.expr.operations as ops
+import sqlglot.expressions as sge
+from ibis.backends.sql.compilers.mysql import MySQLCompiler
+from ibis.backends.sql.compilers.postgres import PostgresCompiler
+from ibis.backends.sql.compilers.sqlite import SQLiteCompiler
+from sqlglot.optimizer.eliminate_subqueries import eliminate_subqueries
+
+EVERY = {"mysql": 2**64 - 1, "sqlite": -1}  # how a limit says that it is none
+STEP = 50  # 2 to this power is a whole number that every parser reads exactly
+
+
+class _Fenced:
+    """A compiler that lets no planner merge a subquery into the query around it.
+
+    Merged, all that a subquery computes stands wherever one of its columns is used: a scored table
+    of 10 kB would become a plan of megabytes.
+    """
+
+    __slots__ = ()
+
+    def to_sqlglot(self, *args: Any, **kwargs: Any) -> Any:
+        query = super().to_sqlglot(*args, **kwargs)  # type: ignore[misc]
+        every = EVERY.get(self.dialect.__name__.lower())  # type: ignore[attr-defined]
+        for part in query.find_all(sge.Subquery, sge.CTE):
+            inner = part.this
+            if isinstance(inner, sge.Select) and not inner.args.get("limit"):
+                fenced = inner.limit(every, copy=False) if every else inner
+                if every != EVERY["mysql"]:
+                    fenced.offset(0, copy=False)
+        return query
+
+
+class _Postgres(_Fenced, PostgresCompiler):
+    __slots__ = ()
+
+    def visit_Hash(self, _: Any, *, arg: Any) -> Any:
+        return self.f.hashtextextended(self.cast(arg, dt.string), 0)
+
+
+class _MySQL(_Fenced, MySQLCompiler):
+    __slots__ = ()
+    UNSUPPORTED_OPS = tuple({*MySQLCompiler.UNSUPPORTED_OPS} - {ops.RegexReplace})
+
+    def visit_Cast(self, op: Any, *, arg: Any, to: Any) -> Any:
+        value = _find_constant(op)
+        return super().visit_Cast(op, arg=arg, to=to) if value is None else _write_e(value)
+
+    def visit_Hash(self, _: Any, *, arg: Any) -> Any:
+        digits = self.f.left(self.f.md5(arg), 15)
+        return self.cast(self.f.anon.conv(digits, 16, 10), dt.int64)
+
+    def visit_IsNan(self, *_: Any, **__: Any) -> Any:
+        return sge.false()
+
+    def visit_RegexReplace(self, _: Any, *, arg: Any, pattern: Any, replacement: Any) -> Any:
+        return self.f.anon.regexp_replace(arg, pattern, replacement)
+
+
+class _SQLite(_Fenced, SQLiteCompiler):
+    __slots__ = ()
+    UNSUPPORTED_OPS = tuple({*SQLiteCompiler.UNSUPPORTED_OPS} - {ops.IsNan})
+
+    def to_sqlglot(self, *args: Any, **kwargs: Any) -> Any:
+        """Subqueries stand side by side: the parser's stack is a hundred deep."""
+        return eliminate_subqueries(super().to_sqlglot(*args, **kwargs))
+
+    def visit_Cast(self, op: Any, *, arg: Any, to: Any) -> Any:
+        """A column of numbers may hold text, which would be cast to 0."""
+        if (value := _find_constant(op)) is not None:
+            return _write_exact(value)
+        cast = super().visit_Cast(op, arg=arg, to=to)
+        if to.is_floating() and isinstance(op.arg, ops.Field):
+            return self.if_(self.f.anon.typeof(arg).eq(sge.convert("text")), sge.null(), cast)
+        return cast
+
+    def visit_Hash(self, _: Any, *, arg: Any) -> Any:
+        return self.f.anon.segmentation_hash(arg)
+
+    def visit_IsNan(self, *_: Any, **__: Any) -> Any:
+        return sge.false()
+
+
+COMPILERS = {"postgres": _Postgres, "mysql": _MySQL, "sqlite": _SQLite}
+
+
+def teach(backend: Any) -> None:
+    """Have a backend compile by what is told here."""
+    if backend.name in COMPILERS:
+        backend.compiler = COMPILERS[backend.name]()
+    if backend.name == "sqlite":
+        backend.con.create_function("segmentation_hash", 1, _hash, deterministic=True)
+
+
+def _hash(cell: Any) -> int | None:
+    if cell is None:
+        return None
+    return int.from_bytes(hashlib.blake2b(repr(cell).encode(), digest_size=7).digest(), "big")
+
+
+def _find_constant(op: Any) -> float | None:
+    """The number of a text that is cast to one, as `database.write_number` does."""
+    if not (op.to.is_floating() and isinstance(op.arg, ops.Literal) and op.arg.dtype.is_string()):
+        return None
+    return float(op.arg.value)
+
+
+def _write_e(value: float) -> Any:
+    """A literal that MySQL does not read as a decimal number."""
+    told = repr(value)
+    return sge.Literal.number(told if "e" in told else f"{told}e0")
+
+
+def _write_exact(value: float) -> Any:
+    """A constant to the last bit; SQLite rounds long decimals now and then to a neighbour."""
+    share, power = math.frexp(value)
+    told, power = f"{int(share * 2**53)}.0", power - 53
+    while power:
+        step = max(-STEP, min(STEP, power))
+        told += f" {'*' if step > 0 else '/'} {2 ** abs(step)}.0"
+        power -= step
+    return sge.Paren(this=sge.Literal.number(told))

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
@@ -31,8 +32,11 @@ DUCKDB: dict[str, Any] = {
     "autoinstall_known_extensions": False,
     "preserve_insertion_order": False,  # a third of the memory to write a table
 }
-MYSQL: dict[str, Any] = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
-"""Texts are compared letter by letter where they are cast: see `recast`."""
+MYSQL = {
+    "charset": "utf8mb4",
+    "collation": "utf8mb4_bin",  # texts are compared letter by letter: see `recast`
+    "init_command": "SET time_zone = '+00:00'",
+}
 APART = {"enable_external_access": False}  # else a table called `/x.csv` is read from that file
 ROWS_TOGETHER = 61_440  # in a Parquet file: half of DuckDB's own, a third less memory to write it
 SPARK = {"spark", "sc", "pyspark"}  # a cluster, Spark Connect, a session by `?spark.…=`
@@ -108,7 +112,9 @@ def _open_backend(driver: Any, url: str, parts: SplitResult, apart: dict[str, An
         if scheme == "mysql":
             url = url.replace(parts.scheme, scheme, 1)
             _find_mysql()
-        return driver.connect(url, **options)
+        with warnings.catch_warnings():  # MariaDB knows the time zone that Ibis wants as +00:00
+            warnings.filterwarnings("ignore", "Unable to set session timezone")
+            return driver.connect(url, **options)
     except ImportError as error:
         extra = f"{'customer-segments' if scheme in TRIED else 'ibis-framework'}[{scheme}]"
         extra = "customer-segments[scale]" if scheme in SPARK else extra
@@ -310,6 +316,20 @@ def recast(cells: ibis.Column, kind: str) -> ibis.Column:
     MySQL then compares text letter by letter, and SQLite sees text in a column of numbers.
     """
     return cells.cast(f"!{kind}").cast(kind)
+
+
+def count_texts(table: ibis.Table, columns: Mapping[str, str]) -> dict[str, int]:
+    """How many cells of columns of numbers hold text, by name, where there are any.
+
+    Only SQLite has such; an empty text is a gap.
+    """
+    if not columns or table.get_backend().name != "sqlite":
+        return {}
+    cells = {name: table[column] for name, column in columns.items()}
+    asked = [(e.typeof() == "text") & (e.cast("string").strip() != "") for e in cells.values()]
+    counts = table.aggregate(**{f"n{i}": sign.sum() for i, sign in enumerate(asked)}).execute()
+    told = zip(cells, counts.fillna(0).iloc[0].astype(int), strict=True)
+    return {name: rows for name, rows in told if rows}
 
 
 def take_number(cells: ibis.Column, gaps: Iterable[float] = ()) -> ibis.Column:

@@ -181,6 +181,9 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
             rule = f"its values are {cells[name].type()}, not numbers"
             notes.refuse(name, rule, "store it as numbers, or make it a descriptor")
     notes.check(card.name)
+    for name, rows in database.count_texts(table, {n: found[n] for n in card.sources}).items():
+        notes.refuse(name, f"{rows:,} values are text", "store them as numbers, NULL for a gap")
+    notes.check(card.name)
     texts = {
         name: (database.take_ids if name == card.id else database.take_text)(cells[name])
         for name in found
@@ -190,7 +193,8 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
         texts = {ROW: (table[STORED] + 1).cast("string")} | texts
     gaps = {name: columns.list_numbers(card.gaps.get(name, ())) for name in card.sources}
     numbers = {name: database.take_number(cells[name], gaps[name]) for name in card.sources}
-    kept = [name for name in card.sources if not gaps[name]]
+    exact = table.get_backend().name != "sqlite"  # a whole number's column holds any there
+    kept = [name for name in card.sources if exact and not gaps[name]]
     whole = {name: cells[name] for name in kept if cells[name].type().is_integer()}
     made = {
         name: each.compute(numbers, divide=database.divide_columns, number=database.write_number)
@@ -203,9 +207,11 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
 def _open(card: Card) -> ibis.Table:
     if not card.backend:
         return database.open_file(card.source, **({STORED: True} if card.id == ROW else {}))
-    url, scheme = database.expand_url(card.backend), "duckdb://"
-    if url.startswith(scheme) and (path := url.removeprefix(scheme).partition("?")[0]):
-        url = f"{scheme}{(card.path.parent / path).resolve()}?read_only=True"
+    url = database.expand_url(card.backend)
+    scheme, _, rest = url.partition("://")
+    if scheme in database.FILES and (path := rest.partition("?")[0]):
+        url = f"{scheme}://{(card.path.parent / path).resolve()}"
+        url += "?read_only=True" if scheme == "duckdb" else ""
     return database.open_table(url, card.table)
 
 

@@ -77,6 +77,9 @@ def find_columns(table: ibis.Table, card: Card, wanted: list[str]) -> dict[str, 
         kind = table[found[name]].type()
         if name not in card.descriptors and not kind.is_numeric():
             raise InputError(f"column {name} is {kind}, not a number; cast it in a view.")
+    numbers = {name: found[name] for name in wanted if name not in card.descriptors}
+    for name, rows in database.count_texts(table, numbers).items():
+        raise InputError(f"column {name} holds {rows:,} texts; store numbers, NULL for a gap.")
     return {name: found[name] for name in wanted}
 
 

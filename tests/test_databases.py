@@ -4,9 +4,11 @@ PostgreSQL and MariaDB are started by the tests; without their programs these ar
 """
 
 import importlib.util
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -17,9 +19,10 @@ import pytest
 import yaml
 from conftest import ROOT
 from modelling import build_model
-from random_models import SHOP, check_alike, list_segments, make_shop
+from random_models import SHOP, TOLD, check_alike, fit_shop, list_segments, make_shop
 from servers import put_rows, run_mariadb, run_postgres
 
+from segmentation import InputError
 from segmentation.customers import database as warehouse
 from segmentation.customers import hash_table, read_card, read_customers
 from segmentation.segments import (
@@ -29,6 +32,7 @@ from segmentation.segments import (
     measure_segments,
     polish,
     profiles,
+    queries,
     tracking,
 )
 from segmentation.serving import Model
@@ -39,31 +43,41 @@ ROWS = 1_500
 
 
 class Base(NamedTuple):
-    """A database: its URL, and how a table is put there (types of columns by name)."""
+    """A database: its URL, a driver's own connections, how that marks a value, a type for text."""
 
     url: str
-    put: Callable[..., None]
+    connect: Callable[[], Any]
+    mark: str = "%s"
     text: str = "TEXT"
-    double: str = "DOUBLE PRECISION"
 
+    @property
+    def kind(self) -> str:
+        return self.url.partition(":")[0]
 
-def connect_with(connect: Callable[[], Any], mark: str) -> Callable[..., None]:
-    def put(table: pd.DataFrame, name: str, **kinds: str) -> None:
-        connection = connect()
-        put_rows(connection, table, name, mark, **kinds)
-        connection.close()
+    def put(self, table: pd.DataFrame, name: str, **kinds: str) -> None:
+        """A table with these rows; types of columns by name where they are not plain."""
+        with closing(self.connect()) as connection:
+            put_rows(connection, table, name, self.mark, **kinds)
 
-    return put
+    def run(self, *statements: str) -> list[Any]:
+        """Run SQL; the rows of the last statement."""
+        with closing(self.connect()) as connection:
+            cursor = connection.cursor()
+            for each in statements:
+                cursor.execute(each if self.kind != "mariadb" else each.replace('"', "`"))
+            rows = [*cursor.fetchall()] if cursor.description else []
+            connection.commit()
+        return rows
 
 
 def start_sqlite(folder):
     path = folder / "sales.db"
-    yield Base(f"sqlite://{path}", connect_with(lambda: sqlite3.connect(path), "?"))
+    yield Base(f"sqlite://{path}", lambda: sqlite3.connect(path), "?")
 
 
 def start_duckdb(folder):
     path = folder / "sales.ddb"
-    yield Base(f"duckdb://{path}", connect_with(lambda: duckdb.connect(str(path)), "?"))
+    yield Base(f"duckdb://{path}", lambda: duckdb.connect(str(path)), "?")
 
 
 def start_postgres(_):
@@ -71,9 +85,7 @@ def start_postgres(_):
     import psycopg
 
     with run_postgres() as own:
-        url = f"postgres://{own['user']}:{quote(own['password'], safe='')}@127.0.0.1:{own['port']}"
-        put = connect_with(lambda: psycopg.connect(**own), "%s")
-        yield Base(f"{url}/postgres", put)
+        yield Base(f"postgres://{tell(own)}/postgres", lambda: psycopg.connect(**own))
 
 
 def start_mariadb(_):
@@ -81,9 +93,12 @@ def start_mariadb(_):
     import pymysql
 
     with run_mariadb() as own:
-        url = f"mariadb://{own['user']}:{quote(own['password'], safe='')}@127.0.0.1:{own['port']}"
-        put = connect_with(lambda: pymysql.connect(**own, database="shop"), "%s")
-        yield Base(f"{url}/shop", put, "VARCHAR(40)")
+        base = f"mariadb://{tell(own)}/shop"
+        yield Base(base, lambda: pymysql.connect(**own, database="shop"), text="VARCHAR(40)")
+
+
+def tell(own):
+    return f"{own['user']}:{quote(own['password'], safe='')}@{own['host']}:{own['port']}"
 
 
 def need(driver, *programs):
@@ -94,16 +109,12 @@ def need(driver, *programs):
             pytest.skip(f"needs the server's {program}")
 
 
-STARTS = {
-    **{"sqlite": start_sqlite, "duckdb": start_duckdb},
-    **{"postgres": start_postgres, "mariadb": start_mariadb},
-}
+STARTS = {"sqlite": start_sqlite, "duckdb": start_duckdb}
+STARTS |= {"postgres": start_postgres, "mariadb": start_mariadb}
+MARIADB = pytest.param("mariadb", marks=pytest.mark.long)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(n, marks=[pytest.mark.long] * (n == "mariadb")) for n in STARTS],
-)
+@pytest.fixture(scope="module", params=["sqlite", "duckdb", "postgres", MARIADB])
 def base(request, tmp_path_factory):
     yield from STARTS[request.param](tmp_path_factory.mktemp(request.param))
 
@@ -180,6 +191,8 @@ def shop(tmp_path_factory):
     table["since"] = pd.to_datetime("2026-01-31") - pd.to_timedelta(np.arange(ROWS) % 7, "D")
     table["since"] = table["since"].dt.date
     table["fee"] = (np.arange(ROWS) * 7919 % 1000 / 100).round(2)
+    table.loc[::97, "fee"] = np.nan
+    table.loc[::3, "plan"] = table["plan"].str.upper()
     table.to_csv(folder / "shop.csv", index=False)
     said = yaml.safe_load(SHOP) | {"table": "shop.csv"}
     said["features"]["fee"] = {"missing": "median"}
@@ -190,8 +203,16 @@ def shop(tmp_path_factory):
 
 
 def put_shop(base, table):
+    """The shop with its gaps as the database may have them: NULL, NaN, an empty text."""
     texts = dict.fromkeys(("id", "city", "plan", "note"), base.text)
     base.put(table, "shop", **texts, age="INTEGER", since="DATE", fee="DECIMAL(10, 2)")
+    odd = {
+        "sqlite": [("Visits a year", "''"), ("age", "' '")],
+        "duckdb": [("Visits a year", "'NaN'")],
+        "postgres": [("Visits a year", "'NaN'"), ("fee", "'NaN'")],
+    }
+    for column, gap in odd.get(base.kind, ()):
+        base.run(f'UPDATE shop SET "{column}" = {gap} WHERE "{column}" IS NULL')
 
 
 def test_every_policy_kind_and_gap_is_fitted_and_scored_alike(base, shop, tmp_path):
@@ -213,3 +234,94 @@ def test_every_policy_kind_and_gap_is_fitted_and_scored_alike(base, shop, tmp_pa
     kept = warehouse.open_table(base.url, "one").execute()
     assert [*kept["cluster"]] == [model.segments[0]["id"]] * len(kept)
     assert len(kept) == file.segments[model.segments[0]["id"]]
+
+
+def test_text_among_numbers_is_refused(tmp_path):
+    path = tmp_path / "s.db"
+    base = Base(f"sqlite://{path}", lambda: sqlite3.connect(path), "?")
+    base.put(pd.read_csv(ROOT / "data/raw/Mall_Customers.csv"), "customers")
+    base.run("""UPDATE customers SET "Age" = 'forty' WHERE "CustomerID" = 7""")
+    card = place(read_card("data/mall_customers.yaml"), base, "customers", tmp_path / "m.yaml")
+    with pytest.raises(InputError, match="column Age: 1 values are text; store them as numbers"):
+        read_customers(card)
+    with pytest.raises(InputError, match="column Age holds 1 texts; store numbers, NULL for"):
+        queries.find_columns(warehouse.open_table(base.url, "customers"), card, ["Age"])
+
+
+def test_no_planner_merges_the_steps_of_scoring(base, shop):
+    """Merged, a plan is hundreds of times as long, and the database as slow."""
+    _, table, here = shop
+    put_shop(base, table)
+    scorer = Scorer(here[1])
+    lying = warehouse.open_table(base.url, "shop")
+    query = lying.get_backend().compile(queries.score_table(lying, scorer, list_segments(scorer)))
+    explain = "EXPLAIN VERBOSE" if base.kind == "postgres" else "EXPLAIN"
+    with closing(lying.get_backend().raw_sql(f"{explain} {query}")) as cursor:
+        plan = "\n".join(map(str, cursor.fetchall()))
+    warehouse.close(lying)
+    assert len(plan) < 10 * len(query)
+
+
+# Refused by a server -----------------------------------------------------------------------
+
+GRANTS = {
+    "postgres": [
+        "CREATE ROLE anna LOGIN PASSWORD 's3cret'",
+        "GRANT SELECT ON shop TO anna",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'anna'",
+    ],
+    "mariadb": [
+        "CREATE USER anna@'127.0.0.1' IDENTIFIED BY 's3cret'",
+        "GRANT SELECT ON shop.* TO anna@'127.0.0.1'",
+        "KILL USER anna@'127.0.0.1'",
+    ],
+}
+
+
+@pytest.mark.parametrize("base", ["postgres", MARIADB], indirect=True)
+def test_what_a_server_refuses_is_a_line_without_secrets(base, shop, tmp_path):
+    card, table, here = shop
+    put_shop(base, table)
+    create, grant, end = GRANTS[base.kind]
+    base.run(create)
+    anna = base._replace(url=re.sub("//.*@", "//anna:s3cret@", base.url))
+    card, scorer = place(card, anna, "shop", tmp_path / "shop.yaml"), Scorer(here[1])
+    model = Model(tmp_path, {"run_id": "shop"}, scorer, list_segments(scorer))
+
+    def refuse(does, told):
+        with pytest.raises(InputError, match=told) as refused:
+            does()
+        assert "\n" not in str(refused.value)
+        assert "s3cret" not in str(refused.value)
+        assert "anna" not in str(refused.value)
+
+    refuse(lambda: read_customers(card), "denied")
+    refuse(lambda: scoring.score_into(anna.url, "shop", "refused", model), "denied")
+    refuse(lambda: warehouse.connect(anna.url.replace("s3cret", "t0ken")), "cannot be opened: ")
+    base.run(grant)
+    assert len(read_customers(card).table) == ROWS
+    refuse(
+        lambda: scoring.score_into(anna.url, "shop", "refused", model),
+        "table refused cannot be written: .*denied",
+    )
+    lying = warehouse.open_table(anna.url, "shop")
+    base.run(end)
+    refuse(lambda: lying.count().execute(), "does not answer a query: ")
+
+
+# Many rows ---------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_a_million_rows_are_scored_as_their_file_is(base, tmp_path):
+    table = make_shop(1_000_000)
+    table.to_parquet(tmp_path / "shop.parquet", index=False)
+    model, *_ = fit_shop(tmp_path / "model", ROWS)
+    texts = dict.fromkeys(("id", "city", "plan", "note"), base.text)
+    base.put(table, "many", **texts)
+    file = scoring.score_file(tmp_path / "shop.parquet", tmp_path / "scored.parquet", model)
+    tally = scoring.score_into(base.url, "many", "scored_many", model)
+    assert (tally.rows, tally.segments) == (len(table), file.segments)
+    columns = ["id", *TOLD, "distance", "confidence"]
+    told = warehouse.open_table(base.url, "scored_many").select(columns).execute()
+    check_alike(told, pd.read_parquet(tmp_path / "scored.parquet", columns=columns))

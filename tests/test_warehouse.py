@@ -132,6 +132,14 @@ def test_duckdb_stays_within_limits_and_fetches_nothing(database):
         assert threads >= 1
 
 
+def test_a_table_called_like_a_file_is_not_read_from_it(database, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n")
+    for url in (database, "duckdb://"):
+        with pytest.raises(InputError, match=r"x\.csv is not known; "):
+            warehouse.open_table(url, str(path))
+
+
 def test_a_parquet_file_is_read_as_it_is_called(tmp_path):
     folder = tmp_path / "year=2026"
     folder.mkdir()

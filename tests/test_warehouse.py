@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import duckdb
@@ -9,7 +10,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pytest
-from random_models import check_alike, fit_shop, put_table
+from random_models import check_alike, fit_shop, list_segments, make_model, put_table
 
 from segmentation import InputError
 from segmentation.__main__ import main
@@ -117,6 +118,19 @@ def test_all_before_the_last_at_is_secret(password, monkeypatch):
     expanded = warehouse.expand_url("snowflake://anna:$SHOP_WORD@account/${SHOP_WORD}")
     assert urlsplit(expanded.partition("/p")[0]).hostname == "account"
     assert unquote(urlsplit(expanded).password) == password
+
+
+@pytest.mark.parametrize("dialect", ["bigquery", "databricks", "snowflake"])
+def test_what_is_not_tried_here_is_written_as_sql_at_least(dialect, monkeypatch):
+    named = SimpleNamespace(name=dialect)
+    monkeypatch.setattr(ibis.Table, "get_backend", lambda _: named)
+    scorer = next(s for s in map(make_model, range(99)) if not s.levels)
+    kinds = {"id": "string"} | dict.fromkeys(scorer.columns, "float64")
+    table = ibis.table(kinds, name="customers")
+    scored = queries.score_table(table, scorer, list_segments(scorer))
+    digests = {name: warehouse.hash_cells(table[name]).sum() for name in table.columns}
+    for query in (scored, table.aggregate(**digests)):
+        assert "SELECT" in ibis.to_sql(query, dialect=dialect)
 
 
 def test_a_variable_that_is_not_set_is_named():

@@ -41,7 +41,7 @@ APART = {"enable_external_access": False}  # else a table called `/x.csv` is rea
 ROWS_TOGETHER = 61_440  # in a Parquet file: half of DuckDB's own, a third less memory to write it
 SPARK = {"spark", "sc", "pyspark"}  # a cluster, Spark Connect, a session by `?spark.…=`
 TRIED = {"duckdb", "mysql", "postgres", "sqlite", *SPARK}
-KNOWN = sorted({*TRIED, "bigquery", "databricks", "snowflake", "trino"})
+KNOWN = sorted({*TRIED, "bigquery", "databricks", "snowflake"})
 ALIASES = {"mariadb": "mysql", "postgresql": "postgres"}
 FILES = {"duckdb", "sqlite"}  # their URL is the path of a file, made where there is none
 MOST_LEVELS = 10_000  # distinct cells of a descriptor that are fetched to be read by the card
@@ -349,6 +349,12 @@ def take_text(cells: ibis.Column) -> ibis.Column:
     """Cells as text; whole numbers without a fraction."""
     kind, text = cells.type(), recast(cells, "string")
     return text.re_replace(r"\.0+$", "") if kind.is_floating() or kind.is_decimal() else text
+
+
+def hash_cells(cells: ibis.Column) -> ibis.Column:
+    """A whole number for each cell, the same for the same cell; NULL for NULL."""
+    own = cells.as_table().get_backend().name in ("duckdb", "pyspark")  # hash any type, and faster
+    return (cells if own else recast(cells, "string")).hash()
 
 
 def take_ids(cells: ibis.Column) -> ibis.Column:

@@ -14,7 +14,6 @@ from ibis.backends.sql.compilers.postgres import PostgresCompiler
 from ibis.backends.sql.compilers.sqlite import SQLiteCompiler
 from sqlglot.optimizer.eliminate_subqueries import eliminate_subqueries
 
-EVERY = {"mysql": 2**64 - 1, "sqlite": -1}  # how a limit says that it is none
 STEP = 50  # 2 to this power is a whole number that every parser reads exactly
 
 
@@ -26,28 +25,26 @@ class _Fenced:
     """
 
     __slots__ = ()
+    ALL: int | None = None
+    """The limit that is none, where an offset needs one."""
 
     def to_sqlglot(self, *args: Any, **kwargs: Any) -> Any:
         query = super().to_sqlglot(*args, **kwargs)  # type: ignore[misc]
-        every = EVERY.get(self.dialect.__name__.lower())  # type: ignore[attr-defined]
         for part in query.find_all(sge.Subquery, sge.CTE):
             inner = part.this
             if isinstance(inner, sge.Select) and not inner.args.get("limit"):
-                fenced = inner.limit(every, copy=False) if every else inner
-                if every != EVERY["mysql"]:
-                    fenced.offset(0, copy=False)
+                inner = inner if self.ALL is None else inner.limit(self.ALL, copy=False)
+                inner.offset(0, copy=False)
         return query
 
 
 class _Postgres(_Fenced, PostgresCompiler):
     __slots__ = ()
 
-    def visit_Hash(self, _: Any, *, arg: Any) -> Any:
-        return self.f.hashtextextended(self.cast(arg, dt.string), 0)
-
 
 class _MySQL(_Fenced, MySQLCompiler):
     __slots__ = ()
+    ALL = 2**64 - 1
     UNSUPPORTED_OPS = tuple({*MySQLCompiler.UNSUPPORTED_OPS} - {ops.RegexReplace})
 
     def visit_Cast(self, op: Any, *, arg: Any, to: Any) -> Any:
@@ -67,6 +64,7 @@ class _MySQL(_Fenced, MySQLCompiler):
 
 class _SQLite(_Fenced, SQLiteCompiler):
     __slots__ = ()
+    ALL = -1
     UNSUPPORTED_OPS = tuple({*SQLiteCompiler.UNSUPPORTED_OPS} - {ops.IsNan})
 
     def to_sqlglot(self, *args: Any, **kwargs: Any) -> Any:

@@ -155,7 +155,7 @@ def hash_table(card: Card) -> str:
     if not card.backend:
         return hash_file(card.source)
     table = open_customers(card)
-    sums = {name: (table[name].hash() % (1 << 20)).sum() for name in table.columns}
+    sums = {name: (database.hash_cells(table[name]) % (1 << 20)).sum() for name in table.columns}
     facts = table.aggregate(rows=table.count(), **sums).to_pandas().iloc[0]
     return hashlib.sha256(repr([int(fact) for fact in facts.fillna(0)]).encode()).hexdigest()
 

@@ -266,14 +266,14 @@ def test_no_planner_merges_the_steps_of_scoring(base, shop):
 
 GRANTS = {
     "postgres": [
-        "CREATE ROLE anna LOGIN PASSWORD 's3cret'",
-        "GRANT SELECT ON shop TO anna",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'anna'",
+        """CREATE ROLE "an@na" LOGIN PASSWORD 's3cret+'""",
+        'GRANT SELECT ON shop TO "an@na"',
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'an@na'",
     ],
     "mariadb": [
-        "CREATE USER anna@'127.0.0.1' IDENTIFIED BY 's3cret'",
-        "GRANT SELECT ON shop.* TO anna@'127.0.0.1'",
-        "KILL USER anna@'127.0.0.1'",
+        "CREATE USER `an@na`@'127.0.0.1' IDENTIFIED BY 's3cret+'",
+        "GRANT SELECT ON shop.* TO `an@na`@'127.0.0.1'",
+        "KILL USER `an@na`@'127.0.0.1'",
     ],
 }
 
@@ -284,7 +284,7 @@ def test_what_a_server_refuses_is_a_line_without_secrets(base, shop, tmp_path):
     put_shop(base, table)
     create, grant, end = GRANTS[base.kind]
     base.run(create)
-    anna = base._replace(url=re.sub("//.*@", "//anna:s3cret@", base.url))
+    anna = base._replace(url=re.sub("//.*@", "//an%40na:s3cret+@", base.url))
     card, scorer = place(card, anna, "shop", tmp_path / "shop.yaml"), Scorer(here[1])
     model = Model(tmp_path, {"run_id": "shop"}, scorer, list_segments(scorer))
 
@@ -293,7 +293,7 @@ def test_what_a_server_refuses_is_a_line_without_secrets(base, shop, tmp_path):
             does()
         assert "\n" not in str(refused.value)
         assert "s3cret" not in str(refused.value)
-        assert "anna" not in str(refused.value)
+        assert "an@na" not in str(refused.value)
 
     refuse(lambda: read_customers(card), "denied")
     refuse(lambda: scoring.score_into(anna.url, "shop", "refused", model), "denied")

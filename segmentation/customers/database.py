@@ -40,10 +40,11 @@ MYSQL = {
 APART = {"enable_external_access": False}  # else a table called `/x.csv` is read from that file
 ROWS_TOGETHER = 61_440  # in a Parquet file: half of DuckDB's own, a third less memory to write it
 SPARK = {"spark", "sc", "pyspark"}  # a cluster, Spark Connect, a session by `?spark.…=`
-TRIED = {"duckdb", "mysql", "postgres", "sqlite", *SPARK}
+SERVERS = {"mysql", "postgres"}
+FILES = {"duckdb", "sqlite"}  # their URL is the path of a file, made where there is none
+TRIED = {*SERVERS, *FILES, *SPARK}
 KNOWN = sorted({*TRIED, "bigquery", "databricks", "snowflake"})
 ALIASES = {"mariadb": "mysql", "postgresql": "postgres"}
-FILES = {"duckdb", "sqlite"}  # their URL is the path of a file, made where there is none
 MOST_LEVELS = 10_000  # distinct cells of a descriptor that are fetched to be read by the card
 QUARTILES = (0.25, 0.5, 0.75)
 QUANTILES = {"duckdb", "postgres", "pyspark"}  # interpolate as numpy does
@@ -97,7 +98,10 @@ def _open_backend(driver: Any, url: str, parts: SplitResult, apart: dict[str, An
     passing = path in ("", ":memory:")
     if scheme in FILES and not passing and not path.startswith("md:") and not Path(path).is_file():
         raise InputError(f"{path}: no such database; correct the URL.")
-    options = {"duckdb": DUCKDB, "mysql": MYSQL}.get(scheme, {})
+    options: dict[str, Any] = {"duckdb": DUCKDB, "mysql": MYSQL}.get(scheme, {})
+    if scheme in SERVERS:  # Ibis leaves a user quoted and takes a + in a password for a space
+        own = {"user": parts.username, "password": parts.password}
+        options = options | {name: unquote(word) for name, word in own.items() if word}
     if scheme == "duckdb" and not path.startswith("md:"):
         options = options | apart
     if scheme == "duckdb" and passing:  # it has no place of its own to spill
@@ -326,7 +330,10 @@ def count_texts(table: ibis.Table, columns: Mapping[str, str]) -> dict[str, int]
     if not columns or table.get_backend().name != "sqlite":
         return {}
     cells = {name: table[column] for name, column in columns.items()}
-    asked = [(e.typeof() == "text") & (e.cast("string").strip() != "") for e in cells.values()]
+    asked = [
+        (each.typeof() == "text").ifelse(each.cast("string").strip() != "", False)
+        for each in cells.values()
+    ]
     counts = table.aggregate(**{f"n{i}": sign.sum() for i, sign in enumerate(asked)}).execute()
     told = zip(cells, counts.fillna(0).iloc[0].astype(int), strict=True)
     return {name: rows for name, rows in told if rows}

@@ -177,7 +177,9 @@ def check_words(one, two):
 
 def test_the_bundled_table_is_fitted_alike(base, tmp_path):
     card = read_card("data/mall_customers.yaml")
-    base.put(pd.read_csv(ROOT / "data/raw/Mall_Customers.csv"), "customers")
+    table = pd.read_csv(ROOT / "data/raw/Mall_Customers.csv")
+    ids = table["CustomerID"].astype(str) + ".0"  # as a program that took them for numbers left it
+    base.put(table.assign(CustomerID=ids), "customers", CustomerID=base.text)
     lying = place(card, base, "customers", tmp_path / "mall.yaml")
     check_fits(fit(card, 5), fit(lying, 5))
     assert hash_table(lying) == hash_table(lying)
@@ -195,7 +197,8 @@ def shop(tmp_path_factory):
     table.loc[::3, "plan"] = table["plan"].str.upper()
     table.to_csv(folder / "shop.csv", index=False)
     said = yaml.safe_load(SHOP) | {"table": "shop.csv"}
-    said["features"]["fee"] = {"missing": "median"}
+    said["features"]["fee"] = {"missing_values": [1.5], "range": [0, float("inf")]}
+    said["features"]["each"] = {"expression": "spent / (basket - 30)", "outliers": "clip"}
     said["descriptors"]["since"] = {}
     (folder / "shop.yaml").write_text(yaml.safe_dump(said, allow_unicode=True), "utf-8")
     card = read_card(folder / "shop.yaml")

@@ -76,7 +76,7 @@ def test_a_missing_driver_is_named(monkeypatch):
     import ibis
 
     def fail(*_, **__):
-        raise ImportError("no psycopg")
+        raise ImportError("no psycopg.\nInstall it from elsewhere.")
 
     monkeypatch.setattr(ibis, "connect", fail)
     told = (

@@ -114,16 +114,16 @@ def _open_backend(driver: Any, url: str, parts: SplitResult, apart: dict[str, An
             own = dict(parse_qsl(parts.query))
             return driver.databricks.connect(server_hostname=parts.hostname, **own)
         if scheme == "mysql":
-            url = url.replace(parts.scheme, scheme, 1)
             _find_mysql()
+        url = scheme + url[len(parts.scheme) :]
         with warnings.catch_warnings():  # MariaDB knows the time zone that Ibis wants as +00:00
             warnings.filterwarnings("ignore", "Unable to set session timezone")
             return driver.connect(url, **options)
     except ImportError as error:
         extra = f"{'customer-segments' if scheme in TRIED else 'ibis-framework'}[{scheme}]"
         extra = "customer-segments[scale]" if scheme in SPARK else extra
-        told = f"{scheme}:// needs its driver ({error}); pip install '{extra}'."
-        raise InputError(told) from None
+        told = hide_secrets(str(error), url)
+        raise InputError(f"{scheme}:// needs its driver ({told}); pip install '{extra}'.") from None
 
 
 def _find_mysql() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from typing import Any
 
 import ibis.expr.datatypes as dt
@@ -14,6 +15,7 @@ from ibis.backends.sql.compilers.postgres import PostgresCompiler
 from ibis.backends.sql.compilers.sqlite import SQLiteCompiler
 from sqlglot.optimizer.eliminate_subqueries import eliminate_subqueries
 
+MOST = sys.float_info.max
 STEP = 50  # 2 to this power is a whole number that every parser reads exactly
 
 
@@ -98,17 +100,16 @@ def teach(backend: Any) -> None:
         backend.con.create_function("segmentation_hash", 1, _hash, deterministic=True)
 
 
-def _hash(cell: Any) -> int | None:
-    if cell is None:
-        return None
-    return int.from_bytes(hashlib.blake2b(repr(cell).encode(), digest_size=7).digest(), "big")
+def _hash(cell: str | None) -> int | None:
+    """Seven bytes of a digest: of a text, as `database.hash_cells` asks."""
+    return None if cell is None else int(hashlib.md5(cell.encode()).hexdigest()[:14], 16)
 
 
 def _find_constant(op: Any) -> float | None:
-    """The number of a text that is cast to one, as `database.write_number` does."""
+    """The number of a text that is cast to one, as `database.write_number` does; never infinite."""
     if not (op.to.is_floating() and isinstance(op.arg, ops.Literal) and op.arg.dtype.is_string()):
         return None
-    return float(op.arg.value)
+    return max(-MOST, min(MOST, float(op.arg.value)))
 
 
 def _write_e(value: float) -> Any:

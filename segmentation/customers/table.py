@@ -257,7 +257,8 @@ def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:
     """Note what the card refuses of all rows' numbers, counted in one pass; how many rows."""
     asked: dict[str, Any] = {"rows": table.count()}
     for i, (name, feature) in enumerate(card.features.items()):
-        values, (low, high) = database.take_number(table[name]), feature.range
+        values = database.take_number(table[name])
+        low, high = map(database.write_number, feature.range)
         counts = {"missing": values.isnull().sum(), "negative": (values < 0).sum()}
         counts |= {"beyond": ((values < low) | (values > high)).sum()}
         counts |= {"low": values.min(), "high": values.max()}

@@ -1,14 +1,10 @@
 """Spark for real: a master and two workers, each a process of its own, on 127.0.0.1 alone."""
 
-import ctypes
 import importlib.util
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -17,6 +13,7 @@ import pandas as pd
 import pytest
 from modelling import build_model
 from random_models import check_alike, fit_shop
+from servers import HERE, answers, end_with_parent, find_port, stop, wait_for
 
 from segmentation import InputError
 from segmentation.customers import database as warehouse
@@ -40,13 +37,6 @@ pytestmark = [
     ),
 ]
 ROWS = 3000
-HERE = "127.0.0.1"
-
-
-def find_port():
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return probe.getsockname()[1]
 
 
 def start(folder, *words):
@@ -63,33 +53,6 @@ def start(folder, *words):
         )
 
 
-def end_with_parent():
-    """A test that is killed leaves no process behind (Linux)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-
-
-def stop(process):
-    """End a process and all that it started."""
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signum)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-
-
-def wait_for(holds, seconds=300):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "Spark did not start"
-        time.sleep(0.2)
-
-
-def answers(port):
-    with socket.socket() as probe:
-        return probe.connect_ex((HERE, port)) == 0
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """The URL of a cluster with two executors and its session's settings."""
@@ -100,7 +63,7 @@ def cluster(tmp_path_factory):
         patch.setenv("SPARK_LOCAL_IP", HERE)
         patch.delenv("SPARK_HOME", raising=False)
         try:
-            wait_for(lambda: answers(port))
+            wait_for(lambda: answers(port), "Spark")
             size = ["--cores", "1", "--memory", "1g", "--work-dir", str(folder / "work")]
             worker = [f"{deploy}.worker.Worker", *place, *size, f"spark://{HERE}:{port}"]
             processes += [start(folder, *worker) for _ in range(2)]
@@ -134,7 +97,7 @@ def shop(cluster, tmp_path_factory):
     model, _, clustered = fit_shop(folder, ROWS)
     session = warehouse.connect(cluster)._session
     executors = session.sparkContext._jsc.sc().getExecutorMemoryStatus
-    wait_for(lambda: executors().size() == 3)  # the driver is one of them
+    wait_for(lambda: executors().size() == 3, "Spark")  # the driver is one of them
     rows = session.read.parquet(str(folder / "shop.parquet")).repartition(4)
     rows.write.saveAsTable("customers")
     return model, clustered
@@ -192,7 +155,10 @@ def test_a_sample_of_the_cluster_is_polished_and_measured_on_all(cluster, shop, 
     keys = ["cluster", "variable"]
     there, here = (table.sort_values(keys, ignore_index=True) for table in (there, here))
     pd.testing.assert_frame_equal(there[list(here)], here, rtol=1e-9, check_dtype=False)
-    assert not (whole["status"] == "outside").any()
+    used = whole.loc[whole["status"] != "dropped", list(card.features)]
+    assert [feature.range for feature in figures.features] == [
+        (values.min(), values.max()) for _, values in used.items()
+    ]
 
 
 def test_problems_and_taken_names_are_refused(cluster, shop):

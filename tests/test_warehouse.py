@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import duckdb
@@ -9,7 +10,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pytest
-from random_models import check_alike, fit_shop, put_table
+from random_models import check_alike, fit_shop, list_segments, make_model, put_table
 
 from segmentation import InputError
 from segmentation.__main__ import main
@@ -60,7 +61,7 @@ def test_a_table_that_is_not_there_is_told_with_the_nearest(database, name, told
         ("duckdb://none.ddb", "none.ddb: no such database; correct the URL."),
         ("sqlite://none.db", "none.db: no such database; correct the URL."),
         ("duck://x", "duck://x: no such backend; did you mean duckdb?"),
-        ("sales.ddb", "sales.ddb: no such backend; known are athena,"),
+        ("sales.ddb", "sales.ddb: no such backend; known are bigquery,"),
         ("http://[x", "the URL cannot be opened: it is no URL; correct the URL."),
     ],
 )
@@ -75,11 +76,11 @@ def test_a_missing_driver_is_named(monkeypatch):
     import ibis
 
     def fail(*_, **__):
-        raise ImportError("no psycopg")
+        raise ImportError("no psycopg.\nInstall it from elsewhere.")
 
     monkeypatch.setattr(ibis, "connect", fail)
     told = (
-        r"^postgres:// needs its driver \(no psycopg\); pip install 'ibis-framework\[postgres\]'\.$"
+        r"^postgres:// needs its driver \(no psycopg\); pip install 'customer-segments\[postgres\]'"
     )
     with pytest.raises(InputError, match=told):
         warehouse.connect("postgresql://anna:s3cret@db.example/shop")
@@ -119,6 +120,19 @@ def test_all_before_the_last_at_is_secret(password, monkeypatch):
     assert unquote(urlsplit(expanded).password) == password
 
 
+@pytest.mark.parametrize("dialect", ["bigquery", "databricks", "snowflake"])
+def test_what_is_not_tried_here_is_written_as_sql_at_least(dialect, monkeypatch):
+    named = SimpleNamespace(name=dialect)
+    monkeypatch.setattr(ibis.Table, "get_backend", lambda _: named)
+    scorer = next(s for s in map(make_model, range(99)) if not s.levels)
+    kinds = {"id": "string"} | dict.fromkeys(scorer.columns, "float64")
+    table = ibis.table(kinds, name="customers")
+    scored = queries.score_table(table, scorer, list_segments(scorer))
+    digests = {name: warehouse.hash_cells(table[name]).sum() for name in table.columns}
+    for query in (scored, table.aggregate(**digests)):
+        assert "SELECT" in ibis.to_sql(query, dialect=dialect)
+
+
 def test_a_variable_that_is_not_set_is_named():
     with pytest.raises(InputError, match=r"^backend: \$NO_SUCH is not set; set it in the env"):
         warehouse.expand_url("postgres://me:${NO_SUCH}@host/shop")
@@ -130,6 +144,14 @@ def test_duckdb_stays_within_limits_and_fetches_nothing(database):
         fetches, threads = warehouse.connect(url).raw_sql(asked).fetchone()
         assert not fetches
         assert threads >= 1
+
+
+def test_a_table_called_like_a_file_is_not_read_from_it(database, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n")
+    for url in (database, "duckdb://"):
+        with pytest.raises(InputError, match=r"x\.csv is not known; "):
+            warehouse.open_table(url, str(path))
 
 
 def test_a_parquet_file_is_read_as_it_is_called(tmp_path):

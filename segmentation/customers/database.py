@@ -6,12 +6,17 @@ import glob
 import os
 import re
 import tempfile
+import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
+from functools import reduce
+from importlib.util import find_spec
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+import numpy as np
 import pandas as pd
 
 from segmentation import InputError
@@ -27,45 +32,79 @@ DUCKDB: dict[str, Any] = {
     "autoinstall_known_extensions": False,
     "preserve_insertion_order": False,  # a third of the memory to write a table
 }
+MYSQL = {
+    "charset": "utf8mb4",
+    "collation": "utf8mb4_bin",  # texts are compared letter by letter: see `recast`
+    "init_command": "SET time_zone = '+00:00'",
+}
+APART = {"enable_external_access": False}  # else a table called `/x.csv` is read from that file
 ROWS_TOGETHER = 61_440  # in a Parquet file: half of DuckDB's own, a third less memory to write it
 SPARK = {"spark", "sc", "pyspark"}  # a cluster, Spark Connect, a session by `?spark.…=`
+SERVERS = {"mysql", "postgres"}
 FILES = {"duckdb", "sqlite"}  # their URL is the path of a file, made where there is none
+TRIED = {*SERVERS, *FILES, *SPARK}
+KNOWN = sorted({*TRIED, "bigquery", "databricks", "snowflake"})
+ALIASES = {"mariadb": "mysql", "postgresql": "postgres"}
 MOST_LEVELS = 10_000  # distinct cells of a descriptor that are fetched to be read by the card
 QUARTILES = (0.25, 0.5, 0.75)
+QUANTILES = {"duckdb", "postgres", "pyspark"}  # interpolate as numpy does
 FIGURES = ("customers", "mean", "sd", "min", "q25", "median", "q75", "max")
 
 
 def connect(url: str) -> ibis.BaseBackend:
     """Connect to a database or cluster by its URL, as Ibis writes them.
 
-    `duckdb://sales.ddb`, `postgres://user:password@host/database`, `bigquery://project/dataset`,
-    `spark://host:7077`; no other host is spoken to, and DuckDB fetches no extensions. An InputError
-    tells what is wrong with the URL, the driver or the connection; never with a password.
+    `duckdb://sales.ddb`, `sqlite://sales.db`, `postgres://user:password@host/database`,
+    `mysql://…`, `spark://host:7077`; no other host is spoken to, and DuckDB fetches no extensions
+    and reads no other file. An InputError tells what is wrong with the URL, the driver, the
+    connection or, later, a query; never with a password.
     """
+    return _connect(url, APART)
+
+
+def _connect(url: str, apart: dict[str, Any]) -> Any:
     driver = tables.load_extra("ibis", "a database")
     try:
         parts = urlsplit(url)
     except ValueError:
         raise InputError("the URL cannot be opened: it is no URL; correct the URL.") from None
     try:
-        return _open_backend(driver, url, parts)
+        backend = _open_backend(driver, url, parts, apart)
     except InputError:
         raise
     except Exception as error:
         told = hide_secrets(str(error), url)
         raise InputError(f"{show_url(url)} cannot be opened: {told}; correct the URL.") from None
+    from segmentation.customers import dialects
+
+    dialects.teach(backend)
+    execute, own = type(backend).execute, weakref.ref(backend)  # no circle: it ends when unused
+
+    def execute_or_tell(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return execute(own(), *args, **kwargs)
+        except Exception as error:  # the driver's own, of many kinds
+            told = hide_secrets(str(error), url)
+            raise InputError(f"{show_url(url)} does not answer a query: {told}.") from None
+
+    backend.execute = execute_or_tell
+    return backend
 
 
-def _open_backend(driver: Any, url: str, parts: SplitResult) -> Any:
-    scheme, path = parts.scheme.replace("postgresql", "postgres"), parts.netloc + parts.path
-    known = {*SPARK, *(entry.name for entry in entry_points(group="ibis.backends"))}
-    if scheme not in known:
-        raise InputError(f"{show_url(url)}: no such backend; {suggest(scheme, sorted(known))}")
+def _open_backend(driver: Any, url: str, parts: SplitResult, apart: dict[str, Any]) -> Any:
+    scheme, path = ALIASES.get(parts.scheme, parts.scheme), parts.netloc + parts.path
+    if scheme not in KNOWN:
+        raise InputError(f"{show_url(url)}: no such backend; {suggest(scheme, KNOWN)}")
     passing = path in ("", ":memory:")
     if scheme in FILES and not passing and not path.startswith("md:") and not Path(path).is_file():
         raise InputError(f"{path}: no such database; correct the URL.")
-    options = DUCKDB if scheme == "duckdb" else {}
-    if options and passing:  # it has no place of its own to spill
+    options: dict[str, Any] = {"duckdb": DUCKDB, "mysql": MYSQL}.get(scheme, {})
+    if scheme in SERVERS:  # Ibis leaves a user quoted and takes a + in a password for a space
+        own = {"user": parts.username, "password": parts.password}
+        options = options | {name: unquote(word) for name, word in own.items() if word}
+    if scheme == "duckdb" and not path.startswith("md:"):
+        options = options | apart
+    if scheme == "duckdb" and passing:  # it has no place of its own to spill
         place = f"{tempfile.gettempdir()}/segmentation-{os.getpid()}"
         options = options | {"temp_directory": place}
     try:
@@ -74,11 +113,25 @@ def _open_backend(driver: Any, url: str, parts: SplitResult) -> Any:
         if scheme == "databricks":  # Ibis reads no host from this URL
             own = dict(parse_qsl(parts.query))
             return driver.databricks.connect(server_hostname=parts.hostname, **own)
-        return driver.connect(url, **options)
+        if scheme == "mysql":
+            _find_mysql()
+        url = scheme + url[len(parts.scheme) :]
+        with warnings.catch_warnings():  # MariaDB knows the time zone that Ibis wants as +00:00
+            warnings.filterwarnings("ignore", "Unable to set session timezone")
+            return driver.connect(url, **options)
     except ImportError as error:
-        extra = "customer-segments[scale]" if scheme in SPARK else f"ibis-framework[{scheme}]"
-        told = f"{scheme}:// needs its driver ({error}); pip install '{extra}'."
-        raise InputError(told) from None
+        extra = f"{'customer-segments' if scheme in TRIED else 'ibis-framework'}[{scheme}]"
+        extra = "customer-segments[scale]" if scheme in SPARK else extra
+        told = hide_secrets(str(error), url)
+        raise InputError(f"{scheme}:// needs its driver ({told}); pip install '{extra}'.") from None
+
+
+def _find_mysql() -> None:
+    """PyMySQL, which needs no compiler, stands in for the driver that Ibis asks for."""
+    if not find_spec("MySQLdb"):
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
 
 
 def _open_spark(driver: Any, url: str, parts: SplitResult) -> Any:
@@ -172,7 +225,7 @@ def open_file(path: Path, **options: Any) -> ibis.Table:
     """A Parquet file of any size, read by the embedded DuckDB as needed, with DuckDB's options."""
     tables.check_file(path, limit=None)
     tables.count_rows(path)  # refuses what is none, and columns of one name
-    backend = connect("duckdb://")
+    backend = _connect("duckdb://", {})
     try:
         return backend.read_parquet(glob.escape(str(path)), hive_partitioning=False, **options)
     except Exception as error:
@@ -261,10 +314,35 @@ def write_number(value: float) -> ibis.Scalar:
     return ibis.literal(repr(float(value))).cast("float64")
 
 
+def recast(cells: ibis.Column, kind: str) -> ibis.Column:
+    """A column as a type, by a cast that is written even where it is said to be that already.
+
+    MySQL then compares text letter by letter, and SQLite sees text in a column of numbers.
+    """
+    return cells.cast(f"!{kind}").cast(kind)
+
+
+def count_texts(table: ibis.Table, columns: Mapping[str, str]) -> dict[str, int]:
+    """How many cells of columns of numbers hold text, by name, where there are any.
+
+    Only SQLite has such; an empty text is a gap.
+    """
+    if not columns or table.get_backend().name != "sqlite":
+        return {}
+    cells = {name: table[column] for name, column in columns.items()}
+    asked = [
+        (each.typeof() == "text").ifelse(each.cast("string").strip() != "", False)
+        for each in cells.values()
+    ]
+    counts = table.aggregate(**{f"n{i}": sign.sum() for i, sign in enumerate(asked)}).execute()
+    told = zip(cells, counts.fillna(0).iloc[0].astype(int), strict=True)
+    return {name: rows for name, rows in told if rows}
+
+
 def take_number(cells: ibis.Column, gaps: Iterable[float] = ()) -> ibis.Column:
     """A numeric column as float64, NULL where missing, NaN, or one of the card's `gaps`."""
-    values = cells.cast("float64")
-    values = values.isnan().ifelse(None, values) if cells.type().is_floating() else values
+    values = recast(cells, "float64")
+    values = values if cells.type().is_integer() else values.isnan().ifelse(None, values)
     gone = [write_number(gap) for gap in gaps]
     return values.isin(gone).ifelse(None, values) if gone else values
 
@@ -276,8 +354,14 @@ def divide_columns(left: ibis.Column, right: ibis.Column) -> ibis.Column:
 
 def take_text(cells: ibis.Column) -> ibis.Column:
     """Cells as text; whole numbers without a fraction."""
-    kind, text = cells.type(), cells.cast("string")
+    kind, text = cells.type(), recast(cells, "string")
     return text.re_replace(r"\.0+$", "") if kind.is_floating() or kind.is_decimal() else text
+
+
+def hash_cells(cells: ibis.Column) -> ibis.Column:
+    """A whole number for each cell, the same for the same cell; NULL for NULL."""
+    own = cells.as_table().get_backend().name in ("duckdb", "pyspark")  # hash any type, and faster
+    return (cells if own else recast(cells, "string")).hash()
 
 
 def take_ids(cells: ibis.Column) -> ibis.Column:
@@ -300,11 +384,11 @@ def measure_columns(
 
     Rows with an empty `by` are left out. Columns: cluster (of `by`; empty for everyone), size,
     variable, customers (of them those with a value), mean, sd (divisor n), min, q25, median, q75,
-    max. Exact, but for quantiles where a database has only approximate ones; DuckDB, PostgreSQL
-    and Spark interpolate as numpy does.
+    max. Exact; quantiles are interpolated as by numpy, by the database or between ranked rows.
     """
     import ibis
 
+    exact = table.get_backend().name in QUANTILES
     cluster = table[by] if by else ibis.literal(0, "int64")
     plain = {  # no filter: planners would write all that `by` takes into it
         f"x{i}": cluster.notnull().ifelse(values, None) for i, values in enumerate(numbers.values())
@@ -316,12 +400,17 @@ def measure_columns(
     for i, shift in enumerate(shifts):  # about its mean, where digits would be lost
         values, moved = used[f"x{i}"], used[f"x{i}"] - write_number(shift)
         each = [values.count(), moved.mean(), moved.std(how="pop"), values.min()]
-        each += [*map(values.quantile, QUARTILES), values.max()]
+        each += [values.quantile(share) if exact else values.min() for share in QUARTILES]
+        each.append(values.max())
         figures |= {f"{figure}{i}": e for figure, e in zip(FIGURES, each, strict=True)}
     wide = used.aggregate(**figures).to_pandas().assign(cluster=pd.NA)
     if by:
         clusters = used.group_by("cluster").aggregate(**figures).order_by("cluster")
         wide = pd.concat([wide, clusters.to_pandas().dropna(subset="cluster")], ignore_index=True)
+    for i in range(0 if exact else len(numbers)):
+        ranked = _rank_quartiles(used, f"x{i}")
+        names = [f"{figure}{i}" for figure in FIGURES[4:7]]
+        wide[names] = [ranked.get(None if pd.isna(c) else c, [np.nan] * 3) for c in wide.cluster]
     parts = []
     for i, (name, shift) in enumerate(zip(numbers, shifts, strict=True)):
         part = wide[["cluster", "size"]].assign(variable=name)
@@ -329,3 +418,32 @@ def measure_columns(
         parts.append(part.assign(mean=part["mean"] + shift))
     long = pd.concat(parts).astype({"cluster": "Int64", "size": int, "customers": int})
     return long.sort_values("cluster", kind="stable", ignore_index=True)
+
+
+def _rank_quartiles(used: ibis.Table, name: str) -> dict[int | None, list[float]]:
+    """The quartiles of a column by cluster, None for everyone, interpolated between its rows."""
+    import ibis
+
+    ranked = kept = used.select("cluster", x=name).filter(lambda each: each.x.notnull())
+    signs = []
+    for end, groups in (("", []), ("_own", ["cluster"])):
+        place = ibis.row_number().over(group_by=groups, order_by="x")
+        rows = kept.x.count().over(group_by=groups)
+        ranked = ranked.mutate(**{f"place{end}": place, f"rows{end}": rows})
+    for end in ("", "_own"):
+        place, last = ranked[f"place{end}"], ranked[f"rows{end}"] - 1
+        signs += [(4 * place - part * last).between(-3, 4) for part in (1, 2, 3)]  # at it, and next
+    found = ranked.filter(reduce(or_, signs)).execute()
+    if not len(found):
+        return {}
+    parts: dict[int | None, pd.DataFrame] = {None: found[["place", "rows", "x"]]}
+    parts |= {
+        cluster: own[["place_own", "rows_own", "x"]] for cluster, own in found.groupby("cluster")
+    }
+    quartiles = {}
+    for cluster, own in parts.items():
+        places, rows, values = own.to_numpy(float).T
+        at = (rows[0] - 1) * np.array(QUARTILES)
+        known, firsts = np.unique(places, return_index=True)
+        quartiles[cluster] = np.interp(at, known, values[firsts]).tolist()
+    return quartiles

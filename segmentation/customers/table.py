@@ -156,7 +156,7 @@ def hash_table(card: Card) -> str:
     if not card.backend:
         return hash_file(card.source)
     table = open_customers(card)
-    sums = {name: (table[name].hash() % (1 << 20)).sum() for name in table.columns}
+    sums = {name: (database.hash_cells(table[name]) % (1 << 20)).sum() for name in table.columns}
     facts = table.aggregate(rows=table.count(), **sums).to_pandas().iloc[0]
     return hashlib.sha256(repr([int(fact) for fact in facts.fillna(0)]).encode()).hexdigest()
 
@@ -182,6 +182,9 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
             rule = f"its values are {cells[name].type()}, not numbers"
             notes.refuse(name, rule, "store it as numbers, or make it a descriptor")
     notes.check(card.name)
+    for name, rows in database.count_texts(table, {n: found[n] for n in card.sources}).items():
+        notes.refuse(name, f"{rows:,} values are text", "store them as numbers, NULL for a gap")
+    notes.check(card.name)
     texts = {
         name: (database.take_ids if name == card.id else database.take_text)(cells[name])
         for name in found
@@ -191,7 +194,8 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
         texts = {ROW: (table[STORED] + 1).cast("string")} | texts
     gaps = {name: columns.list_numbers(card.gaps.get(name, ())) for name in card.sources}
     numbers = {name: database.take_number(cells[name], gaps[name]) for name in card.sources}
-    kept = [name for name in card.sources if not gaps[name]]
+    exact = table.get_backend().name != "sqlite"  # a whole number's column holds any there
+    kept = [name for name in card.sources if exact and not gaps[name]]
     whole = {name: cells[name] for name in kept if cells[name].type().is_integer()}
     made = {
         name: each.compute(numbers, divide=database.divide_columns, number=database.write_number)
@@ -204,9 +208,11 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
 def _open(card: Card) -> ibis.Table:
     if not card.backend:
         return database.open_file(card.source, **({STORED: True} if card.id == ROW else {}))
-    url, scheme = database.expand_url(card.backend), "duckdb://"
-    if url.startswith(scheme) and (path := url.removeprefix(scheme).partition("?")[0]):
-        url = f"{scheme}{(card.path.parent / path).resolve()}?read_only=True"
+    url = database.expand_url(card.backend)
+    scheme, _, rest = url.partition("://")
+    if scheme in database.FILES and (path := rest.partition("?")[0]):
+        url = f"{scheme}://{(card.path.parent / path).resolve()}"
+        url += "?read_only=True" if scheme == "duckdb" else ""
     return database.open_table(url, card.table)
 
 
@@ -252,7 +258,8 @@ def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:
     """Note what the card refuses of all rows' numbers, counted in one pass; how many rows."""
     asked: dict[str, Any] = {"rows": table.count()}
     for i, (name, feature) in enumerate(card.features.items()):
-        values, (low, high) = database.take_number(table[name]), feature.range
+        values = database.take_number(table[name])
+        low, high = map(database.write_number, feature.range)
         counts = {"missing": values.isnull().sum(), "negative": (values < 0).sum()}
         counts |= {"beyond": ((values < low) | (values > high)).sum()}
         counts |= {"low": values.min(), "high": values.max()}

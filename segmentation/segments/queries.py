@@ -55,13 +55,18 @@ def _own(table: ibis.Table, kind: str) -> list[ibis.Column]:
     return [table[name] for name in names]
 
 
-def _put(table: ibis.Table, **made: Any) -> ibis.Table:
-    """The table with columns of ours, as a subquery; those of a list are named by position."""
+def _put(table: ibis.Table, *done: str, **made: Any) -> ibis.Table:
+    """The table with columns of ours, as a subquery of its own; those of a list are numbered.
+
+    Without those of the kinds that are `done`: MySQL would write them to disk in each step.
+    """
     named: dict[str, Any] = {}
     for kind, own in made.items():
         listed = enumerate(own) if isinstance(own, list) else [("", own)]
         named |= {f"{OWN}{kind}{place}": column for place, column in listed}
-    return table.mutate(**named).view()
+    gone = {column.get_name() for kind in done for column in _own(table, kind)}
+    kept = [name for name in table.columns if name not in gone | named.keys()]
+    return table.select(*kept, **named).view()
 
 
 # What is read ------------------------------------------------------------------------------
@@ -77,6 +82,9 @@ def find_columns(table: ibis.Table, card: Card, wanted: list[str]) -> dict[str, 
         kind = table[found[name]].type()
         if name not in card.descriptors and not kind.is_numeric():
             raise InputError(f"column {name} is {kind}, not a number; cast it in a view.")
+    numbers = {name: found[name] for name in wanted if name not in card.descriptors}
+    for name, rows in database.count_texts(table, numbers).items():
+        raise InputError(f"column {name} holds {rows:,} texts; store numbers, NULL for a gap.")
     return {name: found[name] for name in wanted}
 
 
@@ -172,7 +180,7 @@ def _find_nearest(table: ibis.Table, scorer: Scorer) -> ibis.Table:
         pairs = zip(_own(table, "z"), centre, strict=True)
         gaps = [column - number(value) for column, value in pairs]
         squares.append(reduce(add, [gap * gap for gap in gaps]))
-    return _find_least(_put(table, d=squares), "near", "position")
+    return _find_least(_put(table, "z", d=squares), "near", "position")
 
 
 def _find_second(table: ibis.Table) -> ibis.Table:
@@ -184,16 +192,17 @@ def _find_second(table: ibis.Table) -> ibis.Table:
         return _put(table, far=ibis.null("float64"), second=ibis.null("int64"))
     pairs = enumerate(squares)
     others = [(position == j).ifelse(number(BEYOND), square) for j, square in pairs]
-    return _find_least(_put(table, d=others), "far", "second")
+    return _find_least(_put(table, d=others), "far", "second", "d")
 
 
-def _find_least(table: ibis.Table, least: str, place: str) -> ibis.Table:
+def _find_least(table: ibis.Table, least: str, place: str, *done: str) -> ibis.Table:
     """The table with the least of the k figures `d` and the lowest position that has it."""
     import ibis
 
-    table = _put(table, **{least: ibis.least(*_own(table, "d"))})
+    squares = _own(table, "d")
+    table = _put(table, **{least: ibis.least(*squares) if len(squares) > 1 else squares[0]})
     holds = [(figure == table[OWN + least], j) for j, figure in enumerate(_own(table, "d"))]
-    return _put(table, **{place: ibis.cases(*holds)})
+    return _put(table, *done, **{place: ibis.cases(*holds)})
 
 
 def _judge(table: ibis.Table, scorer: Scorer) -> ibis.Table:
@@ -204,7 +213,7 @@ def _judge(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     near, far = table[OWN + "near"], table[OWN + "far"]
     shadow = number(2) * near / (near + far).nullif(number(0))
     shadow = (far.isnull() | (near + far > 0)).ifelse(shadow, number(1))
-    table = _put(table, shadow=shadow, used=~_is_dropped(table, scorer))
+    table = _put(table, "x", "far", shadow=shadow, used=~_is_dropped(table, scorer))
     table = _put(table, confidence=_interpolate(table[OWN + "shadow"], scorer.curve))
     used, names = table[OWN + "used"], ("position", "second", "near", "confidence")
     status = ibis.cases(
@@ -278,19 +287,22 @@ def _is_outside(table: ibis.Table, scorer: Scorer) -> Any:
 
 
 def _name(table: ibis.Table, segments: list[dict[str, Any]]) -> dict[str, ibis.Column]:
-    """Our columns as people read them: ids and names for positions."""
+    """Our columns as people read them, ids and names for positions; each with its type."""
 
     def look_up(place: str, key: str, kind: str) -> ibis.Column:
         values = [(j, segment[key]) for j, segment in enumerate(segments)]
-        return table[OWN + place].cases(*values).cast(kind)
+        return database.recast(table[OWN + place].cases(*values), kind)
 
+    distance, confidence = (
+        database.recast(table[OWN + name], "float64") for name in ("near", "confidence")
+    )
     return {
         "cluster": look_up("position", "id", "int64"),
         "segment": look_up("position", "name", "string"),
-        "distance": table[OWN + "near"],
+        "distance": distance,
         "second": look_up("second", "name", "string"),
-        "confidence": table[OWN + "confidence"],
-        "status": table[OWN + "status"],
+        "confidence": confidence,
+        "status": database.recast(table[OWN + "status"], "string"),
     }
 
 

@@ -44,7 +44,7 @@ async def ask(port: int, bodies: list[bytes], over: asyncio.Event, seen: Counter
     turn = 0
     while not over.is_set():
         body = bodies[turn % len(bodies)]
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         headers = dict(
             line.lower().split(": ", 1) if ": " in line else ("status", line)

@@ -32,6 +32,11 @@ CUSTOMER = {"Age": 20, "Annual Income (k$)": 30, "Spending Score (1-100)": 40}
 FIELDS = {"cluster", "segment", "distance", "second", "confidence", "status", "why"}
 
 
+def visit(app, **options):
+    """A client that calls the service by a name of this machine."""
+    return TestClient(app, base_url="http://localhost", **options)
+
+
 @pytest.fixture(scope="module")
 def app(mall_model):
     return service.build_app(mall_model)
@@ -39,7 +44,7 @@ def app(mall_model):
 
 @pytest.fixture(scope="module")
 def client(app):
-    with TestClient(app) as opened:
+    with visit(app) as opened:
         yield opened
 
 
@@ -369,7 +374,7 @@ def test_segments_and_model_are_described(client, mall_model):
 
 def test_groups_under_five_are_withheld(folder):
     edit(folder, "segments.json", lambda segments: segments[3].update(size=4))
-    told = TestClient(service.build_app(folder)).get("/clusters").json()
+    told = visit(service.build_app(folder)).get("/clusters").json()
     assert [s["centre"] is None and s["profile"] is None for s in told] == [False] * 3 + [True]
 
 
@@ -412,7 +417,7 @@ HARMS = {
 @pytest.mark.parametrize("harm", HARMS)
 def test_without_a_sound_model_the_service_says_so_and_stays(folder, harm):
     HARMS[harm](folder)
-    client = TestClient(service.build_app(folder), raise_server_exceptions=False)
+    client = visit(service.build_app(folder), raise_server_exceptions=False)
     reply = client.get("/health")
     assert reply.status_code == 503
     assert reply.json()["reason"]
@@ -423,7 +428,7 @@ def test_without_a_sound_model_the_service_says_so_and_stays(folder, harm):
 
 def test_an_odd_run_id_stands_in_a_header(folder):
     edit(folder, "run.json", lambda m: m.update(run_id="10 €\r\nX-Odd: 1"))
-    reply = TestClient(service.build_app(folder)).post("/predict", json=CUSTOMER)
+    reply = visit(service.build_app(folder)).post("/predict", json=CUSTOMER)
     assert reply.status_code == 200
     assert "x-odd" not in reply.headers
     assert reply.headers["x-segmentation-run"].isascii()
@@ -431,7 +436,7 @@ def test_an_odd_run_id_stands_in_a_header(folder):
 
 def test_without_its_tables_a_run_has_no_map_but_answers(folder):
     cut(folder / "tables/clustered_data.csv")
-    client = TestClient(service.build_app(folder))
+    client = visit(service.build_app(folder))
     assert client.get("/map").status_code == 503
     assert client.post("/predict", json=CUSTOMER).status_code == 200
 
@@ -478,7 +483,7 @@ def wait_for(found, seconds=120):
 def test_a_new_run_is_picked_up_in_one_step_and_a_bad_one_refused(mall_model, tmp_path):
     outputs = tmp_path / "outputs"
     outputs.mkdir()
-    with TestClient(service.build_app(outputs / "latest")) as client:
+    with visit(service.build_app(outputs / "latest")) as client:
         assert client.get("/health").status_code == 503
         publish_copy(mall_model, outputs, "first")
         assert wait_for(lambda: client.get("/health").status_code == 200)
@@ -494,6 +499,41 @@ def test_a_new_run_is_picked_up_in_one_step_and_a_bad_one_refused(mall_model, tm
         publish_copy(mall_model, outputs, "third", harm=lambda copy: cut(copy / "segments.json"))
         told = wait_for(lambda: (h := client.get("/health").json())["refused_run"] and h)
         assert (told["run_id"], told["refused_run"], told["watching"]) == ("second", "third", True)
+
+
+# Where it runs
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("127.0.0.1:8000", 200), ("[::1]:8000", 200), ("LOCALHOST", 200), ("a.example.com", 200)),
+        *(("shop.example.org", 200), ("example.com", 400), ("shop.example.org.evil.net", 400)),
+        *(("127.0.0.1.evil.net", 400), ("", 400), ("localhost, evil.net", 400)),
+    ],
+)
+def test_only_the_hosts_own_names_are_answered(mall_model, host, status):
+    client = visit(service.build_app(mall_model, ["*.example.com", "shop.example.org"]))
+    for path in ("/", "/clusters", "/static/page.js", "/nothing"):
+        wanted = 404 if (path, status) == ("/nothing", 200) else status
+        assert client.get(path, headers={"Host": host}).status_code == wanted
+    everyone = visit(service.build_app(mall_model, ["*"]))
+    assert everyone.get("/clusters", headers={"Host": "evil.net"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["http://a.example.com", "a.example.com:80", "a.*", "*a"])
+def test_a_host_that_can_never_match_is_refused(mall_model, host, capfd):
+    assert main(["serve", "--run", str(mall_model), "--allowed-host", host]) == 2
+    assert f"{host} is no host; give a name without a port" in capfd.readouterr().err
+
+
+def test_a_server_of_ones_own_reads_the_run_from_the_environment(mall_model, monkeypatch):
+    monkeypatch.setenv("SEGMENTATION_RUN", str(mall_model))
+    monkeypatch.setenv("SEGMENTATION_ALLOWED_HOST", "a.example.com b.example.com")
+    client = visit(service.create_app())
+    assert client.get("/health").json()["run_id"] == runs.Run(mall_model).manifest.run_id
+    assert client.get("/health", headers={"Host": "b.example.com"}).status_code == 200
+    assert client.get("/health", headers={"Host": "evil.net"}).status_code == 400
 
 
 # Watching
@@ -631,7 +671,7 @@ def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
         host, port = address.removeprefix("http://").split(":")
         body = json.dumps(CUSTOMER).encode()
         with socket.create_connection((host, int(port))) as line:
-            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
             line.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n" + body[:10])
             with line.makefile("rb") as reply:
                 assert reply.readline() == b"HTTP/1.1 100 Continue\r\n"  # it reads the body

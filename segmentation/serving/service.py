@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import re
 import shutil
-import socket
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -30,9 +30,10 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from segmentation import InputError, __version__, words
+from segmentation import ROOT, InputError, __version__, words
 from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import describe_points, stylesheet
 from segmentation.runs import Run
@@ -47,9 +48,11 @@ WORTH_A_THREAD = 500_000
 """Bytes of a JSON body from which on others should not wait until it is answered."""
 
 FILES_AT_ONCE = 2
-LOOKS_EVERY, RETRIES_EVERY, GRACE = 0.5, 5.0, 10
-"""Seconds between two looks for a newly published run, between two tries of one refused, and for
-what is being answered when the service is stopped."""
+LOOKS_EVERY, RETRIES_EVERY = 0.5, 5.0
+"""Seconds between two looks for a newly published run, between two tries of one refused."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""The names of this machine: a page elsewhere whose name leads here is refused by its Host."""
 
 WEB = Path(__file__).parent / "web"
 CSP = (
@@ -68,6 +71,7 @@ DESCRIPTION = (
     "names, their labels or the card's aliases, in any order. Every answer of the model names its "
     "run in the header X-Segmentation-Run. There is no login: keep the service behind a proxy."
 )
+HOST = re.compile(r"\*|(\*\.)?[\w.-]+|\[[^]]+\]")
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 METHODS = {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -434,8 +438,22 @@ class Service(FastAPI):
         return api
 
 
-def build_app(run: Path) -> FastAPI:
-    """The service on a run's folder, or on the link `latest`, which it follows."""
+def create_app() -> FastAPI:
+    """The service for an ASGI server of one's own; the environment says which run, which hosts.
+
+    `SEGMENTATION_RUN` is the run's folder (default: outputs/latest), `SEGMENTATION_ALLOWED_HOST`
+    names that clients may call it by besides localhost, with spaces between.
+    """
+    run = os.environ.get("SEGMENTATION_RUN") or ROOT / "outputs/latest"
+    return build_app(Path(run), os.environ.get("SEGMENTATION_ALLOWED_HOST", "").split())
+
+
+def build_app(run: Path, hosts: Iterable[str] = ()) -> FastAPI:
+    """The service on a run's folder, or on the link `latest`, which it follows.
+
+    It answers to the names of this machine and to `hosts`; `*.example.com` is any name below, `*`
+    any at all.
+    """
     app = Service(
         title="Customer segments",
         description=DESCRIPTION,
@@ -456,6 +474,10 @@ def build_app(run: Path) -> FastAPI:
     app.state.files = asyncio.Semaphore(FILES_AT_ONCE)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB, packages=[("fastapi_offline", "static")]))
+    allowed = [*LOOPBACK, *hosts]
+    if odd := [name for name in allowed if not HOST.fullmatch(name)]:
+        raise InputError(f"{odd[0]} is no host; give a name without a port, *.example.com or *.")
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False)
     app.add_middleware(Watch)
     return app
 
@@ -472,26 +494,3 @@ async def _watch_runs(app: FastAPI) -> AsyncIterator[None]:
     app.state.watcher = asyncio.create_task(watch())
     yield
     app.state.watcher.cancel()
-
-
-def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until a signal stops it; what is being answered is finished first.
-
-    Raises
-    ------
-    InputError
-        The address cannot be had.
-    """
-    import uvicorn
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        told = getattr(error, "strerror", "") or str(error)
-        raise InputError(f"{host}:{port}: {told}; name another by --host or --port.") from None
-    options: Any = {"log_config": None, "access_log": False, "server_header": False}
-    config = uvicorn.Config(build_app(run), timeout_graceful_shutdown=GRACE, **options)
-    with listener:
-        log.info("http://%s:%d/", host, listener.getsockname()[1])
-        uvicorn.Server(config).run([listener])

@@ -213,6 +213,23 @@ def test_very_many_unknown_names_are_not_described_each(client):
         assert told["count"] == (names if names == 900 else 1)
 
 
+def test_rows_of_ever_other_names_are_refused_before_they_are_all_matched(client):
+    rows = [{f"age {j} {i}": 1 for i in range(4)} for j in range(8_000)]
+    told = refuse(client, json.dumps(rows))
+    assert told["detail"][0]["message"] == "the rows have very many different names"
+    assert told["detail"][0]["row"] < 1_000
+    some = [{"age": 30, f"x{j % 500}": 1} for j in range(10_000)]
+    told = refuse(client, json.dumps(some))
+    assert (told["count"], told["detail"][19]["row"]) == (10_000, 19)
+
+
+def test_a_bad_row_far_down_is_told_by_its_number(client):
+    rows = [{"Age": 30}] * 5_555 + [{"Age": "x"}] + [{"Age": 30}] * 3_000 + [{"Age": 500}]
+    told = refuse(client, json.dumps(rows))
+    assert [problem["row"] for problem in told["detail"]] == [5_555, 8_556]
+    assert told["count"] == 2
+
+
 def test_more_rows_than_a_request_may_have_are_refused(client):
     told = refuse(client, json.dumps([{"Age": 1}] * 10_001))
     assert told["detail"][0]["message"] == "the list has 10,001 rows"

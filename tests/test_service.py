@@ -1,5 +1,6 @@
 """The service as a stranger meets it: answers, refusals, hot replacement, silence about data."""
 
+import asyncio
 import concurrent.futures
 import json
 import os
@@ -676,6 +677,55 @@ def accepts(host, port):
     except OSError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/predict", 413), ("/nothing", 404), ("/clusters", 405)]
+)
+def test_a_client_reads_the_answer_to_a_body_that_is_too_large(address, path, status):
+    with pytest.raises(urllib.error.HTTPError) as refused:  # it sends all, then reads
+        urllib.request.urlopen(f"{address}{path}", b" " * 14_000_000, timeout=60)
+    assert refused.value.status == status
+    assert json.load(refused.value)["detail"]
+
+
+def connect(address, head):
+    """A connection on which a request has begun."""
+    line = socket.create_connection(address.removeprefix("http://").split(":"), timeout=60)
+    line.sendall(f"{head}\r\nHost: localhost\r\n".encode())
+    return line
+
+
+def test_who_waits_to_be_asked_for_a_large_body_is_told_at_once(address):
+    with connect(address, "POST /predict HTTP/1.1") as line:
+        line.sendall(b"Content-Length: 14000000\r\nExpect: 100-continue\r\n\r\n")
+        assert line.recv(99).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_comes_too_slowly_ends_in_408(app, monkeypatch):
+    monkeypatch.setattr(service, "PATIENCE", 0.01)
+
+    async def drip():
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async def post():
+        local = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=local, base_url="http://localhost") as http:
+            return await http.post("/predict", content=drip())
+
+    reply = asyncio.run(post())
+    assert (reply.status_code, reply.headers["connection"]) == (408, "close")
+
+
+def test_who_goes_away_in_the_midst_is_no_error_of_ours(mall_model):
+    server = running(mall_model)
+    with server as address:
+        for path in ("/predict", "/predict_file"):
+            with connect(address, f"POST {path} HTTP/1.1") as line:
+                line.sendall(b"Content-Length: 99\r\n\r\n{")
+            assert wait_for(lambda path=path: f"POST {path} 400" in server.read_log())
+        assert "Traceback" not in server.read_log()
 
 
 @pytest.mark.parametrize(

@@ -128,15 +128,15 @@ class Reader:
         if not 0 < len(listed) <= MOST_ROWS:
             allowed = f"1 to {MOST_ROWS:,} in a request, more as a file"
             raise Refusal(Problem(None, None, f"the list has {len(listed):,} rows", allowed))
-        rows, checked, refusal = self._rename(listed), [], Refusal()
+        rows, refusal = self._rename(listed), Refusal()
+        checked: list[dict[str, Any]] = []
         for first in range(0, len(rows), AT_ONCE):
             try:
                 checked += self._rows.validate_python(rows[first : first + AT_ONCE])
             except ValidationError as error:
                 whole = len(refusal.problems) == MOST_TOLD
                 found = [] if whole else error.errors(include_url=False)[:MOST_TOLD]
-                told = [self._explain(one, first) for one in found]
-                refusal.add(told, error.error_count())
+                refusal.add([self._explain(one, first) for one in found], error.error_count())
         refusal.check()
         return listed is content, checked
 

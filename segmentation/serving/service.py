@@ -11,7 +11,7 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segmentation import ROOT, InputError, __version__, words
@@ -43,6 +44,13 @@ from segmentation.serving.payloads import MOST_ROWS, REF, Answer, Reader
 
 LARGEST_BODY, LARGEST_FILE = 4_000_000, 100_000_000
 """Bytes of a JSON body and of a file that are taken; a larger one is answered with 413."""
+
+PATIENCE, SLOWEST = 20, 10_000
+"""Seconds for a body, and bytes for each of which there is a second more; then 408."""
+
+DRAINED, DRAINING = 200_000_000, 10
+"""Bytes of a body, and seconds, that are still read where the answer needs no more of it: most
+clients read an answer only when all is sent, and lose it where the connection is cut before."""
 
 WORTH_A_THREAD = 500_000
 """Bytes of a JSON body from which on others should not wait until it is answered."""
@@ -140,6 +148,7 @@ class Excuse(BaseModel):
 
 WRONG = {
     404: "There is nothing of this name",
+    408: "The body came too slowly",
     413: "The body is too large",
     422: "What is wrong in which row",
     503: "There is no model",
@@ -376,7 +385,48 @@ async def _excuse(_: Request, error: Exception) -> Response:
     return Response(to_json(told), 503, {"Retry-After": "5"}, "application/json")
 
 
+async def _forget(_: Request, __: Exception) -> Response:
+    """400: the client went away in the midst of its request; nobody reads this but the log."""
+    return Response(status_code=400)
+
+
 # Watching ----------------------------------------------------------------------------------
+
+
+class Body:
+    """The body of a request as it comes in: bounded in time, and read to its end."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        self.length = int(length) if length.isdigit() else 0
+        self.more = self.length > 0 or b"transfer-encoding" in headers
+        self.waits = b"expect" in headers  # it is not sent before it is asked for
+        self.receive, self.taken, self.since = receive, 0, time.monotonic()
+
+    async def take(self) -> Message:
+        """The next message; 408 where the body came too slowly until now."""
+        if not self.more:
+            return await self.receive()
+        left = self.since + PATIENCE + self.taken / SLOWEST - time.monotonic()
+        try:
+            async with asyncio.timeout(left):
+                message = await self.receive()
+        except TimeoutError:
+            self.more = False
+            raise HTTPException(408, "the body came too slowly", {"Connection": "close"}) from None
+        self.taken += len(message.get("body", b""))
+        self.more = message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Read what is left before an answer that does without it, unless that is very much."""
+        if self.length > DRAINED or (self.waits and not self.taken):
+            return
+        with suppress(TimeoutError, HTTPException):
+            async with asyncio.timeout(DRAINING):
+                while self.more and self.taken < DRAINED:
+                    await self.take()
 
 
 class Watch:
@@ -393,11 +443,13 @@ class Watch:
         scope.setdefault("state", {})
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         name = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
-        started, status = time.perf_counter(), 500
+        started, status, body = time.perf_counter(), 500, Body(scope, receive)
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                if body.more:
+                    await body.drain()
                 status = message["status"]
                 own = {key for key, _ in message["headers"]}
                 message["headers"] += [pair for pair in HEADERS if pair[0] not in own]
@@ -407,7 +459,7 @@ class Watch:
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, body.take, watch)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
@@ -468,6 +520,7 @@ def build_app(run: Path, hosts: Iterable[str] = ()) -> FastAPI:
             InputError: _refuse,
             RequestValidationError: _refuse,
             Unavailable: _excuse,
+            ClientDisconnect: _forget,
         },
     )
     app.state.shelf, app.state.watcher = Shelf(run), None

@@ -3,8 +3,10 @@
 import asyncio
 import concurrent.futures
 import json
+import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,7 +29,7 @@ from hypothesis import strategies as st
 from segmentation.__main__ import main
 from segmentation.customers.card import OURS
 from segmentation.runs import folder as runs
-from segmentation.serving import Unwritable, load_model, payloads, service
+from segmentation.serving import apart, load_model, payloads, service
 
 HERE = Path(__file__).parent
 CUSTOMER = {"Age": 20, "Annual Income (k$)": 30, "Spending Score (1-100)": 40}
@@ -331,13 +334,26 @@ def test_a_full_disk_is_told_without_its_path(client, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
     told = refuse(client, b"Age\n1\n", 507, path="/predict_file")
     assert "no such folder" not in str(told)
-    monkeypatch.undo()
-    monkeypatch.setattr(service, "score_file", full)
-    assert refuse(client, b"Age\n1\n", 507, path="/predict_file") == told
 
 
-def full(_, target, *__, **___):
-    raise Unwritable(f"{target}: No space left on device")
+def test_a_disk_that_fills_while_a_file_is_scored_is_told_too(mall_model):
+    few = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (200_000, 200_000))
+    server = running(mall_model, preexec_fn=few)
+    with server as address:
+        for rows in (5_000, 50_000):  # what is written is too large, then what is sent
+            content = "Age,Annual Income,Spending Score\n" + "20,30,40\n" * rows
+            reply = httpx.post(f"{address}/predict_file", content=content, timeout=300)
+            assert reply.status_code == 507
+            assert reply.json()["detail"].startswith("there is no room")
+        assert "Traceback" not in server.read_log()
+
+
+def test_a_file_that_takes_too_long_is_ended(client, monkeypatch):
+    monkeypatch.setattr(apart, "LONGEST", 0)
+    told = refuse(client, b"Age,Annual Income,Spending Score\n20,30,40\n", 413, "/predict_file")
+    assert "takes over" in told["detail"]
+    assert "segmentation score" in told["detail"]
+    assert not [child for child in multiprocessing.active_children() if child.join(60)]
 
 
 @pytest.mark.parametrize(
@@ -613,13 +629,14 @@ def test_the_documented_paths_are_those_that_are_served(client):
 class running:
     """A server process on a free port; its address."""
 
-    def __init__(self, run):
+    def __init__(self, run, *options, script=("-m", "segmentation"), **how):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command = ["-m", "segmentation", "serve", "--run", run, "--port", self.port]
+        command = [*script, "serve", "--run", run, "--port", self.port, *options]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen([sys.executable, *map(str, command)], stderr=self.log)
+        command = [sys.executable, *map(str, command)]
+        self.process = subprocess.Popen(command, stderr=self.log, **how)
 
     def __enter__(self):
         address = f"http://127.0.0.1:{self.port}"
@@ -748,6 +765,26 @@ def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
                 assert b'"cluster":1' in reply.read()
         assert server.process.wait(120) == code
         assert "Traceback" not in server.read_log()
+
+
+HASTY = "from segmentation.serving import server; server.GRACE = 1; \
+from segmentation.__main__ import main; raise SystemExit(main())"
+
+
+def test_a_file_that_is_being_scored_holds_up_no_stop(mall_model, tmp_path):
+    rows = "20;30;40\n" * 3_000_000
+    content = f"Age;Annual Income;Spending Score\n{rows}".encode()
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    server = running(mall_model, script=("-c", HASTY), env=environment)
+    with server as address, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, f"{address}/predict_file", content=content, timeout=300)
+        assert wait_for(lambda: [*tmp_path.glob("segmentation-*/.scored.csv.partial")])
+        server.process.terminate()
+        assert server.process.wait(60) == 143
+        assert asked.result().status_code == 503
+        assert "was stopped" in asked.result().json()["reason"]
+        assert "Traceback" not in server.read_log()
+        assert not [*tmp_path.glob("segmentation-*")]
 
 
 def test_a_port_that_is_taken_is_told(mall_model, capfd):

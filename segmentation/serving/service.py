@@ -38,7 +38,8 @@ from segmentation import ROOT, InputError, __version__, words
 from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import describe_points, stylesheet
 from segmentation.runs import Run
-from segmentation.serving.batch import Unwritable, score_file
+from segmentation.serving.apart import LONGEST, Ended, score_apart
+from segmentation.serving.batch import Unwritable
 from segmentation.serving.model import KEYS, MEND, Model, Problem, Refusal, load_model
 from segmentation.serving.payloads import MOST_ROWS, REF, Answer, Reader
 
@@ -74,6 +75,7 @@ HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 RUN = b"x-segmentation-run"
+STOPPED = "the service was stopped meanwhile; ask again in a moment."
 DESCRIPTION = (
     "Which segment a customer belongs to, how sure that is, and why. Columns go by their raw "
     "names, their labels or the card's aliases, in any order. Every answer of the model names its "
@@ -149,7 +151,7 @@ class Excuse(BaseModel):
 WRONG = {
     404: "There is nothing of this name",
     408: "The body came too slowly",
-    413: "The body is too large",
+    413: "The body is too large, or the file takes too long",
     422: "What is wrong in which row",
     503: "There is no model",
     507: "There is no room for the file",
@@ -222,11 +224,14 @@ async def predict_file(
             sheet = sheet if source.suffix == ".xlsx" else ""
             async with request.app.state.files:
                 how = {"segment": segment, "encoding": encoding, "sheet": sheet}
-                tally = await run_in_threadpool(score_file, source, target, model, **how)
+                tally = await score_apart(source, target, model, **how)
             clean = BackgroundTask(stack.pop_all().close)
     except (OSError, Unwritable):
         told = "there is no room to score a file; make some where TMPDIR is"
         raise HTTPException(507, told) from None
+    except Ended:
+        told = f"the file takes over {LONGEST} s or too much memory; `segmentation score` it"
+        raise HTTPException(413, told) from None
     _count(tally.statuses)
     segments = [tally.segments[segment["id"]] for segment in model.segments]
     told = to_json({"segments": segments, "statuses": tally.statuses}).decode()
@@ -443,7 +448,7 @@ class Watch:
         scope.setdefault("state", {})
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         name = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
-        started, status, body = time.perf_counter(), 500, Body(scope, receive)
+        started, status, body = time.perf_counter(), 0, Body(scope, receive)
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -460,10 +465,17 @@ class Watch:
 
         try:
             await self.app(scope, body.take, watch)
+        except asyncio.CancelledError:  # the server is stopped, and waits no longer
+            if status:
+                raise
+            body.more = False
+            excuse = await _excuse(Request(scope), Unavailable(STOPPED))
+            await excuse(scope, body.take, watch)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
+            status = status or 500
             REQUESTS.labels(method, route, status).inc()
             SECONDS.labels(route).observe(seconds)
             log.info("%s %s %d %.1f ms %s", method, route, status, 1e3 * seconds, name.decode())

@@ -13,9 +13,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -735,6 +737,23 @@ def test_a_body_that_comes_too_slowly_ends_in_408(app, monkeypatch):
     assert (reply.status_code, reply.headers["connection"]) == (408, "close")
 
 
+def test_connections_that_stand_still_make_room_and_are_closed(mall_model):
+    server = running(mall_model, script=run_with(MOST_CONNECTIONS=20, SWEEP=20))
+    with server as address, ExitStack() as stack:
+        lines = [stack.enter_context(connect(address, "POST /predict HTTP/1.1")) for _ in range(60)]
+        with connect(address, "POST /predict HTTP/1.1") as slow:  # its body is not the head's
+            slow.sendall(b"Content-Length: 99\r\n\r\n{")
+            for _ in range(3):
+                assert httpx.post(f"{address}/predict", json=CUSTOMER).status_code == 200
+            held = Path(f"/proc/{server.process.pid}/fd")
+            assert len([*held.iterdir()]) < 60
+            for line in lines:
+                with suppress(ConnectionError):
+                    assert line.recv(1) == b""
+            slow.sendall(b" " * 98)
+            assert slow.recv(12) == b"HTTP/1.1 422"
+
+
 def test_who_goes_away_in_the_midst_is_no_error_of_ours(mall_model):
     server = running(mall_model)
     with server as address:
@@ -767,15 +786,40 @@ def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
         assert "Traceback" not in server.read_log()
 
 
-HASTY = "from segmentation.serving import server; server.GRACE = 1; \
-from segmentation.__main__ import main; raise SystemExit(main())"
+def run_with(**bounds):
+    """A script that serves with other bounds than usual."""
+    told = "; ".join(f"server.{name} = {value}" for name, value in bounds.items())
+    start = "from segmentation.__main__ import main; raise SystemExit(main())"
+    return "-c", f"from segmentation.serving import server; {told}; {start}"
+
+
+def test_batches_on_their_way_at_a_stop_are_all_answered(mall_model):
+    body = json.dumps([CUSTOMER] * 10_000).encode()
+    begun = threading.Barrier(21, timeout=60)
+
+    def ask(address):
+        with connect(address, "POST /predict HTTP/1.1") as line:
+            line.sendall(f"Content-Length: {len(body)}\r\n\r\n".encode())
+            begun.wait()
+            line.sendall(body)
+            with line.makefile("rb") as reply:
+                return reply.readline(), reply.read().count(b'"cluster":1')
+
+    server = running(mall_model, script=run_with(LINGER=60, GRACE=120))  # however busy it is
+    with server as address:
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            asked = [pool.submit(ask, address) for _ in range(20)]
+            begun.wait()
+            server.process.terminate()
+            replies = [each.result() for each in asked]
+        assert replies == [(b"HTTP/1.1 200 OK\r\n", 10_000)] * 20
 
 
 def test_a_file_that_is_being_scored_holds_up_no_stop(mall_model, tmp_path):
     rows = "20;30;40\n" * 3_000_000
     content = f"Age;Annual Income;Spending Score\n{rows}".encode()
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    server = running(mall_model, script=("-c", HASTY), env=environment)
+    server = running(mall_model, script=run_with(GRACE=1), env=environment)
     with server as address, concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.post, f"{address}/predict_file", content=content, timeout=300)
         assert wait_for(lambda: [*tmp_path.glob("segmentation-*/.scored.csv.partial")])

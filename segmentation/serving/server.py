@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ MOST_CONNECTIONS = 500
 SWEEP = 100
 """Ticks (tenths of a second) between two looks for connections on which nothing moves."""
 
-LINGER, GRACE = 10, 8
-"""When the service is stopped: turns of the loop (of 50 ms) in which what was sent already is
-taken, and seconds to answer it."""
+QUIET, LINGER, GRACE = 5, 1.5, 6
+"""When the service is stopped: turns of the loop without a new connection or request, then the
+listener is closed, then as many again; seconds for each of the two; seconds to answer the rest."""
 
 log = logging.getLogger("segmentation.service")
 
@@ -67,13 +68,22 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, but the requests that are on their way; then answer them."""
+        """Take the connections and then the requests that are on their way; then answer them."""
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await self._linger()
         for server in self.servers:
             server.close()
-        self.server_state.default_headers.append((b"connection", b"close"))
-        for _ in range(LINGER):
-            await asyncio.sleep(0.05)
+        await self._linger()
         await super().shutdown(sockets)
+
+    async def _linger(self) -> None:
+        """Let the loop turn until nothing new has come for some turns; not for ever."""
+        until, before, quiet = time.monotonic() + LINGER, set[Any](), 0
+        while quiet < QUIET and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+            connections: Any = self.server_state.connections
+            now = {(each, each.cycle) for each in connections}
+            quiet, before = (quiet + 1 if now <= before else 0), now
 
 
 def serve(

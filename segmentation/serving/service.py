@@ -56,7 +56,9 @@ clients read an answer only when all is sent, and lose it where the connection i
 WORTH_A_THREAD = 500_000
 """Bytes of a JSON body from which on others should not wait until it is answered."""
 
-FILES_AT_ONCE = 2
+FILES_AT_ONCE, BATCHES_AT_ONCE = 2, 2
+"""What takes longer waits for its turn, so that the rest is answered beside it."""
+
 LOOKS_EVERY, RETRIES_EVERY = 0.5, 5.0
 """Seconds between two looks for a newly published run, between two tries of one refused."""
 
@@ -195,7 +197,8 @@ async def predict(request: Request) -> Response:
     reader = _take(request)
     body = b"".join([chunk async for chunk in _read(request, LARGEST_BODY)])
     if len(body) > WORTH_A_THREAD:
-        content, counts = await run_in_threadpool(reader.answer, body)
+        async with request.app.state.batches:
+            content, counts = await run_in_threadpool(reader.answer, body)
     else:
         content, counts = reader.answer(body)
     _count(counts)
@@ -537,6 +540,7 @@ def build_app(run: Path, hosts: Iterable[str] = ()) -> FastAPI:
     )
     app.state.shelf, app.state.watcher = Shelf(run), None
     app.state.files = asyncio.Semaphore(FILES_AT_ONCE)
+    app.state.batches = asyncio.Semaphore(BATCHES_AT_ONCE)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB, packages=[("fastapi_offline", "static")]))
     allowed = [*LOOPBACK, *hosts]

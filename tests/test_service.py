@@ -504,6 +504,11 @@ def publish_copy(source, outputs, run_id, *, name=None, harm=None):
     runs.Run(copy).seal(manifest)
     if harm:
         harm(copy)
+    point(outputs, run_id)
+
+
+def point(outputs, run_id):
+    """Let `latest` lead to a run."""
     link = outputs / ".next"
     link.symlink_to(run_id)
     link.replace(outputs / "latest")
@@ -535,6 +540,31 @@ def test_a_new_run_is_picked_up_in_one_step_and_a_bad_one_refused(mall_model, tm
         publish_copy(mall_model, outputs, "third", harm=lambda copy: cut(copy / "segments.json"))
         told = wait_for(lambda: (h := client.get("/health").json())["refused_run"] and h)
         assert (told["run_id"], told["refused_run"], told["watching"]) == ("second", "third", True)
+        point(outputs, "latest")  # a loop of links
+        told = wait_for(
+            lambda: (h := client.get("/health").json())["refused_run"] == "latest" and h
+        )
+        assert (told["run_id"], told["watching"]) == ("second", True)
+        publish_copy(mall_model, outputs, "fourth")
+        assert wait_for(lambda: client.get("/health").json()["run_id"] == "fourth")
+        assert client.get("/health").json()["refused_run"] is None
+
+
+def test_without_a_thread_to_look_by_the_next_look_finds_it(mall_model, tmp_path, monkeypatch):
+    shutil.copytree(mall_model, tmp_path / "first")
+    look, fails = service.run_in_threadpool, iter([True, True])
+
+    async def find_none(*arguments):
+        if next(fails, False):
+            raise RuntimeError("can't start new thread")
+        return await look(*arguments)
+
+    monkeypatch.setattr(service, "run_in_threadpool", find_none)
+    monkeypatch.setattr(service, "LOOKS_EVERY", 0.01)
+    with visit(service.build_app(tmp_path / "latest")) as client:
+        point(tmp_path, "first")
+        assert wait_for(lambda: client.get("/health").status_code == 200)
+        assert client.get("/health").json()["watching"]
 
 
 # Where it runs

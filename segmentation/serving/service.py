@@ -110,21 +110,20 @@ class Shelf:
     def __init__(self, run: Path) -> None:
         self.run, self.reason, self.refused = run, "", ""
         self.loaded: Reader | None = None
-        self._seen: tuple[Path, int] | None = None
+        self._seen: tuple[str, int] | None = None
         self._again = 0.0
         self.look()
 
     def look(self) -> None:
         """Load the run's model where it is not the one that is held; never an error."""
         self.looked, now = datetime.now(UTC), time.monotonic()
-        try:
-            seen = self.run.resolve(), (self.run / "run.json").stat().st_mtime_ns
-        except OSError:
-            seen = None
+        folder, seen = os.path.realpath(self.run), None  # unlike resolve, it bears a loop of links
+        with suppress(OSError):
+            seen = folder, (self.run / "run.json").stat().st_mtime_ns
         if seen == self._seen and now < self._again:
             return
         self._seen, self._again = seen, now + RETRIES_EVERY
-        name = self.run.resolve().name
+        name = Path(folder).name
         try:
             reader = Reader(load_model(self.run))
             reader.answer(to_json(reader.model.describe_typical()))  # whether it can
@@ -558,7 +557,8 @@ async def _watch_runs(app: FastAPI) -> AsyncIterator[None]:
     async def watch() -> None:
         while True:
             await asyncio.sleep(LOOKS_EVERY)
-            await run_in_threadpool(app.state.shelf.look)
+            with suppress(RuntimeError):  # no thread to be had: then at the next look
+                await run_in_threadpool(app.state.shelf.look)
 
     app.state.watcher = asyncio.create_task(watch())
     yield

@@ -429,6 +429,18 @@ def edit(folder, name, change):
         reseal(folder)
 
 
+def edit_figures(folder, name, value):
+    """Put a value into the first centre, or into the first feature's figures."""
+
+    def change(figures):
+        if name == "centres":
+            figures["centres"][0][0] = value
+        else:
+            figures["features"][0][name] = value
+
+    edit(folder, "artifacts/segmenter.json", change)
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -444,6 +456,14 @@ HARMS = {
     "no verdict": lambda f: edit(f, "run.json", lambda m: m.pop("verdict")),
     "no input": lambda f: edit(f, "run.json", lambda m: m.pop("input")),
     "odd files": lambda f: edit(f, "run.json", lambda m: m.update(files=[1])),
+    "centres that are no numbers": lambda f: edit_figures(f, "centres", float("nan")),
+    "centres beyond all numbers": lambda f: edit_figures(f, "centres", 1e300),
+    "centres of other features": lambda f: edit(
+        f, "artifacts/segmenter.json", lambda m: m["centres"][0].append(0.0)
+    ),
+    "scales of nothing": lambda f: edit_figures(f, "scale", 0),
+    "other segments than centres": lambda f: edit(f, "segments.json", lambda m: m.pop()),
+    "segments of one id": lambda f: edit(f, "segments.json", lambda m: m[1].update(id=0)),
     "no card": lambda f: edit(f, "artifacts/segmenter.json", lambda m: m.pop("card")),
     "odd segments": lambda f: edit(f, "segments.json", lambda m: m.clear()),
     "no centres": lambda f: ((f / "artifacts/segmenter.json").unlink(), reseal(f)),

@@ -152,8 +152,8 @@ def running(words: Sequence[object]) -> Iterator[int]:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return when the server answers; an error if it has ended or takes a minute."""
-    for _ in range(600):
+    """Return when the server answers; an error if it has ended or takes ten minutes."""
+    for _ in range(6_000):
         if process.poll() is not None:
             break
         try:

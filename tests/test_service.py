@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
@@ -24,6 +25,7 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pytest
+from conftest import ROOT
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -622,6 +624,18 @@ def test_a_server_of_ones_own_reads_the_run_from_the_environment(mall_model, mon
     assert client.get("/health", headers={"Host": "evil.net"}).status_code == 400
 
 
+def test_the_image_takes_in_all_that_is_installed():
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    lies = built.get("package-dir", {})
+    packages = {lies.get(name, name).split(".")[0] for name in built["packages"]}
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    taken = {line[1:] for line in lines if line.startswith("!")}
+    assert taken >= {*packages, "pyproject.toml", "README.md", "LICENSE", "requirements.lock"}
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    assert "--require-hashes" in image
+    assert image.index("USER segmentation") < image.index("ENTRYPOINT")
+
+
 # Watching
 
 
@@ -788,7 +802,8 @@ def test_a_body_that_comes_too_slowly_ends_in_408(app, monkeypatch):
 
 
 def test_connections_that_stand_still_make_room_and_are_closed(mall_model):
-    server = running(mall_model, script=run_with(MOST_CONNECTIONS=20, SWEEP=20))
+    bounds = "server.MOST_CONNECTIONS = 20", "server.SWEEP = 20", "service.PATIENCE = 600"
+    server = running(mall_model, script=run_with(*bounds))
     with server as address, ExitStack() as stack:
         lines = [stack.enter_context(connect(address, "POST /predict HTTP/1.1")) for _ in range(60)]
         with connect(address, "POST /predict HTTP/1.1") as slow:  # its body is not the head's
@@ -836,11 +851,10 @@ def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
         assert "Traceback" not in server.read_log()
 
 
-def run_with(**bounds):
+def run_with(*bounds):
     """A script that serves with other bounds than usual."""
-    told = "; ".join(f"server.{name} = {value}" for name, value in bounds.items())
-    start = "from segmentation.__main__ import main; raise SystemExit(main())"
-    return "-c", f"from segmentation.serving import server; {told}; {start}"
+    rooms, start = "from segmentation.serving import server, service", "raise SystemExit(main())"
+    return "-c", "; ".join([rooms, *bounds, "from segmentation.__main__ import main", start])
 
 
 def test_batches_on_their_way_at_a_stop_are_all_answered(mall_model):
@@ -855,7 +869,8 @@ def test_batches_on_their_way_at_a_stop_are_all_answered(mall_model):
             with line.makefile("rb") as reply:
                 return reply.readline(), reply.read().count(b'"cluster":1')
 
-    server = running(mall_model, script=run_with(LINGER=60, GRACE=120))  # however busy it is
+    bounds = "server.LINGER = 60", "server.GRACE = 120"  # however busy the machine is
+    server = running(mall_model, script=run_with(*bounds))
     with server as address:
         with concurrent.futures.ThreadPoolExecutor(20) as pool:
             asked = [pool.submit(ask, address) for _ in range(20)]
@@ -869,7 +884,7 @@ def test_a_file_that_is_being_scored_holds_up_no_stop(mall_model, tmp_path):
     rows = "20;30;40\n" * 3_000_000
     content = f"Age;Annual Income;Spending Score\n{rows}".encode()
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    server = running(mall_model, script=run_with(GRACE=1), env=environment)
+    server = running(mall_model, script=run_with("server.GRACE = 1"), env=environment)
     with server as address, concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.post, f"{address}/predict_file", content=content, timeout=300)
         assert wait_for(lambda: [*tmp_path.glob("segmentation-*/.scored.csv.partial")])

@@ -896,6 +896,21 @@ def test_a_file_that_is_being_scored_holds_up_no_stop(mall_model, tmp_path):
         assert not [*tmp_path.glob("segmentation-*")]
 
 
+def test_modules_of_the_current_folder_take_no_effect_on_a_file(mall_model, tmp_path):
+    script, folder = tmp_path / "start.py", tmp_path / "work"
+    start = "from segmentation.__main__ import main\nif __name__ == '__main__':\n    main()"
+    script.write_text(start, "utf-8")
+    folder.mkdir()
+    for name in ("csv", "pandas", "signal"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a stranger')", "utf-8")
+    server = running(mall_model, script=[script], cwd=folder)
+    with server as address:
+        content = b"Age,Annual Income,Spending Score\n20,30,40\n"
+        reply = httpx.post(f"{address}/predict_file", content=content, timeout=300)
+        assert reply.status_code == 200
+        assert "a stranger" not in server.read_log()
+
+
 def test_a_port_that_is_taken_is_told(mall_model, capfd):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -34,6 +35,7 @@ async def score_apart(source: Path, target: Path, model: Model, **how: str) -> T
     InputError
         What `score_file` refuses.
     """
+    os.environ["PYTHONSAFEPATH"] = "1"  # else a csv.py of the current folder would be imported
     answer, theirs = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_score, args=(theirs, source, target, model, how), daemon=True)
     try:

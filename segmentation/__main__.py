@@ -114,6 +114,8 @@ def build_parser() -> Parser:
     serve = commands.add_parser("serve", help="answer over HTTP, with a page")
     serve.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="port (default: 8000)")
+    hosts = "a name that clients may call it by, * any (default: localhost and --host)"
+    serve.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=hosts)
     latest, text = ROOT / "outputs/latest", "the run whose model answers (default: outputs/latest)"
     for each in (send, score, serve):
         each.add_argument("--run", type=Path, metavar="RUN", default=latest, help=text)
@@ -329,9 +331,10 @@ def serve(options: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        from segmentation.serving import service
+        from segmentation.serving import server
 
-        service.serve(options.run, host=options.host, port=options.port)
+        allowed = options.allowed_host
+        server.serve(options.run, host=options.host, port=options.port, allowed=allowed)
     except ImportError as error:
         raise InputError(
             f"serving needs {error.name}; pip install 'customer-segments[service]'."

@@ -291,7 +291,7 @@ def test_the_service_answers_the_same_under_policies_and_codings(coded):
 
     folder, _ = coded
     clustered = runs.Run(folder).read_table("clustered_data.csv")
-    client = TestClient(service.build_app(folder))
+    client = TestClient(service.build_app(folder), base_url="http://localhost")
     rows = json.loads(clustered.to_json(orient="records", double_precision=15))
     answers = client.post("/predict", json=rows).json()
     assert [a["status"] for a in answers] == list(clustered["status"])

@@ -1,23 +1,31 @@
 """The service as a stranger meets it: answers, refusals, hot replacement, silence about data."""
 
+import asyncio
 import concurrent.futures
 import json
+import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import tomllib
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pandas as pd
 import pytest
+from conftest import ROOT
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,11 +33,16 @@ from hypothesis import strategies as st
 from segmentation.__main__ import main
 from segmentation.customers.card import OURS
 from segmentation.runs import folder as runs
-from segmentation.serving import Unwritable, load_model, payloads, service
+from segmentation.serving import apart, load_model, payloads, service
 
 HERE = Path(__file__).parent
 CUSTOMER = {"Age": 20, "Annual Income (k$)": 30, "Spending Score (1-100)": 40}
 FIELDS = {"cluster", "segment", "distance", "second", "confidence", "status", "why"}
+
+
+def visit(app, **options):
+    """A client that calls the service by a name of this machine."""
+    return TestClient(app, base_url="http://localhost", **options)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +52,7 @@ def app(mall_model):
 
 @pytest.fixture(scope="module")
 def client(app):
-    with TestClient(app) as opened:
+    with visit(app) as opened:
         yield opened
 
 
@@ -208,6 +221,23 @@ def test_very_many_unknown_names_are_not_described_each(client):
         assert told["count"] == (names if names == 900 else 1)
 
 
+def test_rows_of_ever_other_names_are_refused_before_they_are_all_matched(client):
+    rows = [{f"age {j} {i}": 1 for i in range(4)} for j in range(8_000)]
+    told = refuse(client, json.dumps(rows))
+    assert told["detail"][0]["message"] == "the rows have very many different names"
+    assert told["detail"][0]["row"] < 1_000
+    some = [{"age": 30, f"x{j % 500}": 1} for j in range(10_000)]
+    told = refuse(client, json.dumps(some))
+    assert (told["count"], told["detail"][19]["row"]) == (10_000, 19)
+
+
+def test_a_bad_row_far_down_is_told_by_its_number(client):
+    rows = [{"Age": 30}] * 5_555 + [{"Age": "x"}] + [{"Age": 30}] * 3_000 + [{"Age": 500}]
+    told = refuse(client, json.dumps(rows))
+    assert [problem["row"] for problem in told["detail"]] == [5_555, 8_556]
+    assert told["count"] == 2
+
+
 def test_more_rows_than_a_request_may_have_are_refused(client):
     told = refuse(client, json.dumps([{"Age": 1}] * 10_001))
     assert told["detail"][0]["message"] == "the list has 10,001 rows"
@@ -308,13 +338,26 @@ def test_a_full_disk_is_told_without_its_path(client, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
     told = refuse(client, b"Age\n1\n", 507, path="/predict_file")
     assert "no such folder" not in str(told)
-    monkeypatch.undo()
-    monkeypatch.setattr(service, "score_file", full)
-    assert refuse(client, b"Age\n1\n", 507, path="/predict_file") == told
 
 
-def full(_, target, *__, **___):
-    raise Unwritable(f"{target}: No space left on device")
+def test_a_disk_that_fills_while_a_file_is_scored_is_told_too(mall_model):
+    few = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (200_000, 200_000))
+    server = running(mall_model, preexec_fn=few)
+    with server as address:
+        for rows in (5_000, 50_000):  # what is written is too large, then what is sent
+            content = "Age,Annual Income,Spending Score\n" + "20,30,40\n" * rows
+            reply = httpx.post(f"{address}/predict_file", content=content, timeout=300)
+            assert reply.status_code == 507
+            assert reply.json()["detail"].startswith("there is no room")
+        assert "Traceback" not in server.read_log()
+
+
+def test_a_file_that_takes_too_long_is_ended(client, monkeypatch):
+    monkeypatch.setattr(apart, "LONGEST", 0)
+    told = refuse(client, b"Age,Annual Income,Spending Score\n20,30,40\n", 413, "/predict_file")
+    assert "takes over" in told["detail"]
+    assert "segmentation score" in told["detail"]
+    assert not [child for child in multiprocessing.active_children() if child.join(60)]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +412,7 @@ def test_segments_and_model_are_described(client, mall_model):
 
 def test_groups_under_five_are_withheld(folder):
     edit(folder, "segments.json", lambda segments: segments[3].update(size=4))
-    told = TestClient(service.build_app(folder)).get("/clusters").json()
+    told = visit(service.build_app(folder)).get("/clusters").json()
     assert [s["centre"] is None and s["profile"] is None for s in told] == [False] * 3 + [True]
 
 
@@ -388,6 +431,18 @@ def edit(folder, name, change):
         reseal(folder)
 
 
+def edit_figures(folder, name, value):
+    """Put a value into the first centre, or into the first feature's figures."""
+
+    def change(figures):
+        if name == "centres":
+            figures["centres"][0][0] = value
+        else:
+            figures["features"][0][name] = value
+
+    edit(folder, "artifacts/segmenter.json", change)
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -403,6 +458,14 @@ HARMS = {
     "no verdict": lambda f: edit(f, "run.json", lambda m: m.pop("verdict")),
     "no input": lambda f: edit(f, "run.json", lambda m: m.pop("input")),
     "odd files": lambda f: edit(f, "run.json", lambda m: m.update(files=[1])),
+    "centres that are no numbers": lambda f: edit_figures(f, "centres", float("nan")),
+    "centres beyond all numbers": lambda f: edit_figures(f, "centres", 1e300),
+    "centres of other features": lambda f: edit(
+        f, "artifacts/segmenter.json", lambda m: m["centres"][0].append(0.0)
+    ),
+    "scales of nothing": lambda f: edit_figures(f, "scale", 0),
+    "other segments than centres": lambda f: edit(f, "segments.json", lambda m: m.pop()),
+    "segments of one id": lambda f: edit(f, "segments.json", lambda m: m[1].update(id=0)),
     "no card": lambda f: edit(f, "artifacts/segmenter.json", lambda m: m.pop("card")),
     "odd segments": lambda f: edit(f, "segments.json", lambda m: m.clear()),
     "no centres": lambda f: ((f / "artifacts/segmenter.json").unlink(), reseal(f)),
@@ -412,7 +475,7 @@ HARMS = {
 @pytest.mark.parametrize("harm", HARMS)
 def test_without_a_sound_model_the_service_says_so_and_stays(folder, harm):
     HARMS[harm](folder)
-    client = TestClient(service.build_app(folder), raise_server_exceptions=False)
+    client = visit(service.build_app(folder), raise_server_exceptions=False)
     reply = client.get("/health")
     assert reply.status_code == 503
     assert reply.json()["reason"]
@@ -423,7 +486,7 @@ def test_without_a_sound_model_the_service_says_so_and_stays(folder, harm):
 
 def test_an_odd_run_id_stands_in_a_header(folder):
     edit(folder, "run.json", lambda m: m.update(run_id="10 €\r\nX-Odd: 1"))
-    reply = TestClient(service.build_app(folder)).post("/predict", json=CUSTOMER)
+    reply = visit(service.build_app(folder)).post("/predict", json=CUSTOMER)
     assert reply.status_code == 200
     assert "x-odd" not in reply.headers
     assert reply.headers["x-segmentation-run"].isascii()
@@ -431,7 +494,7 @@ def test_an_odd_run_id_stands_in_a_header(folder):
 
 def test_without_its_tables_a_run_has_no_map_but_answers(folder):
     cut(folder / "tables/clustered_data.csv")
-    client = TestClient(service.build_app(folder))
+    client = visit(service.build_app(folder))
     assert client.get("/map").status_code == 503
     assert client.post("/predict", json=CUSTOMER).status_code == 200
 
@@ -463,6 +526,11 @@ def publish_copy(source, outputs, run_id, *, name=None, harm=None):
     runs.Run(copy).seal(manifest)
     if harm:
         harm(copy)
+    point(outputs, run_id)
+
+
+def point(outputs, run_id):
+    """Let `latest` lead to a run."""
     link = outputs / ".next"
     link.symlink_to(run_id)
     link.replace(outputs / "latest")
@@ -478,7 +546,7 @@ def wait_for(found, seconds=120):
 def test_a_new_run_is_picked_up_in_one_step_and_a_bad_one_refused(mall_model, tmp_path):
     outputs = tmp_path / "outputs"
     outputs.mkdir()
-    with TestClient(service.build_app(outputs / "latest")) as client:
+    with visit(service.build_app(outputs / "latest")) as client:
         assert client.get("/health").status_code == 503
         publish_copy(mall_model, outputs, "first")
         assert wait_for(lambda: client.get("/health").status_code == 200)
@@ -494,6 +562,78 @@ def test_a_new_run_is_picked_up_in_one_step_and_a_bad_one_refused(mall_model, tm
         publish_copy(mall_model, outputs, "third", harm=lambda copy: cut(copy / "segments.json"))
         told = wait_for(lambda: (h := client.get("/health").json())["refused_run"] and h)
         assert (told["run_id"], told["refused_run"], told["watching"]) == ("second", "third", True)
+        point(outputs, "latest")  # a loop of links
+        told = wait_for(
+            lambda: (h := client.get("/health").json())["refused_run"] == "latest" and h
+        )
+        assert (told["run_id"], told["watching"]) == ("second", True)
+        publish_copy(mall_model, outputs, "fourth")
+        assert wait_for(lambda: client.get("/health").json()["run_id"] == "fourth")
+        assert client.get("/health").json()["refused_run"] is None
+
+
+def test_without_a_thread_to_look_by_the_next_look_finds_it(mall_model, tmp_path, monkeypatch):
+    shutil.copytree(mall_model, tmp_path / "first")
+    look, fails = service.run_in_threadpool, iter([True, True])
+
+    async def find_none(*arguments):
+        if next(fails, False):
+            raise RuntimeError("can't start new thread")
+        return await look(*arguments)
+
+    monkeypatch.setattr(service, "run_in_threadpool", find_none)
+    monkeypatch.setattr(service, "LOOKS_EVERY", 0.01)
+    with visit(service.build_app(tmp_path / "latest")) as client:
+        point(tmp_path, "first")
+        assert wait_for(lambda: client.get("/health").status_code == 200)
+        assert client.get("/health").json()["watching"]
+
+
+# Where it runs
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("127.0.0.1:8000", 200), ("[::1]:8000", 200), ("LOCALHOST", 200), ("a.example.com", 200)),
+        *(("shop.example.org", 200), ("example.com", 400), ("shop.example.org.evil.net", 400)),
+        *(("127.0.0.1.evil.net", 400), ("", 400), ("localhost, evil.net", 400)),
+    ],
+)
+def test_only_the_hosts_own_names_are_answered(mall_model, host, status):
+    client = visit(service.build_app(mall_model, ["*.example.com", "shop.example.org"]))
+    for path in ("/", "/clusters", "/static/page.js", "/nothing"):
+        wanted = 404 if (path, status) == ("/nothing", 200) else status
+        assert client.get(path, headers={"Host": host}).status_code == wanted
+    everyone = visit(service.build_app(mall_model, ["*"]))
+    assert everyone.get("/clusters", headers={"Host": "evil.net"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["http://a.example.com", "a.example.com:80", "a.*", "*a"])
+def test_a_host_that_can_never_match_is_refused(mall_model, host, capfd):
+    assert main(["serve", "--run", str(mall_model), "--allowed-host", host]) == 2
+    assert f"{host} is no host; give a name without a port" in capfd.readouterr().err
+
+
+def test_a_server_of_ones_own_reads_the_run_from_the_environment(mall_model, monkeypatch):
+    monkeypatch.setenv("SEGMENTATION_RUN", str(mall_model))
+    monkeypatch.setenv("SEGMENTATION_ALLOWED_HOST", "a.example.com b.example.com")
+    client = visit(service.create_app())
+    assert client.get("/health").json()["run_id"] == runs.Run(mall_model).manifest.run_id
+    assert client.get("/health", headers={"Host": "b.example.com"}).status_code == 200
+    assert client.get("/health", headers={"Host": "evil.net"}).status_code == 400
+
+
+def test_the_image_takes_in_all_that_is_installed():
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    lies = built.get("package-dir", {})
+    packages = {lies.get(name, name).split(".")[0] for name in built["packages"]}
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    taken = {line[1:] for line in lines if line.startswith("!")}
+    assert taken >= {*packages, "pyproject.toml", "README.md", "LICENSE", "requirements.lock"}
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    assert "--require-hashes" in image
+    assert image.index("USER segmentation") < image.index("ENTRYPOINT")
 
 
 # Watching
@@ -555,13 +695,14 @@ def test_the_documented_paths_are_those_that_are_served(client):
 class running:
     """A server process on a free port; its address."""
 
-    def __init__(self, run):
+    def __init__(self, run, *options, script=("-m", "segmentation"), **how):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command = ["-m", "segmentation", "serve", "--run", run, "--port", self.port]
+        command = [*script, "serve", "--run", run, "--port", self.port, *options]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen([sys.executable, *map(str, command)], stderr=self.log)
+        command = [sys.executable, *map(str, command)]
+        self.process = subprocess.Popen(command, stderr=self.log, **how)
 
     def __enter__(self):
         address = f"http://127.0.0.1:{self.port}"
@@ -622,6 +763,73 @@ def accepts(host, port):
 
 
 @pytest.mark.parametrize(
+    ("path", "status"), [("/predict", 413), ("/nothing", 404), ("/clusters", 405)]
+)
+def test_a_client_reads_the_answer_to_a_body_that_is_too_large(address, path, status):
+    with pytest.raises(urllib.error.HTTPError) as refused:  # it sends all, then reads
+        urllib.request.urlopen(f"{address}{path}", b" " * 14_000_000, timeout=60)
+    assert refused.value.status == status
+    assert json.load(refused.value)["detail"]
+
+
+def connect(address, head):
+    """A connection on which a request has begun."""
+    line = socket.create_connection(address.removeprefix("http://").split(":"), timeout=60)
+    line.sendall(f"{head}\r\nHost: localhost\r\n".encode())
+    return line
+
+
+def test_who_waits_to_be_asked_for_a_large_body_is_told_at_once(address):
+    with connect(address, "POST /predict HTTP/1.1") as line:
+        line.sendall(b"Content-Length: 14000000\r\nExpect: 100-continue\r\n\r\n")
+        assert line.recv(99).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_comes_too_slowly_ends_in_408(app, monkeypatch):
+    monkeypatch.setattr(service, "PATIENCE", 0.01)
+
+    async def drip():
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async def post():
+        local = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=local, base_url="http://localhost") as http:
+            return await http.post("/predict", content=drip())
+
+    reply = asyncio.run(post())
+    assert (reply.status_code, reply.headers["connection"]) == (408, "close")
+
+
+def test_connections_that_stand_still_make_room_and_are_closed(mall_model):
+    bounds = "server.MOST_CONNECTIONS = 20", "server.SWEEP = 20", "service.PATIENCE = 600"
+    server = running(mall_model, script=run_with(*bounds))
+    with server as address, ExitStack() as stack:
+        lines = [stack.enter_context(connect(address, "POST /predict HTTP/1.1")) for _ in range(60)]
+        with connect(address, "POST /predict HTTP/1.1") as slow:  # its body is not the head's
+            slow.sendall(b"Content-Length: 99\r\n\r\n{")
+            for _ in range(3):
+                assert httpx.post(f"{address}/predict", json=CUSTOMER).status_code == 200
+            held = Path(f"/proc/{server.process.pid}/fd")
+            assert len([*held.iterdir()]) < 60
+            for line in lines:
+                with suppress(ConnectionError):
+                    assert line.recv(1) == b""
+            slow.sendall(b" " * 98)
+            assert slow.recv(12) == b"HTTP/1.1 422"
+
+
+def test_who_goes_away_in_the_midst_is_no_error_of_ours(mall_model):
+    server = running(mall_model)
+    with server as address:
+        for path in ("/predict", "/predict_file"):
+            with connect(address, f"POST {path} HTTP/1.1") as line:
+                line.sendall(b"Content-Length: 99\r\n\r\n{")
+            assert wait_for(lambda path=path: f"POST {path} 400" in server.read_log())
+        assert "Traceback" not in server.read_log()
+
+
+@pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)],
 )
@@ -631,7 +839,7 @@ def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
         host, port = address.removeprefix("http://").split(":")
         body = json.dumps(CUSTOMER).encode()
         with socket.create_connection((host, int(port))) as line:
-            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
             line.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n" + body[:10])
             with line.makefile("rb") as reply:
                 assert reply.readline() == b"HTTP/1.1 100 Continue\r\n"  # it reads the body
@@ -641,6 +849,66 @@ def test_a_stop_lets_what_is_being_answered_finish(mall_model, number, code):
                 assert b'"cluster":1' in reply.read()
         assert server.process.wait(120) == code
         assert "Traceback" not in server.read_log()
+
+
+def run_with(*bounds):
+    """A script that serves with other bounds than usual."""
+    rooms, start = "from segmentation.serving import server, service", "raise SystemExit(main())"
+    return "-c", "; ".join([rooms, *bounds, "from segmentation.__main__ import main", start])
+
+
+def test_batches_on_their_way_at_a_stop_are_all_answered(mall_model):
+    body = json.dumps([CUSTOMER] * 10_000).encode()
+    begun = threading.Barrier(21, timeout=60)
+
+    def ask(address):
+        with connect(address, "POST /predict HTTP/1.1") as line:
+            line.sendall(f"Content-Length: {len(body)}\r\n\r\n".encode())
+            begun.wait()
+            line.sendall(body)
+            with line.makefile("rb") as reply:
+                return reply.readline(), reply.read().count(b'"cluster":1')
+
+    bounds = "server.LINGER = 60", "server.GRACE = 120"  # however busy the machine is
+    server = running(mall_model, script=run_with(*bounds))
+    with server as address:
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            asked = [pool.submit(ask, address) for _ in range(20)]
+            begun.wait()
+            server.process.terminate()
+            replies = [each.result() for each in asked]
+        assert replies == [(b"HTTP/1.1 200 OK\r\n", 10_000)] * 20
+
+
+def test_a_file_that_is_being_scored_holds_up_no_stop(mall_model, tmp_path):
+    rows = "20;30;40\n" * 3_000_000
+    content = f"Age;Annual Income;Spending Score\n{rows}".encode()
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    server = running(mall_model, script=run_with("server.GRACE = 1"), env=environment)
+    with server as address, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, f"{address}/predict_file", content=content, timeout=300)
+        assert wait_for(lambda: [*tmp_path.glob("segmentation-*/.scored.csv.partial")])
+        server.process.terminate()
+        assert server.process.wait(60) == 143
+        assert asked.result().status_code == 503
+        assert "was stopped" in asked.result().json()["reason"]
+        assert "Traceback" not in server.read_log()
+        assert not [*tmp_path.glob("segmentation-*")]
+
+
+def test_modules_of_the_current_folder_take_no_effect_on_a_file(mall_model, tmp_path):
+    script, folder = tmp_path / "start.py", tmp_path / "work"
+    start = "from segmentation.__main__ import main\nif __name__ == '__main__':\n    main()"
+    script.write_text(start, "utf-8")
+    folder.mkdir()
+    for name in ("csv", "pandas", "signal"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a stranger')", "utf-8")
+    server = running(mall_model, script=[script], cwd=folder)
+    with server as address:
+        content = b"Age,Annual Income,Spending Score\n20,30,40\n"
+        reply = httpx.post(f"{address}/predict_file", content=content, timeout=300)
+        assert reply.status_code == 200
+        assert "a stranger" not in server.read_log()
 
 
 def test_a_port_that_is_taken_is_told(mall_model, capfd):

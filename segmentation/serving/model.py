@@ -104,6 +104,10 @@ def load_model(folder: Path) -> Model:
         check_file(folder, manifest, name, mend=MEND)
     read = Scorer(json.loads((folder / FIGURES).read_text("utf-8")))
     segments = json.loads((folder / SEGMENTS).read_text("utf-8"))
+    ids = [segment["id"] for segment in segments]
+    if len({*ids}) != len(read.centres) or ids != (read.figures.ids or ids):
+        differs = f"{SEGMENTS} and {FIGURES} are not of the same segments"
+        raise InputError(f"run {folder.name}: {differs}; {MEND}")
     told = manifest.model_dump(include={*TOLD}) | {"trained_at": manifest.started}
     told |= {"customers": manifest.input["rows_used"]} | _describe_columns(read)
     return Model(folder, told, read, segments, manifest)

@@ -32,6 +32,10 @@ from segmentation.serving.model import (
 MOST_ROWS, MOST_NAMES, LONGEST_NAME = 10_000, 1_000, 60
 """Customers in a request, names in a row, characters of a name that an error repeats."""
 
+AT_ONCE, MOST_MATCHED, MATCHING = 50, 10_000, 10
+"""Rows that are checked in one call, during which nobody else is answered; names in a request that
+are matched with the card's, and how many names' time it takes to begin."""
+
 REF = "#/components/schemas/{model}"
 KINDS = {
     "finite_number": "is not a finite number",
@@ -124,17 +128,21 @@ class Reader:
         if not 0 < len(listed) <= MOST_ROWS:
             allowed = f"1 to {MOST_ROWS:,} in a request, more as a file"
             raise Refusal(Problem(None, None, f"the list has {len(listed):,} rows", allowed))
-        try:
-            rows = self._rename(listed)
-            return listed is content, self._rows.validate_python(rows)
-        except ValidationError as error:
-            refusal, found = Refusal(), error.errors(include_url=False)[:MOST_TOLD]
-            refusal.add([self._explain(one) for one in found], error.error_count())
-            raise refusal from None
+        rows, refusal = self._rename(listed), Refusal()
+        checked: list[dict[str, Any]] = []
+        for first in range(0, len(rows), AT_ONCE):
+            try:
+                checked += self._rows.validate_python(rows[first : first + AT_ONCE])
+            except ValidationError as error:
+                whole = len(refusal.problems) == MOST_TOLD
+                found = [] if whole else error.errors(include_url=False)[:MOST_TOLD]
+                refusal.add([self._explain(one, first) for one in found], error.error_count())
+        refusal.check()
+        return listed is content, checked
 
     def _rename(self, rows: list[Any]) -> list[Any]:
         """Rows by the raw names; rows of the same names are matched once."""
-        renamed, known = [], dict[tuple[str, ...], dict[str, str]]()
+        renamed, known, matched = [], dict[tuple[str, ...], dict[str, str]](), 0
         for place, row in enumerate(rows):
             if not isinstance(row, dict) or row.keys() <= self.known:
                 renamed.append(row)
@@ -144,15 +152,20 @@ class Reader:
                 raise Refusal(Problem(place, None, told, allowed))
             names = tuple(row)
             if names not in known:
+                matched += len(names) + MATCHING
+                if matched > MOST_MATCHED:
+                    told = "the rows have very many different names"
+                    raise Refusal(Problem(place, None, told, "the same names in every row"))
                 found = columns.match_columns(names, self.card)
                 twice = len({*found.values()}) < len(found)
                 known[names] = {} if twice else {name: column for column, name in found.items()}
-            renamed.append({known[names].get(name, name): cell for name, cell in row.items()})
+            own = known[names]
+            renamed.append({own.get(name, name): cell for name, cell in row.items()})
         return renamed
 
-    def _explain(self, error: ErrorDetails) -> Problem:
-        """One of pydantic's errors as people are told of it."""
-        place = int(error["loc"][0])
+    def _explain(self, error: ErrorDetails, first: int) -> Problem:
+        """One of pydantic's errors as people are told of it; `first` is the first row checked."""
+        place = first + int(error["loc"][0])
         if len(error["loc"]) == 1:
             needed = f"an object with {', '.join(self.columns)}"
             return Problem(place, None, "is not an object", needed)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import re
 import shutil
-import socket
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -30,26 +30,40 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from segmentation import InputError, __version__, words
+from segmentation import ROOT, InputError, __version__, words
 from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import describe_points, stylesheet
 from segmentation.runs import Run
-from segmentation.serving.batch import Unwritable, score_file
+from segmentation.serving.apart import LONGEST, Ended, score_apart
+from segmentation.serving.batch import Unwritable
 from segmentation.serving.model import KEYS, MEND, Model, Problem, Refusal, load_model
 from segmentation.serving.payloads import MOST_ROWS, REF, Answer, Reader
 
 LARGEST_BODY, LARGEST_FILE = 4_000_000, 100_000_000
 """Bytes of a JSON body and of a file that are taken; a larger one is answered with 413."""
 
+PATIENCE, SLOWEST = 20, 10_000
+"""Seconds for a body, and bytes for each of which there is a second more; then 408."""
+
+DRAINED, DRAINING = 200_000_000, 10
+"""Bytes of a body, and seconds, that are still read where the answer needs no more of it: most
+clients read an answer only when all is sent, and lose it where the connection is cut before."""
+
 WORTH_A_THREAD = 500_000
 """Bytes of a JSON body from which on others should not wait until it is answered."""
 
-FILES_AT_ONCE = 2
-LOOKS_EVERY, RETRIES_EVERY, GRACE = 0.5, 5.0, 10
-"""Seconds between two looks for a newly published run, between two tries of one refused, and for
-what is being answered when the service is stopped."""
+FILES_AT_ONCE, BATCHES_AT_ONCE = 2, 2
+"""What takes longer waits for its turn, so that the rest is answered beside it."""
+
+LOOKS_EVERY, RETRIES_EVERY = 0.5, 5.0
+"""Seconds between two looks for a newly published run, between two tries of one refused."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""The names of this machine: a page elsewhere whose name leads here is refused by its Host."""
 
 WEB = Path(__file__).parent / "web"
 CSP = (
@@ -63,11 +77,13 @@ HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 RUN = b"x-segmentation-run"
+STOPPED = "the service was stopped meanwhile; ask again in a moment."
 DESCRIPTION = (
     "Which segment a customer belongs to, how sure that is, and why. Columns go by their raw "
     "names, their labels or the card's aliases, in any order. Every answer of the model names its "
     "run in the header X-Segmentation-Run. There is no login: keep the service behind a proxy."
 )
+HOST = re.compile(r"\*|(\*\.)?[\w.-]+|\[[^]]+\]")
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 METHODS = {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -94,21 +110,20 @@ class Shelf:
     def __init__(self, run: Path) -> None:
         self.run, self.reason, self.refused = run, "", ""
         self.loaded: Reader | None = None
-        self._seen: tuple[Path, int] | None = None
+        self._seen: tuple[str, int] | None = None
         self._again = 0.0
         self.look()
 
     def look(self) -> None:
         """Load the run's model where it is not the one that is held; never an error."""
         self.looked, now = datetime.now(UTC), time.monotonic()
-        try:
-            seen = self.run.resolve(), (self.run / "run.json").stat().st_mtime_ns
-        except OSError:
-            seen = None
+        folder, seen = os.path.realpath(self.run), None  # unlike resolve, it bears a loop of links
+        with suppress(OSError):
+            seen = folder, (self.run / "run.json").stat().st_mtime_ns
         if seen == self._seen and now < self._again:
             return
         self._seen, self._again = seen, now + RETRIES_EVERY
-        name = self.run.resolve().name
+        name = Path(folder).name
         try:
             reader = Reader(load_model(self.run))
             reader.answer(to_json(reader.model.describe_typical()))  # whether it can
@@ -136,7 +151,8 @@ class Excuse(BaseModel):
 
 WRONG = {
     404: "There is nothing of this name",
-    413: "The body is too large",
+    408: "The body came too slowly",
+    413: "The body is too large, or the file takes too long",
     422: "What is wrong in which row",
     503: "There is no model",
     507: "There is no room for the file",
@@ -180,7 +196,8 @@ async def predict(request: Request) -> Response:
     reader = _take(request)
     body = b"".join([chunk async for chunk in _read(request, LARGEST_BODY)])
     if len(body) > WORTH_A_THREAD:
-        content, counts = await run_in_threadpool(reader.answer, body)
+        async with request.app.state.batches:
+            content, counts = await run_in_threadpool(reader.answer, body)
     else:
         content, counts = reader.answer(body)
     _count(counts)
@@ -209,11 +226,14 @@ async def predict_file(
             sheet = sheet if source.suffix == ".xlsx" else ""
             async with request.app.state.files:
                 how = {"segment": segment, "encoding": encoding, "sheet": sheet}
-                tally = await run_in_threadpool(score_file, source, target, model, **how)
+                tally = await score_apart(source, target, model, **how)
             clean = BackgroundTask(stack.pop_all().close)
     except (OSError, Unwritable):
         told = "there is no room to score a file; make some where TMPDIR is"
         raise HTTPException(507, told) from None
+    except Ended:
+        told = f"the file takes over {LONGEST} s or too much memory; `segmentation score` it"
+        raise HTTPException(413, told) from None
     _count(tally.statuses)
     segments = [tally.segments[segment["id"]] for segment in model.segments]
     told = to_json({"segments": segments, "statuses": tally.statuses}).decode()
@@ -372,7 +392,48 @@ async def _excuse(_: Request, error: Exception) -> Response:
     return Response(to_json(told), 503, {"Retry-After": "5"}, "application/json")
 
 
+async def _forget(_: Request, __: Exception) -> Response:
+    """400: the client went away in the midst of its request; nobody reads this but the log."""
+    return Response(status_code=400)
+
+
 # Watching ----------------------------------------------------------------------------------
+
+
+class Body:
+    """The body of a request as it comes in: bounded in time, and read to its end."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        self.length = int(length) if length.isdigit() else 0
+        self.more = self.length > 0 or b"transfer-encoding" in headers
+        self.waits = b"expect" in headers  # it is not sent before it is asked for
+        self.receive, self.taken, self.since = receive, 0, time.monotonic()
+
+    async def take(self) -> Message:
+        """The next message; 408 where the body came too slowly until now."""
+        if not self.more:
+            return await self.receive()
+        left = self.since + PATIENCE + self.taken / SLOWEST - time.monotonic()
+        try:
+            async with asyncio.timeout(left):
+                message = await self.receive()
+        except TimeoutError:
+            self.more = False
+            raise HTTPException(408, "the body came too slowly", {"Connection": "close"}) from None
+        self.taken += len(message.get("body", b""))
+        self.more = message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Read what is left before an answer that does without it, unless that is very much."""
+        if self.length > DRAINED or (self.waits and not self.taken):
+            return
+        with suppress(TimeoutError, HTTPException):
+            async with asyncio.timeout(DRAINING):
+                while self.more and self.taken < DRAINED:
+                    await self.take()
 
 
 class Watch:
@@ -389,11 +450,13 @@ class Watch:
         scope.setdefault("state", {})
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         name = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
-        started, status = time.perf_counter(), 500
+        started, status, body = time.perf_counter(), 0, Body(scope, receive)
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                if body.more:
+                    await body.drain()
                 status = message["status"]
                 own = {key for key, _ in message["headers"]}
                 message["headers"] += [pair for pair in HEADERS if pair[0] not in own]
@@ -403,11 +466,18 @@ class Watch:
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, body.take, watch)
+        except asyncio.CancelledError:  # the server is stopped, and waits no longer
+            if status:
+                raise
+            body.more = False
+            excuse = await _excuse(Request(scope), Unavailable(STOPPED))
+            await excuse(scope, body.take, watch)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
+            status = status or 500
             REQUESTS.labels(method, route, status).inc()
             SECONDS.labels(route).observe(seconds)
             log.info("%s %s %d %.1f ms %s", method, route, status, 1e3 * seconds, name.decode())
@@ -434,8 +504,22 @@ class Service(FastAPI):
         return api
 
 
-def build_app(run: Path) -> FastAPI:
-    """The service on a run's folder, or on the link `latest`, which it follows."""
+def create_app() -> FastAPI:
+    """The service for an ASGI server of one's own; the environment says which run, which hosts.
+
+    `SEGMENTATION_RUN` is the run's folder (default: outputs/latest), `SEGMENTATION_ALLOWED_HOST`
+    names that clients may call it by besides localhost, with spaces between.
+    """
+    run = os.environ.get("SEGMENTATION_RUN") or ROOT / "outputs/latest"
+    return build_app(Path(run), os.environ.get("SEGMENTATION_ALLOWED_HOST", "").split())
+
+
+def build_app(run: Path, hosts: Iterable[str] = ()) -> FastAPI:
+    """The service on a run's folder, or on the link `latest`, which it follows.
+
+    It answers to the names of this machine and to `hosts`; `*.example.com` is any name below, `*`
+    any at all.
+    """
     app = Service(
         title="Customer segments",
         description=DESCRIPTION,
@@ -450,12 +534,18 @@ def build_app(run: Path) -> FastAPI:
             InputError: _refuse,
             RequestValidationError: _refuse,
             Unavailable: _excuse,
+            ClientDisconnect: _forget,
         },
     )
     app.state.shelf, app.state.watcher = Shelf(run), None
     app.state.files = asyncio.Semaphore(FILES_AT_ONCE)
+    app.state.batches = asyncio.Semaphore(BATCHES_AT_ONCE)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB, packages=[("fastapi_offline", "static")]))
+    allowed = [*LOOPBACK, *hosts]
+    if odd := [name for name in allowed if not HOST.fullmatch(name)]:
+        raise InputError(f"{odd[0]} is no host; give a name without a port, *.example.com or *.")
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False)
     app.add_middleware(Watch)
     return app
 
@@ -467,31 +557,9 @@ async def _watch_runs(app: FastAPI) -> AsyncIterator[None]:
     async def watch() -> None:
         while True:
             await asyncio.sleep(LOOKS_EVERY)
-            await run_in_threadpool(app.state.shelf.look)
+            with suppress(RuntimeError):  # no thread to be had: then at the next look
+                await run_in_threadpool(app.state.shelf.look)
 
     app.state.watcher = asyncio.create_task(watch())
     yield
     app.state.watcher.cancel()
-
-
-def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until a signal stops it; what is being answered is finished first.
-
-    Raises
-    ------
-    InputError
-        The address cannot be had.
-    """
-    import uvicorn
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        told = getattr(error, "strerror", "") or str(error)
-        raise InputError(f"{host}:{port}: {told}; name another by --host or --port.") from None
-    options: Any = {"log_config": None, "access_log": False, "server_header": False}
-    config = uvicorn.Config(build_app(run), timeout_graceful_shutdown=GRACE, **options)
-    with listener:
-        log.info("http://%s:%d/", host, listener.getsockname()[1])
-        uvicorn.Server(config).run([listener])

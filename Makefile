@@ -5,6 +5,7 @@ BIN    := .venv/bin
 READY  := .venv/ready
 DEV    := .venv/ready-to-develop
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUNNING = lab tables postgres mysql sqlite service
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
   --custom-compile-command "make lock"
 
@@ -53,7 +54,7 @@ format: $(DEV)  ## format the code and strip the notebooks' outputs
 	@$(BIN)/nbstripout notebooks/*.ipynb
 
 lock:  ## write requirements.lock, dev.lock and scale.lock anew from pyproject.toml (needs uv)
-	@$(COMPILE) --extra lab --extra tables --extra service --group build pyproject.toml \
+	@$(COMPILE) $(RUNNING:%=--extra %) --group build pyproject.toml \
 	  -o requirements.lock
 	@for extra in dev scale; do \
 	  $(PYTHON) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HERE, WORD = "127.0.0.1", "p@ss/word?"
+DEBIAN = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1:], "/usr/sbin"]  # not on every PATH
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, DEBIAN)])
 
 
 def find_port():

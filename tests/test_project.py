@@ -17,9 +17,12 @@ CONDA = {
     "seaborn": "seaborn-base",
     "duckdb": "python-duckdb",
     "ibis-framework[duckdb]": "ibis-duckdb",
+    "ibis-framework[postgres]": "ibis-postgres",
+    "ibis-framework[sqlite]": "ibis-sqlite",
+    "psycopg[binary]": "psycopg",
     "prometheus-client": "prometheus_client",
 }
-RUNNING = ["lab", "tables", "service"]  # extras of requirements.lock and environment.yml
+RUNNING = ["lab", "tables", "postgres", "mysql", "sqlite", "service"]  # as in the Makefile
 PACKAGE = "segmentation"
 ROOMS = ["runs", "customers", "clustering", "segments", "reports", "series", "serving"]
 BESIDE = {"series", "serving"}  # the two that stand side by side on the top floor

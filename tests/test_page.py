@@ -433,7 +433,7 @@ def test_without_a_model_it_waits_for_one(look: Look, mall_model: Path, tmp_path
         page, noticed = look(at=at, ready=".banner")
         notice = page.locator("#notice")
         expect(notice).to_contain_text("There is no model to answer with.")
-        expect(notice).to_contain_text("Run `python run_all.py` first.")
+        expect(notice).to_contain_text("Run `segmentation run` first.")
         assert page.locator("#ready").is_hidden()
         assert find_violations(page) == []
         folder.symlink_to(mall_model)

@@ -229,7 +229,7 @@ def test_the_command_refuses_in_a_line(tmp_path, capsys):
     options = ["-o", str(tmp_path / "x.csv"), "--run", str(tmp_path)]
     assert main(["score", str(ROOT / "data/raw/Mall_Customers.csv"), *options]) == 2
     told = capsys.readouterr().err
-    assert told == f"{tmp_path}: no published run there; run `python run_all.py` first.\n"
+    assert told == f"{tmp_path}: no published run there; run `segmentation run` first.\n"
 
 
 @pytest.mark.long

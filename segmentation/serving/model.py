@@ -91,7 +91,7 @@ def load_model(folder: Path) -> Model:
         There is no published run, or a file is missing, altered, or of another version.
     """
     if not (folder / "run.json").is_file():
-        raise InputError(f"{folder}: no published run there; run `python run_all.py` first.")
+        raise InputError(f"{folder}: no published run there; run `segmentation run` first.")
     folder = folder.resolve()
     manifest = read_manifest(folder)
     if manifest and manifest.status != "published":

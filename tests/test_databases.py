@@ -318,11 +318,11 @@ def test_what_a_server_refuses_is_a_line_without_secrets(base, shop, tmp_path):
 @pytest.mark.long
 def test_a_million_rows_are_scored_as_their_file_is(base, tmp_path):
     table = make_shop(1_000_000)
-    table.to_parquet(tmp_path / "shop.parquet", index=False)
-    model, *_ = fit_shop(tmp_path / "model", ROWS)
+    table.to_parquet(tmp_path / "many.parquet", index=False)
+    model, *_ = fit_shop(tmp_path, ROWS)
     texts = dict.fromkeys(("id", "city", "plan", "note"), base.text)
     base.put(table, "many", **texts)
-    file = scoring.score_file(tmp_path / "shop.parquet", tmp_path / "scored.parquet", model)
+    file = scoring.score_file(tmp_path / "many.parquet", tmp_path / "scored.parquet", model)
     tally = scoring.score_into(base.url, "many", "scored_many", model)
     assert (tally.rows, tally.segments) == (len(table), file.segments)
     columns = ["id", *TOLD, "distance", "confidence"]

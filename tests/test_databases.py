@@ -30,11 +30,11 @@ from segmentation.segments import (
     assign_customers,
     build_figures,
     measure_segments,
-    polish,
     profiles,
     queries,
     tracking,
 )
+from segmentation.segments.model import polish
 from segmentation.serving import Model
 from segmentation.serving import batch as scoring
 

@@ -20,6 +20,7 @@ CONDA = {
     "ibis-framework[postgres]": "ibis-postgres",
     "ibis-framework[sqlite]": "ibis-sqlite",
     "psycopg[binary]": "psycopg",
+    "pymysql[rsa]": "pymysql",
     "prometheus-client": "prometheus_client",
 }
 RUNNING = ["lab", "tables", "postgres", "mysql", "sqlite", "service"]  # as in the Makefile

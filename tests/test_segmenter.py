@@ -26,11 +26,10 @@ from segmentation.segments import (
     build_figures,
     measure_segments,
     model,
-    polish,
     profiles,
     tracking,
 )
-from segmentation.segments.model import NoCentres
+from segmentation.segments.model import NoCentres, polish
 
 
 @pytest.fixture(scope="module")

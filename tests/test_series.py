@@ -41,7 +41,7 @@ FILES = {
     *("tables/preprocessed_data.csv", "tables/k_selection.csv", "tables/clustered_data.csv"),
     *("tables/segment_profiles.csv", "tables/selection.json", "tables/segment_rules.csv"),
     *("tables/segment_prototypes.csv", "tables/borderline.csv"),
-    *("tables/families.csv", "tables/cuts.csv", "tables/alternatives.csv"),
+    *("tables/families.csv", "tables/cuts.csv", "tables/alternatives.csv", "tables/outcomes.csv"),
     *("reports/report.html", "reports/explore.html", "figures/segments_map.png"),
     *("tables/changes.csv", "tables/migration.csv", "tables/drift.csv", "tables/changes.json"),
     *("artifacts/segmenter.joblib", "artifacts/segmenter.json"),
@@ -406,6 +406,7 @@ def test_a_stopped_run_leaves_nothing_behind(stop, code, tmp_path):
     source += f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
     write_notebook(tmp_path / "notebooks", source + "time.sleep(1200)")
     command = [sys.executable, ROOT / "run_all.py", "--run-id", "one"]
+    command += ["--notebooks", tmp_path / "notebooks"]
     environment = os.environ | {"SEGMENTATION_ROOT": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
         wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())

@@ -797,7 +797,9 @@ def test_a_body_that_comes_too_slowly_ends_in_408(app, monkeypatch):
         async with httpx.AsyncClient(transport=local, base_url="http://localhost") as http:
             return await http.post("/predict", content=drip())
 
-    reply = asyncio.run(post())
+    # in a thread of its own: a browser's loop may run in this one
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(asyncio.run, post()).result()
     assert (reply.status_code, reply.headers["connection"]) == (408, "close")
 
 

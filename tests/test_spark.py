@@ -22,10 +22,10 @@ from segmentation.segments import (
     assign_customers,
     build_figures,
     measure_segments,
-    polish,
     profiles,
     queries,
 )
+from segmentation.segments.model import polish
 from segmentation.serving import batch as scoring
 
 pytestmark = [

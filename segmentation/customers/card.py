@@ -124,6 +124,13 @@ class Feature(Number):
         return words.write_title(self.label, self.unit)
 
 
+class Outcome(Number):
+    """What is known about customers and never in the distance: a number, or yes or no (1 or 0)."""
+
+    unit: Line = ""
+    kind: Literal["number", "yes/no"] = "number"
+
+
 class Descriptor(Column):
     """A categorical column that describes segments; in the distance only by a weight above 0."""
 
@@ -158,6 +165,7 @@ class Card(Part):
     features: Annotated[dict[str, Feature], Field(min_length=2)]
     inputs: dict[str, Number] = {}
     descriptors: dict[str, Descriptor] = {}
+    outcomes: dict[str, Outcome] = {}
     map: tuple[str, str] | None = None
     value: str = ""
     contact: dict[str, list[Answer]] = {}
@@ -185,7 +193,7 @@ class Card(Part):
             unit = {"unit": str(values.get("currency") or "")}
             made = MADE | {name: MADE[name] | unit for name in ("monetary", "basket")}
             values = {"id": "customer", "features": made} | values
-        for kind in ("features", "inputs", "descriptors"):
+        for kind in ("features", "inputs", "descriptors", "outcomes"):
             if isinstance(values.get(kind), dict):
                 known = made if kind == "features" else {}
                 said = {str(name): {} if c is None else c for name, c in values[kind].items()}
@@ -202,16 +210,19 @@ class Card(Part):
 
     def _find_problems(self) -> Iterator[str]:
         sources = {*self.sources}  # read, so that an expression that is none is refused here
-        if self.transactions and (self.descriptors or not sources <= {*MADE}):
+        if self.transactions and (self.descriptors or self.outcomes or not sources <= {*MADE}):
             yield f"`transactions:` make the features {', '.join(MADE)}, no others"
         if self.transactions and self.backend:
             yield "`transactions:` are read from a file; leave `backend:` out"
+        for name in sources & self.outcomes.keys():
+            yield f"{name} is an outcome, which no feature is made of; leave one of the two out"
         for name, feature in self.features.items():
             if feature.expression and feature.missing_values:
                 yield f"{name}: say `missing_values:` of its expression's columns, in `inputs:`"
         if (self.newest or self.repeats != "refuse") and (self.backend or self.id == ROW):
             yield "`newest:` and `repeats:` need an `id:` and a file; leave them out"
         columns, labels = [*self.columns, *self.inputs], [*self.labels.values()]
+        labels += [outcome.label for outcome in self.outcomes.values()]
         names = {"column": columns, "label": labels, "segment": [g.name for g in self.segments]}
         for what, texts in names.items():
             if twice := find_twice(texts):
@@ -242,7 +253,7 @@ class Card(Part):
     def described(self) -> dict[str, Column]:
         """What the card says about each column of the table but the id."""
         stored = {n: f for n, f in self.features.items() if not f.expression}
-        return {**stored, **self.inputs, **self.descriptors}
+        return {**stored, **self.inputs, **self.descriptors, **self.outcomes}
 
     @property
     def gaps(self) -> dict[str, list[str]]:
@@ -275,7 +286,8 @@ class Card(Part):
         """The columns that the card needs of its file."""
         if said := self.transactions:
             return [*said.columns.values()]
-        return [self.id, *self.sources, *self.descriptors, *filter(None, [self.newest])]
+        stored = [self.id, *self.sources, *self.descriptors, *self.outcomes]
+        return [*stored, *filter(None, [self.newest])]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -295,8 +307,8 @@ class Card(Part):
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the customer table: id, features, descriptors."""
-        return [self.id, *self.features, *self.descriptors]
+        """The columns of the customer table: id, features, descriptors, outcomes."""
+        return [self.id, *self.features, *self.descriptors, *self.outcomes]
 
     @property
     def coded(self) -> dict[str, Descriptor]:
@@ -376,7 +388,12 @@ def write_draft(card: Card, reasons: pd.DataFrame) -> str:
 
 
 PARTS: dict[str, type[BaseModel]] = {"features": Feature, "inputs": Number}
-PARTS |= {"descriptors": Descriptor, "segments": GivenSegment, "transactions": Transactions}
+PARTS |= {
+    "descriptors": Descriptor,
+    "outcomes": Outcome,
+    "segments": GivenSegment,
+    "transactions": Transactions,
+}
 
 
 KINDS = {"tuple_type": "write a list, like [A, B]", "list_type": "write a list, like [A, B]"}

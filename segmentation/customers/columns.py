@@ -26,6 +26,8 @@ FEWEST_ROWS, MANY_LEVELS = 10, 20
 SPARSE, EMPTY = 0.05, 0.5  # shares of missing values from which a column is warned of, and refused
 NEARLY = 0.9  # share of different values from which on what is named like an id is one
 STANDING_FOR_NOTHING = [-1, *(sign * (10**n - 1) for n in range(1, 10) for sign in (-1, 1))]
+ANSWERS = dict.fromkeys(("yes", "y", "true", "1", "1.0", "ja", "j", "oui", "si", "sí"), 1.0)
+ANSWERS |= dict.fromkeys(("no", "n", "false", "0", "0.0", "nein", "non"), 0.0)
 Counts = Mapping[str, Any]
 ALIKE = "", "all customers are alike in every feature", "there is nothing to segment"
 
@@ -79,7 +81,7 @@ def list_names(card: Card) -> dict[str, list[str]]:
     """The columns that the card needs of its table, each with its other names."""
     said = card.described
     names: dict[str, list[str]] = {} if card.id == ROW else {card.id: []}
-    for name in (*card.sources, *card.descriptors):
+    for name in (*card.sources, *card.descriptors, *card.outcomes):
         names[name] = [*said[name].aliases, said[name].label] if name in said else []
     return names
 
@@ -102,7 +104,8 @@ def parse_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     levels = {name: parse_levels(cells[name], d, notes) for name, d in card.descriptors.items()}
     if not notes.problems and len(values.drop_duplicates()) < 2:
         notes.refuse(*ALIKE)
-    return table.assign(**values, **levels)
+    known = {name: read_outcome(cells[name], card, notes) for name in card.outcomes}
+    return table.assign(**values, **levels, **known)
 
 
 def _keep_one_row(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
@@ -212,7 +215,7 @@ def compute_features(card: Card, columns: Mapping[str, Any]) -> dict[str, Any]:
     NaN for x / 0, and for the numbers that the card's `missing_values:` name.
     """
     given = {name: columns[name] for name in card.sources}
-    for name, said in card.gaps.items():
+    for name, said in ((n, s) for n, s in card.gaps.items() if n in given):
         given[name] = np.where(np.isin(given[name], list_numbers(said)), np.nan, given[name])
     made = {name: expression.compute(given) for name, expression in card.expressions.items()}
     return {name: made[name] if name in made else given[name] for name in card.features}
@@ -277,6 +280,20 @@ def read_numbers(
     said |= values.isin(list_numbers(gaps))
     tell_gaps(str(text.name), int(said.sum()), notes)
     return values.mask(said)
+
+
+def read_outcome(cells: pd.Series, card: Card, notes: Notes) -> pd.Series:
+    """An outcome as numbers, 1 for yes and 0 for no; NaN where nothing is known."""
+    name = str(cells.name)
+    outcome = card.outcomes[name]
+    if outcome.kind == "number":
+        decimal = card.decimal or find_decimal(cells.to_frame())
+        return read_numbers(cells, decimal, notes, outcome.missing_values)
+    values = cells.str.casefold().map(ANSWERS)
+    gaps = find_missing(cells) | cells.isin(outcome.missing_values)
+    if len(odd := cells[values.isna() & ~gaps]):
+        notes.refuse(name, f"{len(odd)} values are neither yes nor no", "write yes or no", odd)
+    return values.mask(gaps)
 
 
 def list_numbers(gaps: Iterable[str]) -> list[float]:

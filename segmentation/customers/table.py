@@ -162,7 +162,7 @@ def hash_table(card: Card) -> str:
 
 
 def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
-    """The card's columns where they lie: id and descriptors as text, features as numbers.
+    """The card's columns where they lie: features as numbers, the others as text.
 
     Whole numbers keep their type, which groups and copies faster; others are float64. Without an
     id, the rows of a file are numbered, those of a database have none.
@@ -239,13 +239,17 @@ def _sample_customers(card: Card, notes: Notes, *, seed: int, check_ids: bool) -
         notes.tell("", "customers in the table", rows, seen)
     for name, known in levels.items():
         drawn[name] = pd.Series([known.get(cell) for cell in drawn[name]], dtype=object)
+    plain = card.model_copy(update={"decimal": "."})
+    for name in card.outcomes:
+        drawn[name] = columns.read_outcome(drawn[name].fillna("").astype("str"), plain, notes)
+    notes.check(card.name)
     return Customers(drawn.astype(dict.fromkeys(card.features, float)), notes.tabulate(), rows)
 
 
 def _tell_gaps(card: Card, notes: Notes) -> None:
     """Tell how many cells the card's `missing_values:` mean, counted in one pass."""
-    gaps = {name: own for name, said in card.gaps.items() if (own := columns.list_numbers(said))}
-    if gaps:
+    said = {name: columns.list_numbers(card.gaps.get(name, ())) for name in card.sources}
+    if gaps := {name: own for name, own in said.items() if own}:
         table = _open(card)
         found = columns.match_columns(table.columns, card)
         counts = [table[found[name]].cast("float64").isin(own).sum() for name, own in gaps.items()]

@@ -29,7 +29,7 @@ WRITERS = {
     "04_modeling": "clustered_data.csv segments.json segmenter.json borderline.csv "
     "segment_measures.csv segment_levels.csv",
     "05_profiling": "segment_profiles.csv segment_rules.csv segment_prototypes.csv "
-    "segment_values.csv value_bands.csv actions.csv",
+    "segment_values.csv value_bands.csv actions.csv outcomes.csv",
     "06_changes": "changes.csv drift.csv changes.json",
 }
 """Which notebook writes which files that a later one reads."""

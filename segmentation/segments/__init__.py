@@ -4,12 +4,20 @@ A notebook calls the functions here and those of `profiles` and `tracking`; `que
 as expressions, for tables that stay where they are.
 """
 
-from segmentation.segments import campaigns, model, profiles, queries, scorer, tracking, value
+from segmentation.segments import (
+    campaigns,
+    model,
+    outcomes,
+    profiles,
+    queries,
+    scorer,
+    tracking,
+    value,
+)
 from segmentation.segments.model import (
     assign_customers,
     build_figures,
     measure_segments,
-    polish,
 )
 from segmentation.segments.scorer import Scorer
 
@@ -20,7 +28,7 @@ __all__ = [
     "campaigns",
     "measure_segments",
     "model",
-    "polish",
+    "outcomes",
     "profiles",
     "queries",
     "scorer",

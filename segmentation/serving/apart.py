@@ -6,6 +6,7 @@ import os
 import signal
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,10 @@ async def score_apart(source: Path, target: Path, model: Model, **how: str) -> T
     InputError
         What `score_file` refuses.
     """
-    os.environ["PYTHONSAFEPATH"] = "1"  # else a csv.py of the current folder would be imported
     answer, theirs = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_score, args=(theirs, source, target, model, how), daemon=True)
     try:
-        await to_thread.run_sync(process.start)
+        await to_thread.run_sync(_start, process)
         theirs.close()
         if not await to_thread.run_sync(answer.poll, LONGEST, abandon_on_cancel=True):
             raise Ended
@@ -52,6 +52,17 @@ async def score_apart(source: Path, target: Path, model: Model, **how: str) -> T
     if isinstance(told, Exception):
         raise told
     return told
+
+
+def _start(process: ForkServerProcess) -> None:
+    """Start it; where it is the first, else a `csv.py` of the current folder would be imported."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        process.start()
+    finally:
+        if before is None:  # for whatever else this process starts
+            os.environ.pop("PYTHONSAFEPATH", None)
 
 
 def _score(answer: Connection, source: Path, target: Path, model: Model, how: Any) -> None:

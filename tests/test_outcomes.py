@@ -1,0 +1,175 @@
+"""Outcomes: read like other columns, never in the distance, and what segments know of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from played import play_run
+
+from segmentation import InputError
+from segmentation.customers import Card, read_card, read_customers
+from segmentation.runs import Run
+from segmentation.segments import outcomes
+
+PARTS = {"title": "t", "table": "t.csv", "id": "id", "features": {"a": {}, "b": {}}}
+PARTS["outcomes"] = {"Answered": {"kind": "yes/no"}, "Margin": {"unit": "€"}}
+
+
+def write(folder, rows=(), **parts):
+    lines = [f"c{i},{i % 7},{i * 1.5},{'yes' if i % 3 else 'No'},{i / 2}" for i in range(40)]
+    for place, line in rows:
+        lines[place] = line
+    header = "id,a,b,Answered,Margin"
+    (folder / "t.csv").write_text("\n".join([header, *lines]) + "\n")
+    path = folder / "card.yaml"
+    path.write_text(yaml.safe_dump(PARTS | parts))
+    return path
+
+
+def test_outcomes_are_read_as_numbers_and_stay_out_of_the_distance(tmp_path):
+    rows = [(0, "c0,0,0,,"), (1, "c1,1,1.5,TRUE,n/a"), (2, "c2,2,3,0,-7.25")]
+    card = read_card(write(tmp_path, rows))
+    table = read_customers(card).table
+    assert table["Answered"].tolist()[:5] == pytest.approx([np.nan, 1, 0, 0, 1], nan_ok=True)
+    assert table["Margin"].tolist()[:4] == pytest.approx([np.nan, np.nan, -7.25, 1.5], nan_ok=True)
+    assert card.distance == ["a", "b"]
+    assert [*table.columns] == ["id", "a", "b", "Answered", "Margin"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts", "told"),
+    [
+        (
+            [(4, "c4,4,6,maybe,2")],
+            {},
+            "column Answered: 1 values are neither yes nor no ('maybe' in",
+        ),
+        (
+            [(4, "c4,4,6,yes,much")],
+            {},
+            "column Margin: 1 values are not numbers ('much' in line 6)",
+        ),
+        ([], {"outcomes": {"Gone": {}}}, "column Gone is missing; known are"),
+        ([], {"outcomes": {"a": {}}}, "a is an outcome, which no feature is made of"),
+        (
+            [],
+            {"features": {"a": {}, "b": {}, "r": {"expression": "Margin / a"}}},
+            "Margin is an outcome, which no feature is made of",
+        ),
+        ([], {"outcomes": {"Margin": {"kind": "rate"}}}, "outcomes.Margin.kind"),
+    ],
+)
+def test_an_outcome_that_cannot_be_is_refused(rows, parts, told, tmp_path):
+    with pytest.raises(InputError) as refused:
+        read_customers(read_card(write(tmp_path, rows, **parts)))
+    assert told in str(refused.value)
+
+
+def test_a_database_gives_the_outcomes_of_the_file(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    rows = [(0, "c0,0,0,,"), (1, "c1,1,1.5,no,")]
+    card = read_card(write(tmp_path, rows))
+    ours = read_customers(card).table
+    with duckdb.connect(str(tmp_path / "shop.ddb")) as base:
+        source = f"read_csv('{tmp_path / 't.csv'}', types={{'Answered': 'BOOLEAN'}})"
+        base.execute(f"CREATE TABLE people AS SELECT * FROM {source}")
+    parts = {"backend": f"duckdb://{tmp_path / 'shop.ddb'}", "table": "people"}
+    theirs = read_customers(read_card(write(tmp_path, rows, **parts))).table
+    theirs = theirs.set_index("id").loc[ours["id"]].reset_index()
+    pd.testing.assert_frame_equal(theirs[[*ours]], ours, check_dtype=False)
+
+
+def make(seed, count=400):
+    rng = np.random.default_rng(seed)
+    cluster = rng.integers(0, 4, count)
+    values = {"a": cluster + rng.normal(0, 0.3, count), "b": rng.normal(0, 1, count)}
+    return rng, pd.DataFrame(values | {"cluster": cluster})
+
+
+CARD = Card.model_validate(PARTS)
+
+
+def describe(people):
+    """Everyone's row of each outcome."""
+    told = outcomes.describe_outcomes(people, CARD)
+    return told[told["cluster"].isna()]
+
+
+def test_what_segments_know_is_told_against_what_the_features_know():
+    rng, people = make(1, 3000)
+    people["Answered"] = (rng.random(3000) < 0.1 + 0.15 * people["cluster"]).astype(float)
+    people["Margin"] = people["a"] + 2 * people["b"] + rng.normal(0, 0.5, 3000)
+    known = describe(people).set_index("outcome")
+    assert (known["p"] < 1e-6).all()
+    assert known.loc["Answered", "carried"] > 0.9  # it hangs on the segment alone
+    # of Var(a) + 4 Var(b) the segments know 1.25; boosting nearly all of 1.25 + 0.09 + 4
+    assert 0.18 < known.loc["Margin", "carried"] < 0.3
+    assert known["measure"].tolist() == ["AUC", "R²"]
+
+
+def test_no_difference_is_seldom_called_one():
+    called = 0
+    for seed in range(100):
+        rng, people = make(seed, 120)
+        people["Answered"] = (rng.random(120) < 0.1).astype(float)
+        people["Margin"] = rng.lognormal(size=120)
+        people.loc[:5, "Margin"] = np.nan
+        labels = people["cluster"].to_numpy(int)
+        tests = [
+            outcomes._test_rates(people["Answered"].to_numpy(), labels, seed),
+            outcomes._test_numbers(people["Margin"].fillna(1).to_numpy(), labels, seed),
+        ]
+        called += (outcomes.adjust(pd.Series(tests)) < 0.05).any()
+    assert called <= 12  # 5 expected; 13 and more in one of 500 such tests
+
+
+def test_intervals_hold_and_gaps_are_left_out():
+    held = {"Answered": 0, "Margin": 0}
+    for seed in range(100):
+        rng, people = make(seed, 400)
+        people["Answered"] = (rng.random(400) < 0.2).astype(float)
+        people["Margin"] = rng.normal(5, 2, 400)
+        people.loc[people.index[:40], "Margin"] = np.nan
+        told = outcomes.describe_outcomes(people, CARD, seed=seed)
+        first = told[told["cluster"] == 0].set_index("outcome")
+        held["Answered"] += first.loc["Answered", "low"] <= 0.2 <= first.loc["Answered", "high"]
+        held["Margin"] += first.loc["Margin", "low"] <= 5 <= first.loc["Margin", "high"]
+    assert min(held.values()) >= 88  # 95 expected; fewer in one of 500 such tests
+    everyone = told[told["cluster"].isna()].set_index("outcome")["customers"]
+    assert everyone.tolist() == [400, 360]
+    assert told.loc[told["cluster"].notna()].groupby("outcome")["customers"].sum().tolist() == [
+        400,
+        360,
+    ]
+
+
+def test_too_little_is_not_judged():
+    _, people = make(1, 20)
+    people = people.assign(Answered=1.0, Margin=2.0)
+    known = describe(people)
+    assert known[["p", "segments", "features", "carried"]].isna().all(axis=None)
+    assert outcomes.describe_outcomes(people, Card.model_validate(PARTS | {"outcomes": {}})).empty
+
+
+def test_the_series_tells_what_became_of_each_segment(tmp_path):
+    rng = np.random.default_rng(4)
+    kind = np.repeat([0, 1, 2], 60)
+    frame = pd.DataFrame({
+        "id": [f"c{i}" for i in range(180)], "a": rng.normal(6.0 * kind, 1).round(3),
+        "b": rng.normal(4.0 * (kind == 1), 1).round(3),
+        "Answered": np.where(rng.random(180) < 0.1 + 0.3 * kind, "yes", "no"),
+        "Margin": rng.normal(50, 10, 180).round(2),
+    })  # fmt: skip
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(PARTS))
+    folder = play_run(tmp_path / "out/one", tmp_path / "card.yaml", resamples=20, k=3)
+    run = Run(folder)
+    told, clustered = run.read_table("outcomes.csv"), run.read_table("clustered_data.csv")
+    everyone = told[told["cluster"].isna()].set_index("outcome")
+    assert everyone.loc["Answered", "p"] < 0.01
+    assert everyone.loc["Margin", "p"] > 0.05
+    assert everyone["segment"].tolist() == ["everyone", "everyone"]
+    rates = told[(told["outcome"] == "Answered") & told["cluster"].notna()]
+    wanted = clustered.groupby("cluster")["Answered"].mean()
+    assert rates.set_index("cluster")["mean"].to_dict() == pytest.approx(wanted.to_dict())
+    assert "Answered" not in (folder / "artifacts/segmenter.json").read_text("utf-8")

@@ -99,7 +99,7 @@ def fit_ours(source: Path, place: Path, starts: int) -> list[float]:
 
     from segmentation.clustering import KMeans
     from segmentation.customers import read_customers
-    from segmentation.segments import build_figures, model, polish
+    from segmentation.segments import build_figures, model
 
     card = describe_customers(source)
     customers = read_customers(card)
@@ -111,9 +111,9 @@ def fit_ours(source: Path, place: Path, starts: int) -> list[float]:
     scale = customers.total / len(used)
     inertias = [fit.inertia_ * scale for fit in fits]
     fitted = [Pipeline([("preprocess", preprocessor), ("kmeans", fits[k - 1])]) for k in (K, K_MAX)]
-    chosen, scans = polish(fitted[0], customers.table, card)
+    chosen, scans = model.polish(fitted[0], customers.table, card)
     if not scans.empty:
-        inertias[-1] = float(polish(fitted[1], customers.table, card)[1]["inertia"].iloc[-1])
+        inertias[-1] = float(model.polish(fitted[1], customers.table, card)[1]["inertia"].iloc[-1])
     figures = build_figures(chosen, customers.table, card)
     model.save_model(place, chosen, figures, SEGMENTS)
     return inertias

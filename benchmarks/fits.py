@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline
 
 from segmentation.clustering import KMeans, kmeans
 from segmentation.customers import Card, database, read_customers
-from segmentation.segments import polish
+from segmentation.segments.model import polish
 
 Table = NDArray[np.float64]
 FEATURES, GROUPS, K = 8, 10, 10

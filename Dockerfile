@@ -18,14 +18,14 @@ ENV HOME=/var/cache/segmentation \
     NUMBA_CACHE_DIR=/var/cache/segmentation/numba \
     MPLCONFIGDIR=/var/cache/segmentation/matplotlib
 RUN useradd --uid 1000 --no-create-home --home-dir $HOME segmentation \
-    && mkdir -p $NUMBA_CACHE_DIR $MPLCONFIGDIR /work/outputs \
+    && mkdir -p $NUMBA_CACHE_DIR $MPLCONFIGDIR /srv/segmentation/outputs \
     && python -c "from segmentation.clustering import null; null.warm_up()" \
-    && chown -R segmentation /work \
+    && chown -R segmentation /srv/segmentation \
     && chmod -R a+rwX $HOME
 
 USER segmentation
-WORKDIR /work
-VOLUME ["/work/outputs"]
+WORKDIR /srv/segmentation
+VOLUME ["/srv/segmentation/outputs"]
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --start-period=30s --interval=30s --timeout=10s \

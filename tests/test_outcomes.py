@@ -173,3 +173,11 @@ def test_the_series_tells_what_became_of_each_segment(tmp_path):
     wanted = clustered.groupby("cluster")["Answered"].mean()
     assert rates.set_index("cluster")["mean"].to_dict() == pytest.approx(wanted.to_dict())
     assert "Answered" not in (folder / "artifacts/segmenter.json").read_text("utf-8")
+
+
+def test_features_of_two_values_are_boosted_like_others():
+    rng, people = make(2, 600)
+    people["a"], people["b"] = rng.integers(0, 2, (2, 600)).astype(float)
+    people["Answered"] = (people["a"] != people["b"]).astype(float)  # neither alone tells anything
+    people["Margin"] = people["Answered"]
+    assert (describe(people)["features"] > 0.95).all()

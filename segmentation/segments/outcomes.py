@@ -46,14 +46,24 @@ _UNJUDGED = (np.nan, "", np.nan, np.nan, np.nan)
 
 
 def _judge(known: pd.DataFrame, name: str, card: Card, seed: int) -> tuple[Any, ...]:
-    """What stands in everyone's row, p not yet adjusted; nothing of too few or of one kind."""
+    """What stands in everyone's row, p not yet adjusted; nothing of too few or of one kind.
+
+    Codes of segments are fitted by least squares, which gives each its mean.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.linear_model import LinearRegression
+
     values, labels = known[name].to_numpy(float), known["cluster"].to_numpy(int)
     if len(known) < FEWEST or np.ptp(values) == 0 or np.ptp(labels) == 0:
         return _UNJUDGED
     rate = card.outcomes[name].kind == "yes/no"
     codes = np.equal.outer(labels, np.unique(labels)).astype(float)
     features = known[list(card.features)].to_numpy(float)
-    own, best = (_predict(x, values, rate, seed) for x in (codes, features))
+    boosting = HistGradientBoostingRegressor(
+        max_iter=50, max_leaf_nodes=8, min_samples_leaf=10, random_state=seed
+    )
+    own = _predict(LinearRegression(fit_intercept=False), codes, values, rate, seed)
+    best = _predict(boosting, features, values, rate, seed)
     seen = max(own, best) > _find_noise(values, rate)
     carried = own / max(own, best) if seen else np.nan
     test, measure, chance = (_test_rates, "AUC", 0.5) if rate else (_test_numbers, "R²", 0.0)
@@ -113,13 +123,8 @@ def _find_noise(values: np.ndarray, rate: bool) -> float:
     return 3.84 / len(values)
 
 
-def _predict(x: np.ndarray, values: np.ndarray, rate: bool, seed: int) -> float:
-    """How well unseen customers are predicted, beyond chance: AUC - 0.5, or R²; at least 0.
-
-    Codes of segments by least squares, which gives each its mean; features by gradient boosting.
-    """
-    from sklearn.ensemble import HistGradientBoostingRegressor
-    from sklearn.linear_model import LinearRegression
+def _predict(model: Any, x: np.ndarray, values: np.ndarray, rate: bool, seed: int) -> float:
+    """How well unseen customers are predicted, beyond chance: AUC - 0.5, or R²; at least 0."""
     from sklearn.metrics import r2_score, roc_auc_score
     from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 
@@ -128,12 +133,6 @@ def _predict(x: np.ndarray, values: np.ndarray, rate: bool, seed: int) -> float:
         return 0.0
     split = StratifiedKFold if rate else KFold
     folds = split(FOLDS, shuffle=True, random_state=seed)
-    if ((x == 0) | (x == 1)).all():
-        model: Any = LinearRegression(fit_intercept=False)
-    else:
-        model = HistGradientBoostingRegressor(
-            max_iter=50, max_leaf_nodes=8, min_samples_leaf=10, random_state=seed
-        )
     found = cross_val_predict(model, x, values, cv=folds.split(x, values))
     good = roc_auc_score(values, found) - 0.5 if rate else r2_score(values, found)
     return max(0.0, float(good))

@@ -234,16 +234,10 @@ class Card(Part):
             if coded := [other for other in self.coded if name.startswith(f"{other} is ")]:
                 yield f"column {name} looks like a code of {coded[0]}; name it anew"
         features = [feature.label for feature in self.features.values()]
-        said = [("map", [*(self.map or ())], "no column of a feature", [*self.features])]
+        of_features = ("no column of a feature", [*self.features])
+        said = [("map", [*(self.map or ())], *of_features)]
+        said += [("value", [self.value] if self.value else [], *of_features)]
         said += [("contact", [*self.contact], "no descriptor", [*self.descriptors])]
-        said += [
-            (
-                "value",
-                [self.value] if self.value else [],
-                "no column of a feature",
-                [*self.features],
-            )
-        ]
         said += [(f"segment {g.name}", [*g.when], "no feature", features) for g in self.segments]
         for where, used, what, known in said:
             if unknown := [name for name in used if name not in known]:

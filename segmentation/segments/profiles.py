@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from segmentation import words
 from segmentation.customers import Card, cards
 from segmentation.palette import PALETTE
+from segmentation.segments import outcomes
 from segmentation.segments.scorer import Floats
 from segmentation.words import lower_first
 
@@ -248,9 +249,9 @@ def profile_levels(counted: pd.DataFrame, card: Card) -> pd.DataFrame:
     by = table.assign(chi2=beyond**2 / expected).groupby("variable")
     sums, sides = by["chi2"].sum().astype(float), by[["cluster", "level"]].nunique()
     cells = (sides - 1).prod(axis=1)
-    chances = pd.Series(chi2.sf(sums, cells.clip(lower=1)), cells.index).sort_values()
-    holm = (chances * np.arange(len(chances), 0, -1)).clip(upper=1).cummax()
-    table["p"] = table["variable"].map(holm.mask(cells == 0, 1.0)).astype(float)
+    chances = pd.Series(chi2.sf(sums, cells.clip(lower=1)), cells.index)
+    adjusted = outcomes.adjust(chances).mask(cells == 0, 1.0)
+    table["p"] = table["variable"].map(adjusted).astype(float)
     clear = norm.isf(CHANCE / 2 / table["variable"].map(by.size()).astype(float))
     tested = (table["p"] <= CHANCE) & (table["residual"].abs() >= clear)
     table["marked"] = (more | less) & tested

@@ -76,7 +76,7 @@ def read_notebooks(folder: Path = NOTEBOOKS) -> list[Notebook]:
 
 def copy_notebooks(folder: Path) -> None:
     """Copy the series into a folder, made if need be; an InputError where one of them is there."""
-    copies = {path: folder / path.name for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    copies = {each.path: folder / each.path.name for each in read_notebooks()}
     there = next((copy for copy in copies.values() if copy.exists()), None)
     if there or not (folder.is_dir() or not folder.exists()):
         raise InputError(f"{there or folder} is there already; name another folder.")

@@ -284,12 +284,9 @@ def audience(options: argparse.Namespace) -> int:
         hold_back=campaigns.read_share(options.hold_back),
         statuses=[word.strip() for word in options.status.split(",")],
     )
-    heads = {"id": "segment", "name": "", "customers": "customers", "held_back": "held back"}
-    rows = [
-        {head: row[key] for key, head in heads.items()} | {"list": row["file"]}
-        for row in told["segments"]
-    ]
-    _tell(tabulate(rows, headers="keys", disable_numparse=True))
+    rows = [[row.id, row.name, row.customers, row.held_back, row.file] for row in told.segments]
+    heads = ["segment", "", "customers", "held back", "list"]
+    _tell(tabulate(rows, heads, disable_numparse=True))
     beyond = balance[balance["difference"].abs() > balance["limit"]]
     if beyond.empty:
         _tell("Those held back are like the others, as far as chance allows, in every feature.")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
-from segmentation import InputError
+from segmentation import InputError, words
 from segmentation.customers import Card, read_card
 from segmentation.runs import Run, check_name, disarm, hash_file, write_text
 
@@ -24,6 +23,29 @@ DIGITS, END = 16, "g"
 CAMPAIGNS, SEND, HOLD = "campaigns", "send", "hold back"
 DRAWN = ["id", "name", "customers", "held_back", "cutoff"]
 BALANCE = ["segment", "variable", "send", "hold_back", "difference", "limit"]
+
+
+class Drawn(BaseModel):
+    """A segment of a campaign: how many it was drawn from, who is held back, its list."""
+
+    id: int
+    name: str
+    customers: int
+    held_back: int
+    cutoff: str
+    file: str
+    sha256: str
+
+
+class Campaign(BaseModel):
+    """The record of a campaign, `campaigns/<name>.json` beside the runs; it holds no id."""
+
+    campaign: str
+    run_id: str
+    hold_back: float
+    made: datetime
+    statuses: list[str]
+    segments: list[Drawn]
 
 
 def hash_ids(ids: pd.Series, campaign: str) -> pd.Series:
@@ -146,7 +168,7 @@ def make_lists(
     segments: Sequence[str] = (),
     hold_back: float = 0.2,
     statuses: Sequence[str] = ("ok", "borderline"),
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> tuple[Campaign, pd.DataFrame]:
     """Write a list a segment (id, segment, group) into `folder`, and a record beside the runs.
 
     The lists are for whoever sends, and closed to others; the record, `campaigns/<name>.json` in
@@ -159,7 +181,7 @@ def make_lists(
     manifest = run.manifest
     if manifest.status != "published":
         raise InputError(f"{run.folder} is no published run; name another by --run.")
-    record = run.folder.parent / CAMPAIGNS / f"{check_name(campaign, 'the campaign')}.json"
+    record = find_record(run.folder.parent, check_name(campaign, "the campaign"))
     if record.exists():
         raise InputError(f"campaign {campaign} is there already ({record}); give another name.")
     card = read_card(run.folder / "card.yaml")
@@ -177,15 +199,28 @@ def make_lists(
         part = drawn.loc[drawn["cluster"] == cluster, [card.id, "segment", "group"]]
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             part.map(disarm).to_csv(file, index=False)
-    facts: dict[str, Any] = {
-        "campaign": campaign,
-        "run_id": manifest.run_id,
-        "hold_back": hold_back,
-    }
-    facts |= {"made": datetime.now(UTC).isoformat(timespec="seconds"), "statuses": [*statuses]}
-    facts["segments"] = rows.assign(
-        file=[path.name for path in lists], sha256=[hash_file(path) for path in lists]
-    ).to_dict("records")
+    rows = rows.assign(file=[path.name for path in lists], sha256=[hash_file(p) for p in lists])
+    made = Campaign(
+        campaign=campaign, run_id=manifest.run_id, hold_back=hold_back, statuses=[*statuses],
+        made=datetime.now(UTC).replace(microsecond=0), segments=rows.to_dict("records"),
+    )  # fmt: skip
     record.parent.mkdir(exist_ok=True)
-    write_text(record, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    return facts, check_balance(drawn, card)
+    write_text(record, made.model_dump_json(indent=1) + "\n")
+    return made, check_balance(drawn, card)
+
+
+def find_record(outputs: Path, campaign: str) -> Path:
+    """Where a campaign's record lies in an output folder."""
+    return outputs / CAMPAIGNS / f"{campaign}.json"
+
+
+def read_campaign(outputs: Path, campaign: str) -> Campaign:
+    """The record of a campaign in an output folder; an InputError says which there are."""
+    known = sorted(path.stem for path in (outputs / CAMPAIGNS).glob("*.json"))
+    if campaign not in known:
+        there = words.join(known) or "none"
+        raise InputError(f"campaign {campaign} is not known; drawn are {there}.")
+    try:
+        return Campaign.model_validate_json(find_record(outputs, campaign).read_bytes())
+    except ValidationError:
+        raise InputError(f"the record of campaign {campaign} cannot be read.") from None

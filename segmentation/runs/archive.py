@@ -184,11 +184,16 @@ class Archive:
         raise InputError(f"{name} is no run of {self.folder}; `segmentation runs` lists them.")
 
     def trim(self, keep: int) -> list[str]:
-        """Remove all but the newest `keep` runs of each kind, never the one `latest` points to."""
+        """Remove all but the newest `keep` runs of each kind.
+
+        Never the one that `latest` points to, nor one that a campaign was drawn from.
+        """
         latest, removed, bin_ = read_manifest(self.folder / "latest"), [], self.folder / ".removed"
+        drawn = [path.read_text("utf-8") for path in self.folder.glob("campaigns/*.json")]
         for statuses in ("published", "failed aborted crashed", "partial"):
             listed = [run for run in self.list_runs() if run.status in statuses.split()]
-            removed += [r.folder for r in listed[keep:] if not latest or r.run_id != latest.run_id]
+            old = [run for run in listed[keep:] if not latest or run.run_id != latest.run_id]
+            removed += [r.folder for r in old if not any(f'"{r.run_id}"' in text for text in drawn)]
         for name in removed:  # in one step: a run goes out of sight whole before its files go
             bin_.mkdir(exist_ok=True)
             (self.folder / name).replace(bin_ / Path(name).name)

@@ -31,6 +31,7 @@ WRITERS = {
     "05_profiling": "segment_profiles.csv segment_rules.csv segment_prototypes.csv "
     "segment_values.csv value_bands.csv actions.csv outcomes.csv",
     "06_changes": "changes.csv drift.csv changes.json",
+    "07_campaigns": "campaigns.csv campaign_results.csv",
 }
 """Which notebook writes which files that a later one reads."""
 
@@ -141,6 +142,12 @@ class Run:
     def manifest(self) -> Manifest:
         """What `run.json` says; a run without one, or with an odd one, is `unreadable`."""
         return read_manifest(self.folder) or Manifest(run_id=self.folder.name, status="unreadable")
+
+    @property
+    def outputs(self) -> Path:
+        """The output folder that the run lies in, or is being built in."""
+        above = self.folder.parent
+        return above.parent if above.name in ("running", "failed", "partial") else above
 
     def place(self, kind: str, name: str) -> Path:
         """Where a file goes, by the folder in the run: figures, tables or artifacts."""

@@ -24,13 +24,15 @@ FEWEST = 5
 
 SHARES = {"share", "level_share", "overall_share", "smallest_share", "previous_share"}
 SHARES |= {"explained", "precision", "coverage", "fidelity", "value_share", "moved"}
-SHARES |= {"response", "assumed"}
 RATIOS = {"jaccard", "jaccard_min", "ari_mean", "prediction_strength", "psi", "agreement"}
 RATIOS |= {"compared_valley", "ari", "ari_own_k", "ari_same_k"}
 MEASURES = {"mean", "overall_mean", "median", "overall_median", "q25", "q75", "sd", "margin"}
 MEASURES |= {"mean_low", "mean_high"}
 SHIFTS = {"shift", "shift_low", "shift_high"}  # told as sizes: the words say which way
-AMOUNTS = {"total", "worth", "detectable", "band_from"}  # two digits say enough
+AMOUNTS = {"total", "worth", "detectable", "band_from", "base"}  # two digits say enough
+RATES, GAPS = {"sent_mean", "held_mean"}, {"difference", "low", "high", "detectable"}
+"""Of an outcome: shares of customers or means, and differences of two of them."""
+
 MONEY = {"€", "$", "£", "¥", "₹"}  # units that stand before the figure
 LONGEST = 32  # characters of a label inside a name
 
@@ -90,7 +92,18 @@ def write_figure(name: str, facts: Facts) -> str:
     if name == "points":
         text = f"{value:+.1f} points".replace("-", "−")
         return "unchanged" if text[1:4] == "0.0" else text
-    if name in SHARES:
+    if name in RATES | GAPS and facts.get("kind") == "yes/no":
+        sign, unit = (
+            "" if name == "detectable" else "+",
+            "" if name in ("low", "high") else " points",
+        )
+        return (
+            f"{value:.1%}" if name in RATES else f"{100 * value:{sign}.1f}{unit}".replace("-", "−")
+        )
+    if name in RATES | GAPS - AMOUNTS:
+        text = write_measure(value, 25 * (facts["high"] - facts["low"]))
+        return add_unit(text, facts["unit"])
+    if name in SHARES or (name == "base" and facts.get("kind") == "yes/no"):
         return f"{value:.0%}" if 0.1 <= value <= 0.99 or value in (0, 1) else f"{value:.1%}"
     if name in SHIFTS:
         text = write_measure(abs(value), 25 * (facts["shift_high"] - facts["shift_low"]))

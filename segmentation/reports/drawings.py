@@ -51,6 +51,19 @@ def draw_ribbons(
     return bands
 
 
+def draw_intervals(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Where low, difference, high and no difference lie on one scale, 0…100, a dict a row.
+
+    >>> draw_intervals([{"low": -1.0, "difference": 1.0, "high": 3.0}])
+    [{'low': 0.0, 'difference': 50.0, 'high': 100.0, 'zero': 25.0}]
+    """
+    names = ("low", "difference", "high")
+    least = min(0.0, *(row["low"] for row in rows))
+    width = max(0.0, *(row["high"] for row in rows)) - least or 1.0
+    placed = [{name: row[name] for name in names} | {"zero": 0.0} for row in rows]
+    return [{n: round(100 * (v - least) / width, 1) for n, v in row.items()} for row in placed]
+
+
 def draw_bar(start: float, width: float) -> str:
     """A piece of a bar of 1000 × 26, from a share of it on, so many of it wide.
 

@@ -42,6 +42,8 @@ OPTIONAL = {
     "alternatives.csv": ("choice", "moved"),
     "migration.csv": ("previous_cluster", "cluster", "customers"),
     "drift.csv": ("kind",),
+    "campaigns.csv": ("cluster",),
+    "campaign_results.csv": ("campaign", "cluster", "low", "sent", "held_back"),
 }
 """Tables that notebooks of one's own may not write, and the columns asked of them all the same."""
 
@@ -52,6 +54,7 @@ ANCHORS |= {"borderline": "borderline"}
 DAY = "%B %Y"
 TEXTS = ["segment", "variable", "unit", "level", "rule", "toward", "previous_segment", "transition"]
 TEXTS += ["band", "event", "role", "action", "choice", "kind", "name"]
+TEXTS += ["campaign", "outcome", "wanted", "word"]
 
 
 class Tables:
@@ -179,6 +182,7 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
         since=_describe_changes(
             tables, segments, changes, day=(manifest.as_of or manifest.started)[:10]
         ),
+        worked=_describe_campaigns(tables, segments),
         glossary=words.read_words()["glossary"],
         fewest=words.FEWEST,
         say=words.say,
@@ -295,6 +299,30 @@ def _describe_changes(
     }
 
 
+def _describe_campaigns(tables: Tables, segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each campaign did: in words over all, and by segment as sent, with its interval."""
+    from segmentation.segments import campaigns
+
+    shown = {each["id"]: each for each in segments}
+    results = tables.frames["campaign_results.csv"]
+    told = []
+    for name, rows in results.groupby("campaign", sort=False):
+        facts = [campaigns.find_gain(row) for row in rows.to_dict("records")]
+        whole, *parts = facts
+        known = [row for row in parts if min(row["sent"], row["held_back"]) >= words.FEWEST]
+        drawn = [row for row in known if row["low"] == row["low"]]
+        places = drawings.draw_intervals(drawn) if drawn else []
+        bars = {row["cluster"]: place for row, place in zip(drawn, places, strict=True)}
+        for row in parts:
+            now = shown.get(row["cluster"], {})
+            same = now.get("name") == row["segment"]
+            row |= {"segment": now["shown"] if same else row["segment"]}
+            row |= {"colour": now.get("colour", GREY), "bar": bars.get(row["cluster"])}
+        lines = [row | {"say": words.say("result", row)} for row in parts]
+        told.append(whole | {"name": name, "say": words.say("campaign", whole), "rows": lines})
+    return told
+
+
 def _show(role: dict[str, Any], segments: list[dict[str, Any]]) -> dict[str, Any]:
     """A changed role under the name by which the page shows its segment."""
     shown = {each["name"]: each["shown"] for each in segments}
@@ -341,15 +369,19 @@ def _draw_flow(ways: pd.DataFrame, colours: dict[int, str]) -> list[dict[str, An
 
 def _describe(segment: dict[str, Any], tables: Tables, segments: int) -> dict[str, Any]:
     """A segment as the page shows it: what it is called, its features, what it stands out in."""
+    from segmentation.segments import campaigns
+
     levels = tables.levels[tables.levels["cluster"] == segment["id"]]
     told = segment["size"] >= words.FEWEST
-    plans = tables.rows("actions.csv", cluster=segment["id"])
+    actions = tables.rows("actions.csv", cluster=segment["id"])
+    plans = map(campaigns.find_reach, tables.rows("campaigns.csv", cluster=segment["id"]))
     return segment | {
         "told": told,
         "outline": OUTLINES[find_look(segment["colour"])],
         "features": _list_features(tables, segment["id"]),
         "strongest": _find_strongest(levels),
-        "sizes": [words.say(kind, plan) for plan in plans for kind in ("worth", "test")],
+        "sizes": [words.say("worth", row) for row in actions]
+        + [words.say("plan", row) for row in plans],
         "alone": segments == 1,
     }
 

@@ -10,13 +10,16 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help report lab serve test test-all bench bench-large calibrate example lint format lock clean
+.PHONY: help report campaign lab serve test test-all bench bench-large calibrate example lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 report: $(READY)  ## run the series on the bundled table and print where the report is
 	@$(BIN)/python run_all.py --output-dir "$(OUTPUT)"
+
+campaign: $(READY)  ## send a letter to the made-up web shop and read it back a month later
+	@$(BIN)/python docs/example/make_campaign.py "$(OUTPUT)"
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks

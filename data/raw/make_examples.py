@@ -4,7 +4,8 @@
 deviations from the nearest other once spend is on its log scale. Messy as exports are, and the card
 explains all of it: ages and discounts are missing, four firms spend, four resellers order and four
 staff accounts save far more than anyone else, newsletter is coded, countries are written in two
-ways, three headers are not the card's names.
+ways, three headers are not the card's names. Two outcomes stand behind: who answered a letter in
+May, and the margin. `make_july` gives the table of a month later, after a campaign.
 
 `webshop_orders.csv`: two years of orders of 900 customers in four planted groups, with refunds,
 orders of 0.00 and two orders that are dated after the day of the table.
@@ -37,6 +38,9 @@ COUNTRIES = {"DE": "Germany", "AT": "Austria", "CH": "Switzerland", "NL": "Nethe
 COUNTRIES |= {"BE": "Belgium", "FR": "France", "IT": "Italy", "DK": "Denmark"}
 MOBILE = (0.4, 0.6, 0.4, 0.2, 0.85)
 NEWSLETTER = (0.7, 0.8, 0.3, 0.4, 0.5)
+ANSWERED, MARGIN = (0.16, 0.24, 0.04, 0.1, 0.12), (0.34, 0.22, 0.3, 0.38, 0.31)
+ORDERED, LIFTED, LIFT = 0.15, "bargain hunters", 0.22
+"""Who orders in July without a letter; the only group that a letter moves, and how far."""
 
 GROUPS = {  # buyers, then typical orders, basket in €, days since the last order and the first
     "regulars": (220, 33, 28, 15, 640),
@@ -70,6 +74,9 @@ def make_customers(rng: np.random.Generator) -> tuple[list[list[str]], list[int]
     spelt = rng.random(CUSTOMERS) < 0.15
     device = np.where(rng.random(CUSTOMERS) < np.array(MOBILE)[truth], "mobile", "desktop")
     device[rng.random(CUSTOMERS) < 0.08] = "tablet"
+    later = np.random.default_rng(20260701)  # so that the columns before stay as they were
+    answered = later.random(CUSTOMERS) < np.array(ANSWERED)[truth]
+    margin = spend * np.clip(np.array(MARGIN)[truth] + later.normal(0, 0.05, CUSTOMERS), 0, 1)
     columns = {
         "customer_id": [f"W{n:06}" for n in sorted(rng.choice(10**6, CUSTOMERS, replace=False))],
         "country": [
@@ -82,6 +89,8 @@ def make_customers(rng: np.random.Generator) -> tuple[list[list[str]], list[int]
         "orders_per_year": np.clip(orders.round(), 1, None).astype(int).tolist(),
         "days_since_last_order": np.clip(days.round(), 0, None).astype(int).tolist(),
         "disc_pct": leave_out(rng, [f"{value:.1f}" for value in np.clip(discount, 0, 100)], 0.015),
+        "answered_may": np.where(answered, "yes", "no").tolist(),
+        "margin_eur": [f"{value:.2f}" for value in margin],
     }
     return [list(columns), *zip(*columns.values(), strict=True)], truth.tolist()
 
@@ -90,6 +99,29 @@ def leave_out(rng: np.random.Generator, cells: list, share: float) -> list:
     """The cells with a share of them empty."""
     gone = set(rng.choice(len(cells), round(share * len(cells)), replace=False).tolist())
     return ["" if place in gone else cell for place, cell in enumerate(cells)]
+
+
+def make_july(
+    rng: np.random.Generator, june: list[list[str]], truth: list[int], written: set[str]
+) -> list[list[str]]:
+    """The table of a month later, with who ordered in July; `written` are those who got a letter.
+
+    Three in a hundred have left, as many came; spend and orders wander; a letter moves one group.
+    """
+    header, *rows = june
+    place = {name: header.index(name) for name in header}
+    lifted, table = list(SEGMENTS).index(LIFTED), []
+    for row, group in zip(rows, truth, strict=True):
+        chance = ORDERED + LIFT * (group == lifted and row[0] in written)
+        ordered, cells = rng.random() < chance, list(row)
+        paid = float(cells[place["revenue_eur"]]) * np.exp(rng.normal(0, 0.05))
+        days = 0 if ordered else int(cells[place["days_since_last_order"]]) + 4
+        cells[place["revenue_eur"]] = f"{paid:.2f}"
+        cells[place["days_since_last_order"]] = max(0, days + int(rng.integers(0, 28)) * ordered)
+        if rng.random() < 0.03:
+            cells[0], ordered = f"X{cells[0][1:]}", rng.random() < ORDERED
+        table.append([*cells, "yes" if ordered else "no"])
+    return [[*header, "ordered_july"], *table]
 
 
 def make_orders(rng: np.random.Generator) -> tuple[list[list[str]], dict[str, int]]:

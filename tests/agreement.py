@@ -17,6 +17,7 @@ from bs4 import BeautifulSoup, NavigableString
 from segmentation import words
 from segmentation.customers.card import load_card
 from segmentation.reports.drawings import choose_map
+from segmentation.segments import campaigns
 
 NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?%?")
 
@@ -34,6 +35,8 @@ def agrees(text, value, name=""):
     if not found:
         return False
     value = float(f"{value:.2g}") if name in ROUNDED else value
+    if text.endswith(" points") and name in ("difference", "detectable"):
+        value *= 100
     number, sign, decimals, percent = found[1], found[2], len(found[3] or ""), found[4]
     percent = percent and name not in words.MEASURES  # whose own unit it is
     plus = "+" if sign == "+" else ""
@@ -280,7 +283,8 @@ def check_told(text, run, cluster=None):
         or not check_certainty(text, run)
         or check_sentence(text, EVENTS, lambda kind: list_events(run, kind))
         or text in list_roles(run)
-        or check_sentence(text, ["worth", "test"], lambda _: list_plans(run, cluster))
+        or check_sentence(text, ["worth", "plan"], lambda _: list_plans(run, cluster))
+        or check_sentence(text, ["result", "campaign"], lambda _: list_results(run))
         or check_sentence(text, ["grown"], lambda _: list_shown(run, "changes.csv"))
         or check_sentence(text, ["moved"], lambda _: list_moves(run))
         or check_sentence(text, ["movement"], lambda _: [run.changes])
@@ -300,9 +304,18 @@ def lower_first(text):
 
 
 def list_plans(run, cluster):
-    plans = run.tables["actions.csv"].astype({"unit": object, "event": object})
-    plans = plans[plans["cluster"].astype(str) == cluster]
-    return [clean(row) for row in plans.fillna({"unit": "", "event": ""}).to_dict("records")]
+    actions, plans = (
+        run.tables[name][run.tables[name]["cluster"].astype(str) == cluster].to_dict("records")
+        for name in ("actions.csv", "campaigns.csv")
+    )
+    blank = {"unit": "", "event": ""}
+    return [blank | clean(row) for row in [*actions, *map(campaigns.find_reach, plans)]]
+
+
+def list_results(run):
+    rows = run.tables["campaign_results.csv"]
+    known = zip(list_shown(run, "campaign_results.csv"), rows.to_dict("records"), strict=True)
+    return [{"unit": ""} | clean(campaigns.find_gain(row)) | shown for shown, row in known]
 
 
 def clean(row):

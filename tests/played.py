@@ -24,7 +24,7 @@ def play_run(
     *,
     like: Path | None = None,
     series: Path = ROOT / "notebooks",
-    steps: tuple[str, ...] = ("02", "03", "04", "05", "06"),
+    steps: tuple[str, ...] = ("02", "03", "04", "05", "06", "07"),
     **parameters,
 ) -> Path:
     """Play the notebooks from 02 on, write the report and the explorer, publish; the folder.
@@ -46,7 +46,7 @@ def play_run(
         for notebook in plan.steps:
             if notebook.name[:2] in steps and not (like and notebook.name == "03_k_selection"):
                 plan.manifest.warnings += play_notebook(notebook, run, plan.parameters)["warnings"]
-    if "06" not in steps:
+    if "07" not in steps:
         return run.folder.rename(folder)
     pipeline._take_choice(plan.manifest, run)
     write_report(run.folder, plan.manifest)

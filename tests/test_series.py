@@ -42,6 +42,7 @@ FILES = {
     *("tables/segment_profiles.csv", "tables/selection.json", "tables/segment_rules.csv"),
     *("tables/segment_prototypes.csv", "tables/borderline.csv"),
     *("tables/families.csv", "tables/cuts.csv", "tables/alternatives.csv", "tables/outcomes.csv"),
+    *("tables/campaigns.csv", "tables/campaign_results.csv"),
     *("reports/report.html", "reports/explore.html", "figures/segments_map.png"),
     *("tables/changes.csv", "tables/migration.csv", "tables/drift.csv", "tables/changes.json"),
     *("artifacts/segmenter.joblib", "artifacts/segmenter.json"),
@@ -88,7 +89,7 @@ def test_the_manifest_names_the_run_and_its_notebooks(finished):
     manifest = read_json(finished / "run.json")
     assert manifest["run_id"] == finished.name
     assert manifest["status"] == "published"
-    assert [entry["status"] for entry in manifest["notebooks"]] == ["completed"] * 6
+    assert [entry["status"] for entry in manifest["notebooks"]] == ["completed"] * 7
     assert all(entry["answer"] for entry in manifest["notebooks"])
     selection = read_json(finished / "tables/selection.json")
     assert manifest["notebooks"][2]["answer"] == selection["answer"]

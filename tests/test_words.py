@@ -22,6 +22,9 @@ FIGURES = {
     **{"alike": [0, 1], "gap": [0, 1.5, 2, 9], "passed": [0, 1], "points": [-3, 0, 0.5, 9]},
     **{f"of {check}": [0, 1] for check in ("chance", "repeats", "methods", "borderline")},
     **{"beyond": [1, 8], "dissolved": [0, 3], "worth": [0, 9e4], "detectable": [0, 5]},
+    **{"reach": [0, 1, 9], "p": [0, 0.05, 1], "sent": [0, 4, 29, 900], "held_back": [4, 900]},
+    **{name: [0, 1] for name in ("assumed", "less", "rate", "apart", "contactable")},
+    **{"differ": [0, 1], "low": [-1, 1]},
     **{"shift_low": [-2, 0, 1], "shift_high": [-1, 0, 2], "same": [0, 1]},
 }
 
@@ -161,7 +164,9 @@ def test_every_placeholder_is_a_figure_or_a_text_of_its_table():
     known |= {"choice", "rule_k", "ari"}
     known |= {"shift", "shift_low", "shift_high", "role", "previous_role", "action"}
     known |= {"mean_low", "mean_high", "few", "much", "of_value", "alike", "high", "low", "shared"}
-    known |= {"event", "worth", "detectable", "response", "assumed", "others", "previous_size"}
+    known |= {"event", "worth", "detectable", "others", "previous_size", "base"}
+    known |= {"contactable", "send", "hold_back", "word", "sent", "held_back", "sent_mean"}
+    known |= {"held_mean", "difference", "drawn", "lost"}
     known |= {"beyond", "came", "left", "switched", "stayed", "choices", "most", "least", "moved"}
     tables = [*TABLES["sentences"].values(), TABLES["advice"]]
     templates = [e["say"] for table in tables for e in table]

@@ -129,6 +129,7 @@ class Outcome(Number):
 
     unit: Line = ""
     kind: Literal["number", "yes/no"] = "number"
+    wanted: Literal["more", "less"] = "more"
 
 
 class Descriptor(Column):
@@ -169,6 +170,7 @@ class Card(Part):
     map: tuple[str, str] | None = None
     value: str = ""
     contact: dict[str, list[Answer]] = {}
+    campaigns: dict[str, str] = {}
     transactions: Transactions | None = None
     repeats: Literal["refuse", "first", "last"] = "refuse"
     newest: str = ""
@@ -238,6 +240,8 @@ class Card(Part):
         said = [("map", [*(self.map or ())], *of_features)]
         said += [("value", [self.value] if self.value else [], *of_features)]
         said += [("contact", [*self.contact], "no descriptor", [*self.descriptors])]
+        judged_by = [*self.campaigns.values()]
+        said += [("campaigns", judged_by, "no outcome", [*self.outcomes])]
         said += [(f"segment {g.name}", [*g.when], "no feature", features) for g in self.segments]
         for where, used, what, known in said:
             if unknown := [name for name in used if name not in known]:

@@ -1,4 +1,4 @@
-"""Campaigns: whom to write to, and who is held back so that one can tell whether it worked."""
+"""Campaigns: whom to write to, who is held back, and whether it worked."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from segmentation import InputError, words
-from segmentation.customers import Card, read_card
-from segmentation.runs import Run, check_name, disarm, hash_file, write_text
+from segmentation.customers import Card, cards, is_large, read_card
+from segmentation.runs import Run, check_file, check_name, disarm, hash_file, write_text
+from segmentation.segments import outcomes, value
 
 DIGITS, END = 16, "g"
 """Hexadecimal digits of a hash that count; what no hash reaches."""
 
 CAMPAIGNS, SEND, HOLD = "campaigns", "send", "hold back"
+STATUSES = ("ok", "borderline")
+ASSUMED = 0.1
+"""The share that answers a letter, where nothing is known of it."""
 DRAWN = ["id", "name", "customers", "held_back", "cutoff"]
+PLANNED = ["cluster", "customers", "contactable", "send", "hold_back", "outcome", "kind", "unit"]
+PLANNED += ["wanted", "base", "sd", "assumed", "detectable", "event", "worth", "worth_unit"]
+RESULTS = ["campaign", "outcome", "kind", "unit", "wanted", "cluster", "segment", "drawn", "lost"]
+RESULTS += ["moved", *outcomes.COMPARED, "differ", "word"]
 BALANCE = ["segment", "variable", "send", "hold_back", "difference", "limit"]
 
 
@@ -103,24 +112,30 @@ def choose_audience(
     Those of another status are left out, and those whom the card's `contact:` does not allow. An
     InputError names the nearest segment, or says that nobody is left.
     """
-    from segmentation.customers import cards
-
     if card.id == cards.ROW:
         raise InputError("customers without ids make no list; name their column by `id:`.")
-    used = customers.dropna(subset="cluster")
+    used = customers[customers["cluster"].notna()]
     known = used.drop_duplicates("cluster").set_index("segment")["cluster"].astype(int)
     words = {str(each): each for each in known} | {name.casefold(): i for name, i in known.items()}
     for word in segments:
         if word.casefold() not in words:
             raise InputError(f"segment {word} is not known; {cards.suggest(word, known.index)}")
     wanted = {words[word.casefold()] for word in segments} or {*known}
-    kept = used["cluster"].isin(wanted) & used["status"].isin(statuses)
-    for name, levels in card.contact.items():
-        allowed = {level.casefold() for level in levels}
-        kept &= used[name].astype(str).str.casefold().isin(allowed)
+    kept = used["cluster"].isin(wanted) & find_contactable(used, card, statuses)
     if not kept.any():
         raise InputError("nobody is left to write to; name other segments or statuses.")
     return used[kept]
+
+
+def find_contactable(
+    customers: pd.DataFrame, card: Card, statuses: Sequence[str] = STATUSES
+) -> pd.Series:
+    """Who is in a segment, of one of these statuses, and may be written to by `contact:`."""
+    kept = customers["cluster"].notna() & customers["status"].isin(statuses)
+    for name, levels in card.contact.items():
+        allowed = {level.casefold() for level in levels}
+        kept &= customers[name].astype(str).str.casefold().isin(allowed)
+    return kept
 
 
 def check_balance(drawn: pd.DataFrame, card: Card) -> pd.DataFrame:
@@ -145,6 +160,163 @@ def check_balance(drawn: pd.DataFrame, card: Card) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=BALANCE)
 
 
+def plan_campaigns(
+    clustered: pd.DataFrame,
+    actions: pd.DataFrame,
+    card: Card,
+    *,
+    outcome: str = "",
+    hold_back: float = 0.2,
+) -> pd.DataFrame:
+    """How many of each segment may be written to, and what difference so many would show.
+
+    Parameters
+    ----------
+    clustered : a row a customer. actions : see `value.plan_actions`.
+    outcome : what a campaign is judged by, a column of the card's outcomes; without one the first,
+        else what a customer is worth, else a yes or no of which a tenth is assumed.
+    hold_back : share that is held back, 0…1 (exclusive).
+
+    Returns
+    -------
+    A row a segment: cluster, customers, contactable, send, hold_back (customers), outcome (its
+    label), kind, unit, wanted, base (rate or mean now), sd (of a number), assumed (if the base is),
+    detectable (the smallest difference that is found four times in five at 5 %, Bonferroni's over
+    the segments, which is Holm's first step; missing where none is), event, worth, worth_unit: what
+    that difference would bring if all contactable ones were written to. A yes counts as one more
+    `event` or, where less is wanted, as a customer who stays; missing where that has no price.
+    """
+    name = outcome or next(iter(card.outcomes), value.find_value(card) or "")
+    judged: Any = card.outcomes.get(name) or card.features.get(name)
+    rate = judged is None or getattr(judged, "kind", "") == "yes/no"
+    wanted, rows = getattr(judged, "wanted", "more"), []
+    for action in actions.itertuples():
+        own = clustered[clustered["cluster"] == action.cluster]
+        may = round(find_contactable(own, card).mean() * action.customers) if len(own) else 0
+        held = int(hold_back * may + 0.5)
+        known = own[name].dropna() if judged else pd.Series([ASSUMED])
+        found = {"send": may - held, "hold_back": held}
+        found |= {"base": known.mean(), "sd": 0.0 if rate else known.std(ddof=0)}
+        facts = {"base": found["base"], "sd": found["sd"], "tests": len(actions)}
+        least = outcomes.find_detectable(may - held, held, **facts, wanted=wanted)
+        found |= {"detectable": least, "customers": action.customers, "contactable": may}
+        each, unit, event = 1.0, getattr(judged, "unit", ""), ""
+        if rate:
+            each, unit, event = _price_yes(action, own, card, judged)
+        found |= {"event": event, "worth": least * may * each, "worth_unit": unit}
+        rows.append({"cluster": action.cluster, **found})
+    told = {"outcome": judged.label if judged else "", "assumed": judged is None}
+    told |= {"kind": "yes/no" if rate else "number", "unit": "" if rate else judged.unit}
+    told["wanted"] = wanted
+    return pd.DataFrame(rows).assign(**told)[PLANNED]
+
+
+def _price_yes(
+    action: Any, own: pd.DataFrame, card: Card, judged: cards.Outcome | None
+) -> tuple[float, str, str]:
+    """What a yes is worth, its unit, and the event that it counts as."""
+    name = value.find_value(card)
+    if judged is not None and judged.wanted == "less" and name:
+        return own[name].mean(), action.unit, ""
+    return action.worth / action.customers, action.unit, action.event
+
+
+def read_audience(run: Run, name: str) -> pd.DataFrame:
+    """Whom a campaign was drawn from: their id, cluster, segment and group, as they were sent.
+
+    They follow from its record in the output folder of `run` and from the run that this names; the
+    lists are not needed. An InputError where one of the two is gone or was changed.
+    """
+    campaign = read_campaign(run.outputs, name)
+    source = Run(run.outputs / campaign.run_id)
+    mend = f"campaign {name} cannot be read back."
+    check_file(source.folder, source.manifest, "tables/clustered_data.csv", mend=mend)
+    card = read_card(source.folder / "card.yaml")
+    texts = (card.id, *card.descriptors, "segment")
+    customers = source.read_table("clustered_data.csv", text=texts)
+    chosen = [str(each.id) for each in campaign.segments]
+    sent = choose_audience(customers, card, chosen, campaign.statuses)
+    cutoffs = sent["cluster"].map({each.id: each.cutoff for each in campaign.segments})
+    sent["group"] = np.where(hash_ids(sent[card.id], name) < cutoffs, HOLD, SEND)
+    held = sent[sent["group"] == HOLD].groupby("cluster").size()
+    for each in campaign.segments:
+        counted = (sent["cluster"] == each.id).sum(), held.get(each.id, 0)
+        if counted != (each.customers, each.held_back):
+            raise InputError(f"segment {each.name} is not as it was drawn; {mend}")
+    return sent[[card.id, "cluster", "segment", "group"]].rename(columns={card.id: "id"})
+
+
+def check_campaigns(run: Run, card: Card) -> None:
+    """Refuse by an InputError campaigns of the card that could not be read back."""
+    if card.campaigns and is_large(card):
+        told = "campaigns: a table that stays where it is is not read back"
+        raise InputError(f"{told}; leave them out, and compare the groups where it is.")
+    for name in card.campaigns:
+        read_audience(run, name)
+
+
+def judge_campaign(
+    joined: pd.DataFrame, campaign: str, outcome: cards.Outcome, *, seed: int = 0
+) -> pd.DataFrame:
+    """What a campaign did, by segment as sent and (cluster missing) over all of them.
+
+    Parameters
+    ----------
+    joined : a row a customer who was drawn: cluster, segment and group as sent, `found` (whether
+        the id is), `now` (the cluster meanwhile) and `outcome`, each missing where not known.
+
+    Returns
+    -------
+    campaign, the outcome's label, kind, unit and wanted, cluster, segment, drawn (customers), lost
+    (ids not found), moved (of those found, into another segment), what `outcomes.compare_groups`
+    gives (p by Holm over the segments), differ and word (worked, did harm, …: see `results` in
+    words.yaml). Everyone's row has the segments' differences by their customers, with a normal
+    interval, and in differ the p of Cochran's test that they are one and the same.
+    """
+    parts = list(joined.groupby(["cluster", "segment"], sort=True))
+    said = {"campaign": campaign, "outcome": outcome.label, "kind": outcome.kind}
+    said |= {"unit": outcome.unit, "wanted": outcome.wanted}
+    rows = []
+    for (cluster, name), part in parts:
+        sent = part["group"] == SEND
+        known = part.loc[sent, "outcome"], part.loc[~sent, "outcome"]
+        found = outcomes.compare_groups(*known, outcome, tests=len(parts), seed=seed)
+        rows.append(said | {"cluster": cluster, "segment": name} | _count_moves(part) | found)
+    told = pd.DataFrame(rows).reindex(columns=RESULTS)
+    told["p"] = outcomes.adjust(told["p"])
+    whole = said | _count_moves(joined) | outcomes.pool_groups(told)
+    told = pd.concat([pd.DataFrame([whole]), told], ignore_index=True)[RESULTS]
+    told["word"] = [words.pick(words.read_words()["results"], find_gain(row))["word"]
+                    for row in told.to_dict("records")]  # fmt: skip
+    return told.astype({"cluster": "Int64"})
+
+
+def find_reach(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a plan with what its words rest on: rate, less, and reach (see `find_gain`)."""
+    facts = {"rate": int(row["kind"] == "yes/no"), "less": int(row["wanted"] == "less")}
+    facts |= {"assumed": int(row["assumed"])}
+    reach = row["detectable"] / row["base"] if facts["rate"] and row["base"] > 0 else np.nan
+    return row | facts | {"reach": reach}
+
+
+def find_gain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of results with what its words rest on.
+
+    Behind it rate (whether it is a yes/no), gain (the difference as it is wanted), reach (the
+    detectable difference as a share of the mean of those held back) and apart (whether the
+    interval leaves out no difference).
+    """
+    base = abs(row["held_mean"]) or np.nan
+    gain = row["difference"] * (1 if row["wanted"] == "more" else -1)
+    facts = {"rate": int(row["kind"] == "yes/no"), "gain": gain, "reach": row["detectable"] / base}
+    return row | facts | {"apart": int(row["low"] > 0 or row["high"] < 0)}
+
+
+def _count_moves(part: pd.DataFrame) -> dict[str, float]:
+    known, lost = part[part["now"].notna()], int((part["found"] != True).sum())  # noqa: E712
+    return {"drawn": len(part), "lost": lost, "moved": (known["now"] != known["cluster"]).mean()}
+
+
 def read_share(text: str) -> float:
     """A share as people write it: `20%`, `0.2`.
 
@@ -167,7 +339,7 @@ def make_lists(
     *,
     segments: Sequence[str] = (),
     hold_back: float = 0.2,
-    statuses: Sequence[str] = ("ok", "borderline"),
+    statuses: Sequence[str] = STATUSES,
 ) -> tuple[Campaign, pd.DataFrame]:
     """Write a list a segment (id, segment, group) into `folder`, and a record beside the runs.
 

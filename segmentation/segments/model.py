@@ -134,7 +134,7 @@ def _list_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigu
         "codes": [block for block in blocks if "levels" in block],
         "centres": centres.tolist(),
         "radius": [0.0] * len(centres),
-        "card": card.model_copy(update={"outcomes": {}, "contact": {}}),  # nobody new has them yet
+        "card": card.model_copy(update={"outcomes": {}, "contact": {}, "campaigns": {}}),
         "versions": versions | {"numpy": np.__version__},
     }
     return ModelFigures.read(told)

@@ -543,8 +543,7 @@ def find_previous(folder: Path, card: Card, *, against: str = "previous") -> Sna
     """
     if against == "none":
         return None
-    place = folder.parent
-    place = place.parent if place.name in ("running", "failed", "partial") else place
+    place = Run(folder).outputs
     if against == "previous":
         digest = hash_table(card)
         published = (run.folder for run in Archive(place).list_published())

@@ -12,16 +12,9 @@ from segmentation import words
 from segmentation.customers import Card
 from segmentation.segments.profiles import Segment
 
-FOUND = 1.96 + 0.84
-"""Standard errors of a difference that a two-sided test at 5 % finds with a power of 80 %."""
-
-ASSUMED = 0.1
-"""The share that answers a letter, where nothing is known of it."""
-
 VALUES = ["cluster", "size", "share", "variable", "unit", "customers", "mean", "total"]
 VALUES += ["value_share"]
-PLANNED = ["cluster", "customers", "role", "action", "variable", "unit", "event", "worth"]
-PLANNED += ["detectable", "assumed", "response"]
+ACTIONS = ["cluster", "customers", "role", "action", "variable", "unit", "event", "worth"]
 
 
 def find_value(card: Card) -> str | None:
@@ -72,23 +65,21 @@ def measure_value(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
 
 
 def plan_actions(segments: Iterable[Segment], measures: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """How large an action on each segment would be, and what a test of it could show.
+    """How large an action on each segment would be.
 
     One row a segment: cluster, customers, role, action, variable and unit of the value, event and
     worth (where orders, visits … are a feature too: one more of them from each customer, at the
-    segment's mean spending for one), detectable: the difference of means that a random half
-    against the other shows (two-sided 5 %, power 80 %), or without a value response: the share
-    that has to answer in one half, where `assumed` does in the other.
+    segment's mean spending for one). What a test of it could show: `campaigns.plan_campaigns`.
 
     Examples
     --------
     >>> parts = {"Yearly spend": {"unit": "€"}, "Orders a year": {}}
     >>> card = Card.model_validate({"title": "t", "table": "", "features": parts})
     >>> rows = {"cluster": 0, "size": 100, "variable": ["Yearly spend", "Orders a year"]}
-    >>> measures = pd.DataFrame(rows | {"mean": [300.0, 6.0], "sd": [50.0, 2.0]})
+    >>> measures = pd.DataFrame(rows | {"mean": [300.0, 6.0]})
     >>> segment = {"id": 0, "size": 100, "roles": ["core"], "actions": ["Keep it."]}
-    >>> plan_actions([segment], measures, card)[["event", "worth", "detectable"]].values.tolist()
-    [['order', 5000.0, 28.0]]
+    >>> plan_actions([segment], measures, card)[["event", "worth"]].values.tolist()
+    [['order', 5000.0]]
     """
     name, event = find_value(card), ""
     feature = card.features[name] if name else None
@@ -105,19 +96,7 @@ def plan_actions(segments: Iterable[Segment], measures: pd.DataFrame, card: Card
         if feature:
             own = table.loc[segment["id"], name]
             row |= {"variable": feature.label, "unit": feature.unit}
-            row["detectable"] = FOUND * own["sd"] * (4 / segment["size"]) ** 0.5
             often = table.loc[(segment["id"], orders), "mean"] if event else 0
             row["worth"] = segment["size"] * own["mean"] / often if often > 0 else np.nan
-        else:
-            row |= {"assumed": ASSUMED, "response": _find_response(segment["size"] / 2)}
         rows.append(row)
-    return pd.DataFrame(rows, columns=PLANNED)
-
-
-def _find_response(half: float) -> float:
-    """The share that so many have to answer with to be told from `ASSUMED`; at most all."""
-    response = ASSUMED
-    for _ in range(50):
-        spread = ASSUMED * (1 - ASSUMED) + response * (1 - response)
-        response = min(1.0, ASSUMED + FOUND * (spread / half) ** 0.5)
-    return float(response)
+    return pd.DataFrame(rows, columns=ACTIONS)

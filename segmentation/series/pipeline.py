@@ -168,6 +168,8 @@ def run_again(folder: Path) -> list[str]:
 
     An InputError says that the table, the card or the parameters are not what they were.
     """
+    from segmentation.segments import campaigns
+
     before = Run(folder).manifest
     try:
         asked = Parameters(**before.parameters)
@@ -177,6 +179,10 @@ def run_again(folder: Path) -> list[str]:
         asked = asked.model_copy(update={"against": str(folder.parent / asked.against)})
     with TemporaryDirectory() as scratch:
         job = Job(output_dir=Path(scratch), quiet=True)
+        published = [run.folder for run in Archive(folder.parent).list_published()]
+        with Archive(job.output_dir).lock():  # campaigns are looked for beside the run
+            for each in (folder.parent / campaigns.CAMPAIGNS, *published):
+                (job.output_dir / each.name).symlink_to(each.resolve())
         now = plan_series(asked, job).manifest
         if (before.input, before.card_sha256) != (now.input, now.card_sha256):
             told = f"the table or the card of {folder.name} has changed since"
@@ -187,7 +193,7 @@ def run_again(folder: Path) -> list[str]:
 def plan_series(parameters: Parameters, job: Job) -> Plan:
     """Check everything before a kernel starts, refuse by InputErrors; nothing is written."""
     from segmentation.customers import explain_card, is_large
-    from segmentation.segments import tracking
+    from segmentation.segments import campaigns, tracking
 
     listed, archive = notebooks.read_notebooks(job.notebooks), Archive(job.output_dir)
     steps = notebooks.choose_steps(listed, start=job.start, only=job.only)
@@ -204,6 +210,7 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
     if parameters.against == "previous":  # found once, so that all notebooks compare with the same
         settled = {"against": previous.run_id if previous else "none"}
         parameters = parameters.model_copy(update=settled)
+    campaigns.check_campaigns(Run(job.output_dir / "new"), card)
     facts["parameters"] = parameters.model_dump(mode="json")
     manifest = Manifest(run_id=run_id, status="running", pid=os.getpid(), **facts)
     base = Run(job.output_dir / "latest")

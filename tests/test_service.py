@@ -167,8 +167,7 @@ def drawn(folder, tmp_path):
     """A run beside which a campaign to the women of two segments is drawn; its lists in `lists`."""
     with (folder / "card.yaml").open("a") as card:
         card.write("contact: {Gender: [female]}\n")
-    said = {"contact": {"Gender": ["female"]}}
-    edit(folder, "artifacts/segmenter.json", lambda model: model["card"].update(said))
+    reseal(folder)
     words = ["--hold-back", "40%", "--segment", "0", "--segment", "1", "--run", str(folder)]
     assert main(["audience", "october", "-o", str(tmp_path / "lists"), *words]) == 0
     return folder
@@ -231,6 +230,11 @@ def test_a_campaign_that_is_not_known_is_told_which_there_are(drawn, client, cap
             503,
             "restore it, or see whether you may",
         )
+    shutil.copytree(drawn, other := drawn.parent / "other")
+    (other / "card.yaml").unlink()
+    harmed = visit(service.build_app(other)).post("/predict?campaign=october", json=CUSTOMER)
+    assert harmed.status_code == 503
+    assert "card.yaml" in harmed.json()["reason"]
     assert "secret" not in caplog.text
     assert "october" not in caplog.text
     told = there.get("/openapi.json").json()["paths"]["/predict"]["post"]["parameters"]

@@ -84,8 +84,6 @@ class Reader:
         listed = [self.card.id, *self.card.descriptors, *sorted(cards.OURS)]
         self.others = [name for name in listed if name not in self.columns]
         self.known = {*self.columns, *self.others}
-        allowed = self.card.contact.items()
-        self.contact = {name: {level.casefold() for level in levels} for name, levels in allowed}
         features = self.card.features  # a column that only an expression reads may be any number
         self.said = {n: features.get(n) or cards.Feature(label=n) for n in model.sources}
         row = self._define_row()
@@ -246,13 +244,14 @@ class Reader:
 
     def _may_write(self, row: dict[str, Any]) -> bool:
         """Whether the card's `contact:` allows to write to a customer."""
-        cells = {name: "" if row.get(name) is None else str(row[name]) for name in self.contact}
+        contact = self.model.contact
+        cells = {name: "" if row.get(name) is None else str(row[name]) for name in contact}
         try:
             known = self.card.descriptors
             levels = {name: columns.read_level(cell, known[name]) for name, cell in cells.items()}
         except InputError:  # an unknown level allows nothing
             return False
-        return all((levels[name] or "").casefold() in own for name, own in self.contact.items())
+        return all((levels[name] or "").casefold() in own for name, own in contact.items())
 
     def _list_cells(self, values: Floats, codes: Codes | None) -> list[list[Any]]:
         """The customers' values: numbers, then levels; None where missing or never seen."""

@@ -134,7 +134,9 @@ def _list_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigu
         "codes": [block for block in blocks if "levels" in block],
         "centres": centres.tolist(),
         "radius": [0.0] * len(centres),
-        "card": card.model_copy(update={"outcomes": {}, "contact": {}}),  # nobody new has them yet
+        "card": card.model_copy(
+            update={"outcomes": {}, "contact": {}, "value": ""}
+        ),  # nobody new has them yet
         "versions": versions | {"numpy": np.__version__},
     }
     return ModelFigures.read(told)
@@ -326,7 +328,7 @@ def measure_segments(
     measures, levels = measure(scored, card), count(scored, card)
     if figures is None or recut is None:
         return measures, levels
-    values = clustered.loc[clustered["cluster"].notna(), list(card.features)]
+    values = clustered.loc[clustered["cluster"].notna(), list(card.measured)]
     return profiles.add_intervals(measures, recut, values), levels
 
 

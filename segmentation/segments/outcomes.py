@@ -31,7 +31,7 @@ def describe_outcomes(clustered: pd.DataFrame, card: Card, *, seed: int = 0) -> 
     rows, rng = [], np.random.default_rng(seed)
     for name, outcome in card.outcomes.items():
         known = clustered[clustered["cluster"].notna() & clustered[name].notna()]
-        find = _find_wilson if outcome.kind == "yes/no" else _find_bootstrap
+        find = _find_wilson if outcome.kind == "yes/no" else bootstrap_mean
         for cluster, values in [(pd.NA, known[name]), *known.groupby("cluster")[name]]:
             row = [name, outcome.label, outcome.kind, outcome.unit, cluster, len(values)]
             row += [values.mean(), *find(values.to_numpy(float), rng)]
@@ -90,7 +90,8 @@ def _find_wilson(values: np.ndarray, _: np.random.Generator) -> tuple[float, flo
     return float(found.low), float(found.high)
 
 
-def _find_bootstrap(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+def bootstrap_mean(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """The 95 % interval of a mean: percentiles of 1 000 resamples; empty of fewer than two."""
     if len(values) < 2:
         return np.nan, np.nan
     means = [rng.choice(values, len(values)).mean() for _ in range(1000)]

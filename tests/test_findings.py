@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from segmentation.customers import Card
+from segmentation.customers.card import keep_features
 from segmentation.reports import drawings, findings
 from segmentation.segments import profiles, value
 
@@ -74,8 +75,74 @@ def test_the_card_may_say_what_the_value_is():
     given = {"title": "t", "table": "", "features": parts}
     assert value.find_value(Card.model_validate(given)) == "Total spend"
     assert value.find_value(Card.model_validate(given | {"value": "Margin"})) == "Margin"
-    with pytest.raises(ValueError, match="value: Margn is no column of a feature; did you mean"):
+    with pytest.raises(ValueError, match="value: Margn is no column of numbers; did you mean"):
         Card.model_validate(given | {"value": "Margn"})
+
+
+OTHERS = {"inputs": {"Orders": {}, "Visits": {}}, "outcomes": {"Answered": {"kind": "yes/no"}}}
+OTHERS["outcomes"] |= {"Margin": {"label": "Yearly margin", "unit": "€"}}
+
+
+def make_card(value, **parts):
+    features = PARTS | {"Basket": {"expression": "Yearly spend / Orders"}}
+    given = {"title": "t", "table": "", "features": features, "value": value} | OTHERS
+    return Card.model_validate(given | parts)
+
+
+def test_the_value_may_be_an_outcome_or_an_input_that_a_feature_is_made_of():
+    for name, label in (("Margin", "Yearly margin"), ("Orders", "Orders")):
+        card = make_card(name)
+        assert (value.find_value(card), value.find_spending(card)) == (name, label)
+        assert name in card.columns
+        assert name not in {*card.features, *card.distance}
+    assert keep_features(make_card("Margin"), "Age,Orders a year").value == "Margin"
+    assert keep_features(make_card("Yearly spend"), "Age,Basket").value == "Yearly spend"
+    assert keep_features(make_card("Orders"), "Age,Orders a year").value == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Answered", "value: Answered is no column of numbers; known are Yearly spend"),
+        ("Visits", "value: no feature is made of Visits; move it from inputs to `outcomes:`"),
+    ],
+)
+def test_a_value_that_cannot_be_measured_is_refused(name, told):
+    with pytest.raises(ValueError, match=told):
+        make_card(name)
+
+
+@pytest.mark.parametrize("name", ["Margin", "Orders"])
+def test_a_value_that_is_no_feature_is_measured_of_whom_it_is_known(customers, name):
+    rng, card = np.random.default_rng(1), make_card(name)
+    customers = customers.assign(Basket=1.0, **{name: rng.lognormal(size=len(customers))})
+    customers.loc[rng.random(len(customers)) < 0.2, name] = np.nan
+    customers.loc[customers["cluster"] == 2, name] = np.nan
+    measures = profiles.measure_features(customers, card)
+    worth = value.measure_value(measures, card, customers).set_index("cluster")
+    own = customers.groupby("cluster")[name]
+    assert worth["customers"].tolist() == own.count().tolist()
+    assert worth["total"].to_numpy() == pytest.approx(own.sum())
+    assert worth["value_share"].to_numpy() == pytest.approx(own.sum() / own.sum().sum())
+    assert worth["mean"].to_numpy() == pytest.approx(own.mean().to_numpy(), nan_ok=True)
+    half = 1.96 * own.std() / own.count() ** 0.5
+    for end, wanted in (("low", own.mean() - half), ("high", own.mean() + half)):
+        assert worth[end].to_numpy() == pytest.approx(wanted.to_numpy(), rel=0.1, nan_ok=True)
+    profile = profiles.profile_features(measures, card)
+    assert set(profile["variable"]) == {f.label for f in card.features.values()}
+    segments = [{"id": i, "size": 100, "roles": [], "actions": []} for i in range(3)]
+    plans = value.plan_actions(segments, measures, card)
+    assert set(plans["variable"]) == {card.measured[name].label}
+    assert value.measure_value(measures[measures["customers"] == 0], card).empty
+
+
+def test_the_interval_of_the_whole_cut_is_taken_where_it_is_known(customers, measures):
+    told = measures.assign(mean_low=measures["mean"] - 7, mean_high=measures["mean"] + 9)
+    worth = value.measure_value(told, CARD, customers)
+    assert (worth["mean"] - worth["low"]).tolist() == pytest.approx([7] * 3)
+    assert (worth["high"] - worth["mean"]).tolist() == pytest.approx([9] * 3)
+    assert list(worth) == value.VALUES
+    assert value.measure_value(measures, CARD)[["low", "high"]].isna().all(axis=None)
 
 
 def test_what_falls_below_zero_has_no_shares(customers):

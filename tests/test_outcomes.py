@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from played import play_run
 
 from segmentation import InputError
-from segmentation.customers import Card, read_card, read_customers
+from segmentation.customers import Card, open_customers, read_card, read_customers
 from segmentation.runs import Run
-from segmentation.segments import outcomes
+from segmentation.segments import outcomes, profiles, queries
 
 PARTS = {"title": "t", "table": "t.csv", "id": "id", "features": {"a": {}, "b": {}}}
 PARTS["outcomes"] = {"Answered": {"kind": "yes/no"}, "Margin": {"unit": "€"}}
@@ -74,9 +75,38 @@ def test_a_database_gives_the_outcomes_of_the_file(tmp_path):
         source = f"read_csv('{tmp_path / 't.csv'}', types={{'Answered': 'BOOLEAN'}})"
         base.execute(f"CREATE TABLE people AS SELECT * FROM {source}")
     parts = {"backend": f"duckdb://{tmp_path / 'shop.ddb'}", "table": "people"}
-    theirs = read_customers(read_card(write(tmp_path, rows, **parts))).table
-    theirs = theirs.set_index("id").loc[ours["id"]].reset_index()
+    for name in ("", "Margin"):
+        there = read_card(write(tmp_path, rows, value=name, **parts))
+        theirs = read_customers(there).table.set_index("id").loc[ours["id"]].reset_index()
+        pd.testing.assert_frame_equal(theirs[[*ours]], ours, check_dtype=False)
+    lying = open_customers(there)
+    measured = queries.measure_segments(lying.mutate(cluster=(lying.b > 20).cast("int64")), there)
+    here = ours.assign(cluster=(ours["b"] > 20).astype("Int64"))
+    wanted = profiles.measure_features(here, there)
+    keys = ["cluster", "variable"]
+    one, two = (m.sort_values(keys, ignore_index=True)[[*wanted]] for m in (measured, wanted))
+    pd.testing.assert_frame_equal(one, two, check_dtype=False)
+    assert wanted.loc[wanted["variable"] == "Margin", "customers"].tolist() == [38, 12, 26]
+
+
+def test_a_value_of_a_database_has_to_be_numbers_and_an_input_is_read_too(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    features = {"a": {}, "r": {"expression": "b / (a + 1)"}}
+    given = {"inputs": {"b": {"unit": "€", "missing_values": [3]}}, "features": features}
+    rows = [(0, "c0,0,,,")]
+    card = read_card(write(tmp_path, rows, value="b", **given))
+    ours = read_customers(card).table
+    assert ours["b"].isna().sum() == 2
+    with duckdb.connect(str(tmp_path / "shop.ddb")) as base:
+        base.execute(f"CREATE TABLE people AS FROM read_csv('{tmp_path / 't.csv'}')")
+        base.execute("CREATE TABLE words AS SELECT * REPLACE ('x' || Margin AS Margin) FROM people")
+    parts = {"backend": f"duckdb://{tmp_path / 'shop.ddb'}", "table": "people"} | given
+    there = read_card(write(tmp_path, rows, value="b", **parts))
+    theirs = read_customers(there).table.set_index("id").loc[ours["id"]].reset_index()
     pd.testing.assert_frame_equal(theirs[[*ours]], ours, check_dtype=False)
+    there = read_card(write(tmp_path, rows, value="Margin", **parts | {"table": "words"}))
+    with pytest.raises(InputError, match="column Margin: its values are string, not numbers"):
+        read_customers(there)
 
 
 def make(seed, count=400):
@@ -160,8 +190,9 @@ def test_the_series_tells_what_became_of_each_segment(tmp_path):
         "Answered": np.where(rng.random(180) < 0.1 + 0.3 * kind, "yes", "no"),
         "Margin": rng.normal(50, 10, 180).round(2),
     })  # fmt: skip
+    frame.loc[::9, "Margin"] = np.nan
     frame.to_csv(tmp_path / "t.csv", index=False)
-    (tmp_path / "card.yaml").write_text(yaml.safe_dump(PARTS))
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(PARTS | {"value": "Margin"}))
     folder = play_run(tmp_path / "out/one", tmp_path / "card.yaml", resamples=20, k=3)
     run = Run(folder)
     told, clustered = run.read_table("outcomes.csv"), run.read_table("clustered_data.csv")
@@ -173,6 +204,19 @@ def test_the_series_tells_what_became_of_each_segment(tmp_path):
     wanted = clustered.groupby("cluster")["Answered"].mean()
     assert rates.set_index("cluster")["mean"].to_dict() == pytest.approx(wanted.to_dict())
     assert "Answered" not in (folder / "artifacts/segmenter.json").read_text("utf-8")
+    worth = run.read_table("segment_values.csv").set_index("cluster")
+    own = clustered.groupby("cluster")["Margin"]
+    assert worth["total"].to_dict() == pytest.approx(own.sum().to_dict())
+    assert (worth["low"] < worth["mean"]).all()
+    assert (worth["mean"] < worth["high"]).all()
+    soup = BeautifulSoup((folder / "reports/report.html").read_text("utf-8"), "html.parser")
+    names = {s["id"]: s.get("title", s["name"]) for s in run.read_json("segments.json")}
+    listed = [names[each] for each in worth["mean"].sort_values(ascending=False).index]
+    assert [column.h2.get_text(strip=True) for column in soup.find_all("article")] == listed
+    assert "Columns stand in the order of margin;" in soup.get_text()
+    assert "Margin is known of 160 of 180 customers; sums are of these." in run.manifest.warnings
+    bands = run.read_table("value_bands.csv")
+    assert (bands["customers"].sum(), bands["total"].sum()) == (160, pytest.approx(own.sum().sum()))
 
 
 def test_features_of_two_values_are_boosted_like_others():

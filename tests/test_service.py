@@ -159,6 +159,88 @@ def test_beyond_the_training_rows_is_outside_beyond_the_card_refused(client):
     }
 
 
+# Campaigns
+
+
+@pytest.fixture
+def drawn(folder, tmp_path):
+    """A run beside which a campaign to the women of two segments is drawn; its lists in `lists`."""
+    with (folder / "card.yaml").open("a") as card:
+        card.write("contact: {Gender: [female]}\n")
+    reseal(folder)
+    words = ["--hold-back", "40%", "--segment", "0", "--segment", "1", "--run", str(folder)]
+    assert main(["audience", "october", "-o", str(tmp_path / "lists"), *words]) == 0
+    return folder
+
+
+def test_a_campaign_tells_of_each_customer_what_its_lists_tell(drawn, tmp_path, clustered):
+    client, rows = visit(service.build_app(drawn)), as_json(clustered)
+    lists = [pd.read_csv(path, dtype=str) for path in (tmp_path / "lists").iterdir()]
+    listed = pd.concat(lists).set_index("CustomerID")["group"].to_dict()
+    assert {*listed.values()} == {"send", "hold back"}
+    many = client.post("/predict?campaign=october", json=rows).json()
+    told = {row["CustomerID"]: answer["group"] for row, answer in zip(rows, many, strict=True)}
+    assert told == {each: listed.get(each) for each in told}
+    assert any(a["cluster"] < 2 and a["status"] == "outside" for a in many)  # and gets nothing
+    plain = client.post("/predict", json=rows).json()
+    assert plain == [{k: v for k, v in answer.items() if k != "group"} for answer in many]
+
+
+def test_a_group_is_of_the_id_as_the_table_has_it_and_of_who_may_be_written_to(drawn, clustered):
+    client = visit(service.build_app(drawn))
+    rows = client.post("/predict?campaign=october", json=as_json(clustered)).json()
+    place = next(i for i, answer in enumerate(rows) if answer["group"] == "hold back")
+    row = as_json(clustered)[place] | {"cluster": None, "segment": None}
+    number = int(row.pop("CustomerID"))
+    del row["Gender"]
+
+    def ask(path="/predict_cluster?campaign=october", **more):
+        reply = client.post(path, json=row | more)
+        assert reply.status_code == 200
+        return reply.json().get("group", "none told")
+
+    for own in (number, f" {number} "):
+        assert ask(customer_id=own, Genre="F") == "hold back"
+    assert ask(CustomerID=number, Gender="Male") is ask(CustomerID=number) is None
+    assert ask(CustomerID=number, Gender="both") is ask(CustomerID=number, Gender=["F"]) is None
+    for own in (None, "", True, float(number), [number], {}):
+        assert ask(CustomerID=own, Gender="F") is None
+    assert ask(Gender="F") is None
+    for path in ("/predict", "/predict?campaign="):
+        assert ask(path, CustomerID=number, Gender="F") == "none told"
+
+
+def test_a_campaign_that_is_not_known_is_told_which_there_are(drawn, client, caplog):
+    with caplog.at_level("INFO", logger="segmentation.service"):
+        told = client.post("/predict?campaign=secret-1", json=CUSTOMER)
+        assert (told.status_code, told.json()["detail"]) == (
+            404,
+            "no campaign has this name; drawn are none.",
+        )
+        there = visit(service.build_app(drawn))
+        for name in ("secret-2", "../october", "x" * 9_000):
+            told = there.post("/predict", params={"campaign": name}, json=CUSTOMER)
+            assert told.status_code == 404
+            assert told.json() == {"detail": "no campaign has this name; drawn are october."}
+        reply = there.post("/predict?campaign=october", json=CUSTOMER | {"CustomerID": "secret-3"})
+        assert reply.json()["group"] is None
+        (drawn.parent / "campaigns/october.json").write_text("{")
+        harmed = there.post("/predict?campaign=october", json=CUSTOMER)
+        assert (harmed.status_code, harmed.json()["mend"]) == (
+            503,
+            "restore it, or see whether you may",
+        )
+    shutil.copytree(drawn, other := drawn.parent / "other")
+    (other / "card.yaml").unlink()
+    harmed = visit(service.build_app(other)).post("/predict?campaign=october", json=CUSTOMER)
+    assert harmed.status_code == 503
+    assert "card.yaml" in harmed.json()["reason"]
+    assert "secret" not in caplog.text
+    assert "october" not in caplog.text
+    told = there.get("/openapi.json").json()["paths"]["/predict"]["post"]["parameters"]
+    assert [(each["name"], each["in"]) for each in told] == [("campaign", "query")]
+
+
 # Refusals
 
 
@@ -293,7 +375,7 @@ def test_a_row_reads_alike_by_whatever_names(mall_model, clustered):
     reader = payloads.Reader(load_model(mall_model))
     raw = clustered.drop(columns=[*OURS])
     spelled = raw.rename(columns=str.upper)
-    (plain, _, many), (other, *_) = (
+    (plain, _, _, many), (other, *_) = (
         reader.read(json.dumps(as_json(t)).encode()) for t in (raw, spelled)
     )
     assert (plain == other).all()

@@ -103,6 +103,7 @@ class Column(Part):
 class Number(Column):
     """A column of numbers; `missing_values` are cells in it that mean that there is nothing."""
 
+    unit: Line = ""
     missing_values: list[str] = []
 
 
@@ -110,7 +111,6 @@ class Feature(Number):
     """A number that the distance is computed on: a column, or an expression of columns."""
 
     expression: Line = ""
-    unit: Line = ""
     kind: Kind | None = None
     range: tuple[float, float] = (-LARGEST, LARGEST)
     transform: Literal["none", "log"] = "none"
@@ -127,7 +127,6 @@ class Feature(Number):
 class Outcome(Number):
     """What is known about customers and never in the distance: a number, or yes or no (1 or 0)."""
 
-    unit: Line = ""
     kind: Literal["number", "yes/no"] = "number"
     wanted: Literal["more", "less"] = "more"
 
@@ -223,8 +222,9 @@ class Card(Part):
                 yield f"{name}: say `missing_values:` of its expression's columns, in `inputs:`"
         if (self.newest or self.repeats != "refuse") and (self.backend or self.id == ROW):
             yield "`newest:` and `repeats:` need an `id:` and a file; leave them out"
-        columns, labels = [*self.columns, *self.inputs], [*self.labels.values()]
-        labels += [outcome.label for outcome in self.outcomes.values()]
+        columns = [self.id, *self.features, *self.inputs, *self.descriptors, *self.outcomes]
+        shown = {**self.measured, **self.descriptors, **self.outcomes}
+        labels = [column.label for column in shown.values()]
         names = {"column": columns, "label": labels, "segment": [g.name for g in self.segments]}
         for what, texts in names.items():
             if twice := find_twice(texts):
@@ -236,9 +236,12 @@ class Card(Part):
             if coded := [other for other in self.coded if name.startswith(f"{other} is ")]:
                 yield f"column {name} looks like a code of {coded[0]}; name it anew"
         features = [feature.label for feature in self.features.values()]
-        of_features = ("no column of a feature", [*self.features])
-        said = [("map", [*(self.map or ())], *of_features)]
-        said += [("value", [self.value] if self.value else [], *of_features)]
+        numbers = [*self.features, *(self.inputs.keys() & sources)]
+        numbers += [name for name, outcome in self.outcomes.items() if outcome.kind == "number"]
+        if self.value in self.inputs.keys() - sources:
+            yield f"value: no feature is made of {self.value}; move it from inputs to `outcomes:`"
+        said = [("map", [*(self.map or ())], "no column of a feature", [*self.features])]
+        said += [("value", [self.value] if self.value else [], "no column of numbers", numbers)]
         said += [("contact", [*self.contact], "no descriptor", [*self.descriptors])]
         judged_by = [*self.campaigns.values()]
         said += [("campaigns", judged_by, "no outcome", [*self.outcomes])]
@@ -304,9 +307,16 @@ class Card(Part):
         return {f.label: words.find_kind(f.label) if f.kind is None else f.kind for f in features}
 
     @property
+    def measured(self) -> dict[str, Number]:
+        """What segments are measured in: the features, and the value where it is none of them."""
+        others: dict[str, Number] = {**self.inputs, **self.outcomes}
+        return {**self.features, **{n: column for n, column in others.items() if n == self.value}}
+
+    @property
     def columns(self) -> list[str]:
-        """The columns of the customer table: id, features, descriptors, outcomes."""
-        return [self.id, *self.features, *self.descriptors, *self.outcomes]
+        """The columns of the customer table: id, features, descriptors, outcomes, the value."""
+        known = [self.id, *self.features, *self.descriptors, *self.outcomes]
+        return [*dict.fromkeys([*known, *self.measured])]
 
     @property
     def coded(self) -> dict[str, Descriptor]:
@@ -436,12 +446,12 @@ def keep_features(card: Card, wanted: str | Iterable[str]) -> Card:
     kept = {name: feature for name, feature in card.features.items() if name in keep}
     needed = {name for n, made in card.expressions.items() if n in keep for name in made.columns}
     inputs = {
-        name: Number(**feature.model_dump(include={"label", "aliases", "missing_values"}))
+        name: Number(**feature.model_dump(include={*Number.model_fields}))
         for name, feature in card.features.items()
         if name in needed - keep
     }
     given = [each for each in card.segments if {labels[label] for label in each.when} <= keep]
     plane = card.map if {*(card.map or ())} <= keep else None
     parts = {"features": kept, "inputs": card.inputs | inputs, "map": plane, "segments": given}
-    parts["value"] = card.value if card.value in keep else ""
+    parts["value"] = card.value if card.value in {*keep, *needed, *card.outcomes} else ""
     return card.model_copy(update=parts)

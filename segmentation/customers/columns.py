@@ -100,11 +100,13 @@ def parse_columns(text: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
     _check_ids(table[card.id], notes)
     if check_rows(len(cells), notes):
         return table
-    values = _parse_features(cells, card, notes)
+    sources = read_sources(cells, card, notes)
+    values = _parse_features(cells, sources, card, notes)
     levels = {name: parse_levels(cells[name], d, notes) for name, d in card.descriptors.items()}
     if not notes.problems and len(values.drop_duplicates()) < 2:
         notes.refuse(*ALIKE)
     known = {name: read_outcome(cells[name], card, notes) for name in card.outcomes}
+    known |= {name: sources[name] for name in card.measured if name in card.inputs}
     return table.assign(**values, **levels, **known)
 
 
@@ -188,10 +190,11 @@ def _check_ids(ids: pd.Series, notes: Notes) -> None:
         notes.refuse(str(ids.name), f"{len(twice)} ids stand twice", mend, twice)
 
 
-def _parse_features(cells: pd.DataFrame, card: Card, notes: Notes) -> pd.DataFrame:
+def _parse_features(
+    cells: pd.DataFrame, sources: Mapping[str, pd.Series], card: Card, notes: Notes
+) -> pd.DataFrame:
     """The features as numbers, checked; those by expression from the columns that they name."""
-    made = compute_features(card, read_sources(cells, card, notes))
-    values = pd.DataFrame(made, index=cells.index)
+    values = pd.DataFrame(compute_features(card, sources), index=cells.index)
     for name, feature in card.features.items():
         own, shown = values[name], values[name] if feature.expression else cells[name]
         gone = feature.expression or feature.missing_values

@@ -173,27 +173,28 @@ def open_customers(card: Card, notes: Notes | None = None) -> ibis.Table:
         The table cannot be opened, a column is missing, or a feature holds no numbers.
     """
     table, notes = _open(card), notes or Notes()
+    plain = [*dict.fromkeys([*card.sources, *(card.measured.keys() - card.features.keys())])]
     headers = [name for name in table.columns if name != STORED]
     found = columns.find_columns(headers, 0, card, notes)
     notes.check(card.name)
     cells = {name: table[header] for name, header in found.items()}
-    for name in card.sources:
+    for name in plain:
         if not cells[name].type().is_numeric():
             rule = f"its values are {cells[name].type()}, not numbers"
             notes.refuse(name, rule, "store it as numbers, or make it a descriptor")
     notes.check(card.name)
-    for name, rows in database.count_texts(table, {n: found[n] for n in card.sources}).items():
+    for name, rows in database.count_texts(table, {n: found[n] for n in plain}).items():
         notes.refuse(name, f"{rows:,} values are text", "store them as numbers, NULL for a gap")
     notes.check(card.name)
     texts = {
         name: (database.take_ids if name == card.id else database.take_text)(cells[name])
         for name in found
-        if name not in card.sources
+        if name not in plain
     }
     if card.id == ROW and STORED in table.columns:
         texts = {ROW: (table[STORED] + 1).cast("string")} | texts
-    gaps = {name: columns.list_numbers(card.gaps.get(name, ())) for name in card.sources}
-    numbers = {name: database.take_number(cells[name], gaps[name]) for name in card.sources}
+    gaps = {name: columns.list_numbers(card.gaps.get(name, ())) for name in plain}
+    numbers = {name: database.take_number(cells[name], gaps[name]) for name in plain}
     exact = table.get_backend().name != "sqlite"  # a whole number's column holds any there
     kept = [name for name in card.sources if exact and not gaps[name]]
     whole = {name: cells[name] for name in kept if cells[name].type().is_integer()}
@@ -240,10 +241,10 @@ def _sample_customers(card: Card, notes: Notes, *, seed: int, check_ids: bool) -
     for name, known in levels.items():
         drawn[name] = pd.Series([known.get(cell) for cell in drawn[name]], dtype=object)
     plain = card.model_copy(update={"decimal": "."})
-    for name in card.outcomes:
+    for name in [name for name in card.outcomes if name not in card.measured]:
         drawn[name] = columns.read_outcome(drawn[name].fillna("").astype("str"), plain, notes)
     notes.check(card.name)
-    return Customers(drawn.astype(dict.fromkeys(card.features, float)), notes.tabulate(), rows)
+    return Customers(drawn.astype(dict.fromkeys(card.measured, float)), notes.tabulate(), rows)
 
 
 def _tell_gaps(card: Card, notes: Notes) -> None:

@@ -132,8 +132,11 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
     tables, run = Tables(run_dir, manifest), Run(run_dir)
     frames, selection = tables.frames, run.read_json("selection.json")
     card = read_card(run_dir / "card.yaml")
+    segments = run.read_json("segments.json")
+    worth = frames["segment_values.csv"].dropna(subset="mean").set_index("cluster")["mean"]
     spending = value.find_spending(card)
-    segments = _order(run.read_json("segments.json"), spending)
+    spending = spending if len(worth) or spending in segments[0]["profile"] else ""
+    segments = _order(segments, spending, worth.to_dict())
     families = frames["families.csv"]
     agreement = {} if families.empty else sensitivity.explain_families(families)
     changes = run.read_json("changes.json")
@@ -194,15 +197,17 @@ def render_report(run_dir: Path, manifest: Manifest) -> str:
     )  # fmt: skip
 
 
-def _order(segments: list[dict[str, Any]], spending: str) -> list[dict[str, Any]]:
-    """The segments by what a customer spends, where that is a feature; else by their size.
+def _order(
+    segments: list[dict[str, Any]], spending: str, worth: dict[int, float]
+) -> list[dict[str, Any]]:
+    """The segments by what a customer is worth or spends, where that is known; else by their size.
 
     Each with the name by which the page shows it: its title, where it has one.
     """
 
     def place(segment: dict[str, Any]) -> tuple[float, int]:
-        known = segment["profile"].get(spending, {"mean": 0.0})
-        return -known["mean"], -segment["size"]
+        spent = segment["profile"].get(spending, {"mean": 0.0})["mean"]
+        return -worth.get(segment["id"], spent), -segment["size"]
 
     named = [each | {"shown": each.get("title", each["name"])} for each in segments]
     return sorted(named, key=place)

@@ -187,7 +187,7 @@ def plan_campaigns(
     `event` or, where less is wanted, as a customer who stays; missing where that has no price.
     """
     name = outcome or next(iter(card.outcomes), value.find_value(card) or "")
-    judged: Any = card.outcomes.get(name) or card.features.get(name)
+    judged: Any = card.outcomes.get(name) or card.measured.get(name)
     rate = judged is None or getattr(judged, "kind", "") == "yes/no"
     wanted, rows = getattr(judged, "wanted", "more"), []
     for action in actions.itertuples():
@@ -386,13 +386,18 @@ def find_record(outputs: Path, campaign: str) -> Path:
     return outputs / CAMPAIGNS / f"{campaign}.json"
 
 
+def list_campaigns(outputs: Path) -> list[str]:
+    """The names of the campaigns that were drawn in an output folder."""
+    return sorted(path.stem for path in (outputs / CAMPAIGNS).glob("*.json"))
+
+
 def read_campaign(outputs: Path, campaign: str) -> Campaign:
     """The record of a campaign in an output folder; an InputError says which there are."""
-    known = sorted(path.stem for path in (outputs / CAMPAIGNS).glob("*.json"))
-    if campaign not in known:
+    if campaign not in (known := list_campaigns(outputs)):
         there = words.join(known) or "none"
         raise InputError(f"campaign {campaign} is not known; drawn are {there}.")
     try:
         return Campaign.model_validate_json(find_record(outputs, campaign).read_bytes())
-    except ValidationError:
-        raise InputError(f"the record of campaign {campaign} cannot be read.") from None
+    except (OSError, ValidationError):
+        told = f"the record of campaign {campaign} cannot be read"
+        raise InputError(f"{told}; restore it, or see whether you may.") from None

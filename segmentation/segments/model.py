@@ -129,12 +129,13 @@ def _list_figures(model: Pipeline, table: pd.DataFrame, card: Card) -> ModelFigu
             block["fence"] = [float(fitted.low_[0]), float(fitted.high_[0])]
     centres = _find_centres(model, used[card.distance])[:, _order_columns(blocks)]
     versions = {"python": platform.python_version(), "scikit-learn": sklearn.__version__}
+    bare = {"outcomes": {}, "contact": {}, "campaigns": {}, "value": ""}  # nobody new has them yet
     told = {
         "features": features,
         "codes": [block for block in blocks if "levels" in block],
         "centres": centres.tolist(),
         "radius": [0.0] * len(centres),
-        "card": card.model_copy(update={"outcomes": {}, "contact": {}, "campaigns": {}}),
+        "card": card.model_copy(update=bare),
         "versions": versions | {"numpy": np.__version__},
     }
     return ModelFigures.read(told)
@@ -326,7 +327,7 @@ def measure_segments(
     measures, levels = measure(scored, card), count(scored, card)
     if figures is None or recut is None:
         return measures, levels
-    values = clustered.loc[clustered["cluster"].notna(), list(card.features)]
+    values = clustered.loc[clustered["cluster"].notna(), list(card.measured)]
     return profiles.add_intervals(measures, recut, values), levels
 
 

@@ -43,7 +43,7 @@ def describe_outcomes(clustered: pd.DataFrame, card: Card, *, seed: int = 0) -> 
     for name, outcome in card.outcomes.items():
         known = clustered[clustered["cluster"].notna() & clustered[name].notna()]
         rate = outcome.kind == "yes/no"
-        find = _find_wilson if rate else partial(_find_bootstrap, rng=rng)
+        find = _find_wilson if rate else partial(bootstrap_mean, rng=rng)
         for cluster, values in [(pd.NA, known[name]), *known.groupby("cluster")[name]]:
             row = [name, outcome.label, outcome.kind, outcome.unit, cluster, len(values)]
             row += [values.mean(), *find(values.to_numpy(float))]
@@ -269,7 +269,8 @@ def _find_wilson(values: np.ndarray) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _find_bootstrap(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+def bootstrap_mean(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """The 95 % interval of a mean: percentiles of 1 000 resamples; empty of fewer than two."""
     if len(values) < 2:
         return np.nan, np.nan
     means = [rng.choice(values, len(values)).mean() for _ in range(1000)]

@@ -87,10 +87,11 @@ DESCRIBED = {"count": "customers", "25%": "q25", "50%": "median", "75%": "q75"}
 def measure_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     """One row of everyone a feature (cluster is empty), then one a cluster and feature.
 
-    Of a table (n rows) with a column `cluster`, empty for who has no segment. Columns: cluster,
-    size, variable (the column), customers (of them those with a value), mean, sd (divisor n),
-    min, q25, median, q75, max, in raw units; seen_mean and seen_sd as the distance sees the
-    feature, after its logarithm and clipped where the card says so.
+    Of a table (n rows) with a column `cluster`, empty for who has no segment; where the card's
+    value is no feature, of it too. Columns: cluster, size, variable (the column), customers (of
+    them those with a value), mean, sd (divisor n), min, q25, median, q75, max, in raw units;
+    seen_mean and seen_sd as the distance sees the feature, after its logarithm and clipped where
+    the card says so, empty of what it does not see.
 
     Examples
     --------
@@ -100,8 +101,8 @@ def measure_features(table: pd.DataFrame, card: Card) -> pd.DataFrame:
     [4.0, 2.0, 8.0]
     """
     used = table[table["cluster"].notna()]
-    numbers = used[list(card.features)]
-    seen = numbers.assign(**{n: see_feature(numbers[n], f) for n, f in card.features.items()})
+    numbers = used[list(card.measured)]
+    seen = pd.DataFrame({n: see_feature(numbers[n], f) for n, f in card.features.items()})
     parts = []
     for cluster, members in [(pd.NA, used), *used.groupby("cluster")]:
         values, as_seen = numbers.loc[members.index], seen.loc[members.index]
@@ -151,6 +152,7 @@ def profile_features(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
     and explained are of the feature as the distance sees it, so that after a logarithm they fit
     the medians beside them.
     """
+    measures = measures[measures["variable"].isin([*card.features])]
     own = measures[measures["cluster"].notna()].reset_index(drop=True)
     overall = measures[measures["cluster"].isna()].set_index("variable")
     everyone = overall.loc[own["variable"]].reset_index(drop=True)

@@ -396,7 +396,7 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     Columns as of `profiles.measure_features`; dropped customers are left out. See
     `database.measure_columns` for what is exact.
     """
-    numbers = take_features(scored, card, list(card.features))
+    numbers = take_features(scored, card, list(card.measured))
     measures = database.measure_columns(scored, numbers, by="cluster")
     everyone = measures[measures["cluster"].isna()].set_index("variable")
     seen = {}
@@ -417,7 +417,7 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     own = {name: both[["cluster", f"{x}mean", f"{x}sd"]] for name, x in named}
     names = ["cluster", "seen_mean", "seen_sd"]
     parts = [part.set_axis(names, axis=1).assign(variable=name) for name, part in own.items()]
-    return measures.merge(pd.concat(parts), on=["cluster", "variable"])
+    return measures.merge(pd.concat(parts), "left", on=["cluster", "variable"])
 
 
 def count_levels(scored: ibis.Table, card: Card) -> pd.DataFrame:

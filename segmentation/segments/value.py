@@ -10,15 +10,17 @@ import pandas as pd
 
 from segmentation import words
 from segmentation.customers import Card
+from segmentation.segments.outcomes import bootstrap_mean
 from segmentation.segments.profiles import Segment
 
 VALUES = ["cluster", "size", "share", "variable", "unit", "customers", "mean", "total"]
-VALUES += ["value_share"]
+VALUES += ["value_share", "low", "high"]
 ACTIONS = ["cluster", "customers", "role", "action", "variable", "unit", "event", "worth"]
 
 
 def find_value(card: Card) -> str | None:
-    """The column of what a customer is worth: the card's, else the first spending that adds up.
+    """The column of what a customer is worth: the card's `value:`, else the first feature of the
+    kind spending that adds up.
 
     An average, a share or a score does not; None where no feature does.
 
@@ -43,25 +45,39 @@ def find_spending(card: Card) -> str:
     """
     name = find_value(card)
     spent = [label for label, kind in card.kinds.items() if kind == "spending"]
-    return card.labels[name] if name else next(iter(spent), "")
+    return card.measured[name].label if name else next(iter(spent), "")
 
 
-def measure_value(measures: pd.DataFrame, card: Card) -> pd.DataFrame:
+def measure_value(
+    measures: pd.DataFrame, card: Card, clustered: pd.DataFrame | None = None, *, seed: int = 0
+) -> pd.DataFrame:
     """What each segment is worth, of what `measure_features` gives; no rows without a value.
 
     One row a segment: cluster, size, share, variable (the value's label), unit, customers (of
-    whom it is known), mean, total, value_share (of everyone's total, 0…1).
+    whom it is known), mean, total (of them), value_share (of everyone's total, 0…1), low and
+    high: the 95 % interval of the mean, that of `add_intervals` (the whole cut resampled) where
+    the measures have it, else the bootstrap's (1 000 resamples of the customers `clustered`, the
+    segments taken as given), empty without them.
     """
-    rows = measures[(measures["variable"] == find_value(card)) & measures["cluster"].notna()]
-    if rows.empty or (rows["min"] < 0).any():
+    name = find_value(card)
+    rows = measures[(measures["variable"] == name) & measures["cluster"].notna()]
+    if name is None or not rows["customers"].any() or (rows["min"] < 0).any():
         return pd.DataFrame(columns=VALUES)
-    feature = card.features[rows["variable"].iloc[0]]
+    column = card.measured[name]
     told = rows.assign(
-        share=rows["size"] / rows["size"].sum(), variable=feature.label, unit=feature.unit,
+        share=rows["size"] / rows["size"].sum(), variable=column.label, unit=column.unit,
         total=(rows["mean"] * rows["customers"]).fillna(0.0),
     )  # fmt: skip
+    if "mean_low" in rows:
+        told = told.rename(columns={"mean_low": "low", "mean_high": "high"})
+    elif clustered is not None:
+        rng, known = np.random.default_rng(seed), clustered.dropna(subset=name)
+        found = {
+            i: bootstrap_mean(own.to_numpy(float), rng) for i, own in known.groupby("cluster")[name]
+        }
+        told[["low", "high"]] = [found.get(i, (np.nan, np.nan)) for i in told["cluster"]]
     told["value_share"] = told["total"] / max(told["total"].sum(), 1e-12)
-    return told[VALUES].reset_index(drop=True)
+    return told.reindex(columns=VALUES).reset_index(drop=True)
 
 
 def plan_actions(segments: Iterable[Segment], measures: pd.DataFrame, card: Card) -> pd.DataFrame:
@@ -82,7 +98,7 @@ def plan_actions(segments: Iterable[Segment], measures: pd.DataFrame, card: Card
     [['order', 5000.0]]
     """
     name, event = find_value(card), ""
-    feature = card.features[name] if name else None
+    feature = card.measured[name] if name else None
     orders = next((n for n, f in card.features.items() if card.kinds[f.label] == "frequency"), "")
     if feature and orders:
         counted = card.features[orders].label

@@ -52,6 +52,13 @@ class Model:
         """The raw columns that the features are made of."""
         return self.scorer.card.sources
 
+    @cached_property
+    def contact(self) -> dict[str, set[str]]:
+        """Who may be written to: levels of descriptors in small letters, as the run's card says."""
+        self.check_file("card.yaml")
+        said = cards.load_card(self.folder / "card.yaml").contact
+        return {name: {level.casefold() for level in levels} for name, levels in said.items()}
+
     def compute(self, numbers: Mapping[str, Floats]) -> Floats:
         """Those columns, each (n,), as the model's features (n, p), NaN where missing."""
         made = columns.compute_features(self.scorer.card, numbers)

@@ -11,13 +11,14 @@ from functools import partial
 from typing import Annotated, Any, NotRequired
 
 import numpy as np
+import pandas as pd
 from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError, from_json, to_json
 from typing_extensions import TypedDict
 
 from segmentation import InputError
 from segmentation.customers import cards, columns
-from segmentation.segments import scorer
+from segmentation.segments import campaigns, scorer
 from segmentation.serving.model import (
     MOST_TOLD,
     Codes,
@@ -37,6 +38,8 @@ AT_ONCE, MOST_MATCHED, MATCHING = 50, 10_000, 10
 are matched with the card's, and how many names' time it takes to begin."""
 
 REF = "#/components/schemas/{model}"
+GROUP = "Of the campaign that is asked about; null for whom it does not mean"
+GROUPS = [campaigns.SEND, campaigns.HOLD, None]
 KINDS = {
     "finite_number": "is not a finite number",
     "greater_than_equal": "is out of range",
@@ -65,6 +68,9 @@ class Answer(TypedDict):
     status: Annotated[str, Field(json_schema_extra={"enum": [*scorer.STATUSES]})]
     why: Annotated[
         list[Reason] | None, Field(description="What speaks most against the second segment")
+    ]
+    group: NotRequired[
+        Annotated[str | None, Field(description=GROUP, json_schema_extra={"enum": GROUPS})]
     ]
 
 
@@ -96,8 +102,9 @@ class Reader:
         row.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, json_schema_extra=extra)
         return row
 
-    def read(self, body: bytes) -> tuple[Floats, Codes | None, bool]:
-        """Raw values (n, p) of the features, codes (n, c) of the levels, whether a list came.
+    def read(self, body: bytes) -> tuple[Floats, Codes | None, list[dict[str, Any]], bool]:
+        """Raw values (n, p) of the features, codes (n, c) of the levels, the rows by raw names,
+        and whether a list came.
 
         Raises
         ------
@@ -116,7 +123,7 @@ class Reader:
             find_problems(values, self.model.scorer, refusal)
         refusal.check()
         codes = [self.model.scorer.encode(n, [row.get(n) for row in rows]) for n in self.levels]
-        return values, np.stack(codes, axis=1) if codes else None, many
+        return values, np.stack(codes, axis=1) if codes else None, rows, many
 
     def _read_rows(self, body: bytes) -> tuple[bool, list[dict[str, Any]]]:
         try:
@@ -182,11 +189,15 @@ class Reader:
         hint = f"; {near}" if near.startswith("did") else ""
         return Problem(place, shown, f"is not a known name{hint}", ", ".join(known))
 
-    def answer(self, body: bytes) -> tuple[bytes, Counter[str]]:
+    def answer(
+        self, body: bytes, campaign: campaigns.Campaign | None = None
+    ) -> tuple[bytes, Counter[str]]:
         """The answer to a body as JSON, and how many customers have which status."""
-        values, codes, many = self.read(body)
+        values, codes, rows, many = self.read(body)
         scores = self.model.scorer.score(values, codes)
         answers = self._list_answers(values, codes, scores)
+        if campaign:
+            self._add_groups(answers, rows, campaign)
         content = to_json(answers if many else answers[0], inf_nan_mode="null")
         return content, Counter(answer["status"] for answer in answers)
 
@@ -218,6 +229,30 @@ class Reader:
             )
         return answers
 
+    def _add_groups(
+        self, answers: list[Answer], rows: list[dict[str, Any]], campaign: campaigns.Campaign
+    ) -> None:
+        """Say of each customer in which group of a campaign he is; None where in neither."""
+        cutoffs: dict[int | None, str] = {each.id: each.cutoff for each in campaign.segments}
+        ids = pd.Series([_read_id(row.get(self.card.id)) for row in rows], dtype=str)
+        hashes = campaigns.hash_ids(ids, campaign.campaign)
+        for answer, row, own, hashed in zip(answers, rows, ids, hashes, strict=True):
+            cutoff = cutoffs.get(answer["cluster"]) if own else None
+            wanted = cutoff and answer["status"] in campaign.statuses and self._may_write(row)
+            group = campaigns.HOLD if cutoff and hashed < cutoff else campaigns.SEND
+            answer["group"] = group if wanted else None
+
+    def _may_write(self, row: dict[str, Any]) -> bool:
+        """Whether the card's `contact:` allows to write to a customer."""
+        contact = self.model.contact
+        cells = {name: "" if row.get(name) is None else str(row[name]) for name in contact}
+        try:
+            known = self.card.descriptors
+            levels = {name: columns.read_level(cell, known[name]) for name, cell in cells.items()}
+        except InputError:  # an unknown level allows nothing
+            return False
+        return all((levels[name] or "").casefold() in own for name, own in contact.items())
+
     def _list_cells(self, values: Floats, codes: Codes | None) -> list[list[Any]]:
         """The customers' values: numbers, then levels; None where missing or never seen."""
         if codes is None:
@@ -225,6 +260,11 @@ class Reader:
         known = [np.array([*levels, None], object) for levels in self.model.scorer.levels.values()]
         levels = np.column_stack([each[codes[:, i]] for i, each in enumerate(known)])
         return [a + b for a, b in zip(values.tolist(), levels.tolist(), strict=True)]
+
+
+def _read_id(cell: Any) -> str:
+    """An id as the table has it; empty for what is neither a text nor a whole number."""
+    return str(cell).strip() if isinstance(cell, str | int) and not isinstance(cell, bool) else ""
 
 
 def _define_number(name: str, feature: cards.Feature) -> Any:

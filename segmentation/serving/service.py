@@ -38,6 +38,7 @@ from segmentation import ROOT, InputError, __version__, words
 from segmentation.palette import OUTLINES, find_look
 from segmentation.reports import describe_points, stylesheet
 from segmentation.runs import Run
+from segmentation.segments import campaigns
 from segmentation.serving.apart import LONGEST, Ended, score_apart
 from segmentation.serving.batch import Unwritable
 from segmentation.serving.model import KEYS, MEND, Model, Problem, Refusal, load_model
@@ -174,8 +175,17 @@ FILES = {
     "text/csv": {"schema": {"type": "string"}},
     "multipart/form-data": {"schema": FORM, "encoding": {"file": {"contentType": "text/csv"}}},
 }
+CAMPAIGN = {
+    "name": "campaign",
+    "in": "query",
+    "schema": {"type": "string", "default": ""},
+    "description": "A campaign that was drawn; each answer then has the customer's `group`",
+}
 ANSWERED: dict[str, Any] = {
-    "openapi_extra": {"requestBody": {"required": True, "content": ROWS}},
+    "openapi_extra": {
+        "parameters": [CAMPAIGN],
+        "requestBody": {"required": True, "content": ROWS},
+    },
     "response_model": Answer | list[Answer],
 }
 SCORED: dict[str, Any] = {
@@ -194,14 +204,30 @@ router = APIRouter(responses=RESPONSES)
 async def predict(request: Request) -> Response:
     """The segment of one customer (an object) or of up to 10 000 (a list), in the same order."""
     reader = _take(request)
+    campaign = _find_campaign(request, reader.model)
     body = b"".join([chunk async for chunk in _read(request, LARGEST_BODY)])
     if len(body) > WORTH_A_THREAD:
         async with request.app.state.batches:
-            content, counts = await run_in_threadpool(reader.answer, body)
+            content, counts = await run_in_threadpool(reader.answer, body, campaign)
     else:
-        content, counts = reader.answer(body)
+        content, counts = reader.answer(body, campaign)
     _count(counts)
     return Response(content, media_type="application/json")
+
+
+def _find_campaign(request: Request, model: Model) -> campaigns.Campaign | None:
+    """The record of the campaign that is asked about, None where none is; it lies by the run."""
+    if not request.scope["query_string"] or not (name := request.query_params.get("campaign")):
+        return None
+    outputs = model.folder.parent
+    if name not in (known := campaigns.list_campaigns(outputs)):
+        told = f"no campaign has this name; drawn are {words.join(known) or 'none'}."
+        raise HTTPException(404, told)
+    try:
+        _ = model.contact  # read here, where it is told what is wrong with it
+        return campaigns.read_campaign(outputs, name)
+    except InputError as error:
+        raise Unavailable(str(error)) from None
 
 
 @router.post("/predict_file", **SCORED)

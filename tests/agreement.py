@@ -34,9 +34,11 @@ def agrees(text, value, name=""):
     found = re.fullmatch(r"(([-+]?)[\d,]+(?:\.(\d+))?)(%?)(?: .*)?", plain)
     if not found:
         return False
-    value = float(f"{value:.2g}") if name in ROUNDED else value
-    if text.endswith(" points") and name in ("difference", "detectable"):
+    points = text.endswith(" points") and name in ("difference", "detectable")
+    if points or (name in ("low", "high") and text[0] in "+−"):  # of a rate
         value *= 100
+    elif name in ROUNDED:
+        value = float(f"{value:.2g}")
     number, sign, decimals, percent = found[1], found[2], len(found[3] or ""), found[4]
     percent = percent and name not in words.MEASURES  # whose own unit it is
     plus = "+" if sign == "+" else ""

@@ -28,7 +28,7 @@ FORBIDDEN = {
 }
 LIBRARIES = {"pandas", "numpy", "seaborn", "matplotlib", "scipy", "sklearn", "kneed"}
 MODULES = {"figures", "modelling", "null", "profiles", "selection", "stability", "tracking"}
-MODULES |= {"modelling", "sensitivity", "value", "words"}
+MODULES |= {"campaigns", "outcomes", "sensitivity", "value", "words"}
 FRAMES = {"table", "quality", "read"}
 """What a study hands over as pandas' own."""
 

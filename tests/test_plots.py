@@ -142,7 +142,8 @@ def test_a_logarithmic_axis_has_plain_numbers():
 
 
 def test_labels_right_of_a_figure_stand_in_its_height():
-    ax = figures.draw_bands(sns.lineplot(x=[1, 2], y=[0.9, 0.95]))
+    sweep = pd.DataFrame({"k": [2, 3], "null_ari": [0.4, 0.3], "null_ari_q95": [0.6, 0.5]})
+    ax = figures.draw_null_band(sns.lineplot(x=[2, 3], y=[0.9, 0.95]), sweep, "ari")
     low, high = ax.get_ylim()
     assert all(low < label.xy[1] < high for label in ax.texts)
 

@@ -146,20 +146,6 @@ def _label_right(ax: Axes, y: float, text: str) -> None:
     )  # fmt: skip
 
 
-def draw_bands(ax: Axes) -> Axes:
-    """The usual bands of a mean Jaccard (Hennig 2007), named at the right edge.
-
-    >>> len(draw_bands(plt.subplots()[1]).lines)
-    4
-    """
-    for low, (high, word) in zip([0.36, *stability.BANDS], stability.BANDS.items(), strict=False):
-        if high < 1:
-            ax.axhline(high, color=QUIET, linewidth=0.8, linestyle=":")
-        _label_right(ax, (low + high) / 2, word)
-    ax.set_ylim(bottom=min(0.36, ax.get_ylim()[0]))
-    return ax
-
-
 def silhouette_profile(samples: pd.DataFrame, sweep: pd.DataFrame) -> Axes:
     """Each customer's silhouette as a bar, by segment, against the mean of structureless data.
 

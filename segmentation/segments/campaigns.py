@@ -30,7 +30,7 @@ DRAWN = ["id", "name", "customers", "held_back", "cutoff"]
 PLANNED = ["cluster", "customers", "contactable", "send", "hold_back", "outcome", "kind", "unit"]
 PLANNED += ["wanted", "base", "sd", "assumed", "detectable", "event", "worth", "worth_unit"]
 RESULTS = ["campaign", "outcome", "kind", "unit", "wanted", "cluster", "segment", "drawn", "lost"]
-RESULTS += ["moved", *outcomes.COMPARED, "differ", "word"]
+RESULTS += ["moved", *outcomes.COMPARED, "differ", "word", "says"]
 BALANCE = ["segment", "variable", "send", "hold_back", "difference", "limit"]
 
 
@@ -173,8 +173,9 @@ def plan_campaigns(
     Parameters
     ----------
     clustered : a row a customer. actions : see `value.plan_actions`.
-    outcome : what a campaign is judged by, a column of the card's outcomes; without one the first,
-        else what a customer is worth, else a yes or no of which a tenth is assumed.
+    outcome : what a campaign is judged by, a column of the card's outcomes; without one that of the
+        card's first campaign, its first outcome, else what a customer is worth, else a yes or no of
+        which a tenth is assumed.
     hold_back : share that is held back, 0…1 (exclusive).
 
     Returns
@@ -186,7 +187,8 @@ def plan_campaigns(
     that difference would bring if all contactable ones were written to. A yes counts as one more
     `event` or, where less is wanted, as a customer who stays; missing where that has no price.
     """
-    name = outcome or next(iter(card.outcomes), value.find_value(card) or "")
+    known = [*card.campaigns.values(), *card.outcomes, value.find_value(card) or ""]
+    name = outcome or known[0]
     judged: Any = card.outcomes.get(name) or card.measured.get(name)
     rate = judged is None or getattr(judged, "kind", "") == "yes/no"
     wanted, rows = getattr(judged, "wanted", "more"), []
@@ -269,9 +271,9 @@ def judge_campaign(
     -------
     campaign, the outcome's label, kind, unit and wanted, cluster, segment, drawn (customers), lost
     (ids not found), moved (of those found, into another segment), what `outcomes.compare_groups`
-    gives (p by Holm over the segments), differ and word (worked, did harm, …: see `results` in
-    words.yaml). Everyone's row has the segments' differences by their customers, with a normal
-    interval, and in differ the p of Cochran's test that they are one and the same.
+    gives (p by Holm over the segments), differ, word (worked, did harm, …: see `results` in
+    words.yaml) and says (it in a sentence). Everyone's row has the segments' differences by their
+    customers, with a normal interval, and in differ the p of Cochran's test that they are the same.
     """
     parts = list(joined.groupby(["cluster", "segment"], sort=True))
     said = {"campaign": campaign, "outcome": outcome.label, "kind": outcome.kind}
@@ -284,18 +286,23 @@ def judge_campaign(
         rows.append(said | {"cluster": cluster, "segment": name} | _count_moves(part) | found)
     told = pd.DataFrame(rows).reindex(columns=RESULTS)
     told["p"] = outcomes.adjust(told["p"])
-    whole = said | _count_moves(joined) | outcomes.pool_groups(told)
+    whole = said | {"segment": ""} | _count_moves(joined) | outcomes.pool_groups(told)
     told = pd.concat([pd.DataFrame([whole]), told], ignore_index=True)[RESULTS]
-    told["word"] = [words.pick(words.read_words()["results"], find_gain(row))["word"]
-                    for row in told.to_dict("records")]  # fmt: skip
+    kinds = words.read_words()["results"]
+    told["word"] = [words.pick(kinds, find_gain(row))["word"] for row in told.to_dict("records")]
+    facts = map(find_gain, told.to_dict("records"))
+    told["says"] = [words.say("result" if row["segment"] else "campaign", row) for row in facts]
     return told.astype({"cluster": "Int64"})
 
 
 def find_reach(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a plan with what its words rest on: rate, less, and reach (see `find_gain`)."""
+    """A row of a plan with what its words rest on: rate, less, and reach, as of `find_gain`.
+
+    The reach of a rate below a tenth is a share of a tenth: it may well be worth to look for more.
+    """
     facts = {"rate": int(row["kind"] == "yes/no"), "less": int(row["wanted"] == "less")}
     facts |= {"assumed": int(row["assumed"])}
-    reach = row["detectable"] / row["base"] if facts["rate"] and row["base"] > 0 else np.nan
+    reach = row["detectable"] / max(row["base"], ASSUMED) if facts["rate"] else np.nan
     return row | facts | {"reach": reach}
 
 

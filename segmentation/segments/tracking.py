@@ -49,7 +49,7 @@ MIGRATION = ["previous_cluster", "previous_segment", "cluster", "segment", *SHAR
 CHANGES = ["transition", *MIGRATION[:4], "previous_size", "size", "previous_share", "share"]
 CHANGES += ["points", *SHARES]
 DRIFT = ["variable", "kind", "previous_mean", "mean", "unit", "psi", "chance", "reading"]
-DRIFT += ["test", "statistic", "p_value", "shift", "shift_low", "shift_high"]
+DRIFT += ["test", "statistic", "p_value", "shift", "shift_low", "shift_high", "says"]
 FIT = ["customers_of", "customers", "distance", "shadow", "outside"]
 
 
@@ -303,7 +303,8 @@ def measure_drift(
     stability index, on the previous deciles or the levels), chance (the PSI that, without any
     drift, no column exceeds in 97 % of pairs of tables), reading (stable, or beyond chance:
     shifted or drifted), test (KS or χ²), statistic, p_value, and of a feature shift (mean −
-    previous_mean) with its 95 % interval, shift_low to shift_high: see `measure_shift`.
+    previous_mean) with its 95 % interval, shift_low to shift_high: see `measure_shift`; says has
+    that in a sentence.
     """
     if before is None:
         return pd.DataFrame(columns=DRIFT)
@@ -318,7 +319,8 @@ def measure_drift(
         moved = psi if psi > chance else 0.0
         reading = "drifted" if moved >= DRIFTED else "shifted" if moved >= SHIFTED else "stable"
         figures = {"psi": psi, "chance": chance, "reading": reading}
-        rows.append({"variable": card.labels[name], **told, **figures})
+        row = {"variable": card.labels[name], **told, **figures}
+        rows.append(row | {"says": words.say("shift", row) if "shift" in row else ""})
     return pd.DataFrame(rows, columns=DRIFT)
 
 

@@ -19,7 +19,10 @@ CUTS = [1, 3, 4, *LONG]
 SAMPLES = {"hotel": {}, "telecom": {"k": 9, "k_max": 2}, "long": {}, "noise": {}}
 
 
-@pytest.fixture(params=[*CUTS, *SAMPLES])
+HOTEL = pytest.param("hotel", marks=pytest.mark.long)  # two segments, as the table with gaps has
+
+
+@pytest.fixture(params=[*CUTS, HOTEL, "telecom", "long", "noise"])
 def run(request, play_once, sample_cards):
     """The bundled table at five K, and four tables with cards of their own."""
     name = request.param
@@ -181,7 +184,7 @@ def small(write_card, play_once):
     frame.insert(0, "id", [f"secret{i}" for i in range(63)])
     frame["kind"] = ["x"] * 58 + ["rare"] * 2 + ["y"] * 3
     card = write_card(frame.to_csv(index=False), descriptors={"kind": {}})
-    return Run(play_once("small", card, k=3, k_max=2))
+    return Run(play_once("small", card, k=3, like=play_once("mall 3", k=3)))
 
 
 def test_groups_under_five_are_withheld(small):

@@ -74,6 +74,10 @@ def run_once(shared_folder):
     return run
 
 
+LAID_OUT = ("mall", "mall 1", "noise", "telecom")
+"""Of the tables played, those whose figures are laid out: four, one, no and nine segments."""
+
+
 @pytest.fixture(scope="session")
 def play_once(shared_folder):
     """Play the notebooks' code once per set of options in the whole session; the run's folder."""
@@ -84,7 +88,8 @@ def play_once(shared_folder):
         folder = shared_folder / f"played {name}" / name  # a folder takes one run at a time
         with FileLock(shared_folder / f"played {name}.lock"):
             if not folder.exists():
-                play_run(folder, ROOT / card, **{"resamples": 20, "k_max": 6} | options)
+                how = {"resamples": 20, "k_max": 5, "laid_out": name in LAID_OUT}
+                play_run(folder, ROOT / card, **how | options)
         return folder
 
     return play
@@ -151,7 +156,8 @@ def table(card):
 
 @pytest.fixture(scope="session")
 def recorded(play_once):
-    return play_once("mall 4", k=4)
+    """The bundled table, played with few resamples, of which the rule makes four segments."""
+    return play_once("mall", k_max=10)
 
 
 @pytest.fixture(scope="session")

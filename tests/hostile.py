@@ -15,7 +15,7 @@ COLUMNS = {
     "@SUM(1)": {"label": "عمر العميل 💸 {mean} \\frac{1}{2} ‮ abc " + "long " * 6, "unit": "</td>"},
 }
 LEVELS = [SCRIPT, '=HYPERLINK("https://evil.example")', "![x](https://evil.example/p.png)", "-2+3"]
-PARAMETERS = {"k": 3, "k_max": 4, "resamples": 20}
+PARAMETERS = {"k": 3, "k_max": 3, "resamples": 20}
 """What the series is asked for with this table."""
 
 

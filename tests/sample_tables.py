@@ -29,11 +29,8 @@ features:
   topup: {label: Days since last top-up, unit: days}
   tenure: {label: Tenure, unit: months}
   support: {label: Support calls}
-  roaming: {label: Roaming, unit: days}
   age: {label: Age, unit: years}
   income: {label: Household income, unit: k€}
-  late: {label: Late payments}
-  devices: {label: Devices}
 descriptors:
   plan: {label: Plan}
   region: {label: Region}
@@ -100,44 +97,44 @@ def read_features(card: str) -> list[str]:
 
 
 def make_hotel(rng: np.random.Generator) -> pd.DataFrame:
-    values, _ = plant(rng, 300, np.array([[3.0, 3], [9, 10]]))
-    frame = pd.DataFrame({"guest": [f"G{i:04}" for i in range(300)]})
+    values, _ = plant(rng, 120, np.array([[3.0, 3], [9, 10]]))
+    frame = pd.DataFrame({"guest": [f"G{i:04}" for i in range(120)]})
     return frame.assign(nights=values[:, 0].clip(0).round(), spend=(120 * values[:, 1] + 900))
 
 
 def make_telecom(rng: np.random.Generator) -> pd.DataFrame:
     names = read_features(TELECOM)
-    centres = rng.choice([-2.0, 0, 0, 2], size=(9, 12))
-    values, members = plant(rng, 900, centres)
-    scales = np.array([12, 8, 90, 40, 15, 14, 1.5, 4, 8, 12, 1.2, 0.9])
-    means = np.array([38, 22, 260, 110, 50, 60, 5, 12, 45, 52, 4, 3])
+    centres = rng.choice([-2.0, 0, 0, 2], size=(9, 9))
+    values, members = plant(rng, 360, centres)
+    scales = np.array([12, 8, 90, 40, 15, 14, 1.5, 8, 12])
+    means = np.array([38, 22, 260, 110, 50, 60, 5, 45, 52])
     frame = pd.DataFrame((means + scales * values).round(2), columns=names)
-    frame.insert(0, "msisdn", [f"T{i:07}" for i in rng.permutation(900)])
+    frame.insert(0, "msisdn", [f"T{i:07}" for i in rng.permutation(360)])
     plans = np.array(["Basic", "Family", "Business", "Youth", "Unlimited"])
-    frame["plan"] = np.where(rng.random(900) < 0.6, plans[members % 5], rng.choice(plans, 900))
-    frame["region"] = rng.choice([f"Region {chr(65 + i)}" for i in range(12)], 900)
-    frame["channel"] = rng.choice(["Shop", "Online", "Door to door"], 900, p=[0.5, 0.495, 0.005])
+    frame["plan"] = np.where(rng.random(360) < 0.6, plans[members % 5], rng.choice(plans, 360))
+    frame["region"] = rng.choice([f"Region {chr(65 + i)}" for i in range(12)], 360)
+    frame["channel"] = rng.choice(["Shop", "Online", "Door to door"], 360, p=[0.5, 0.495, 0.005])
     return frame
 
 
 def make_long(rng: np.random.Generator) -> pd.DataFrame:
     centres = np.array([[3.0, 0, 0, 3, 0], [-3, 3, 0, 0, 1], [0, -1, 3, -3, 0], [0, 0, -3, 0, 4]])
-    values, members = plant(rng, 400, centres)
+    values, members = plant(rng, 160, centres)
     frame = pd.DataFrame(
         values * [18, 7, 2, 4, 1000] + [95, 35, 8, 14, 5000], columns=list("abcde")
     )
-    frame.insert(0, "member number", range(1, 401))
+    frame.insert(0, "member number", range(1, 161))
     kinds = np.array(["Two adults with children under eighteen years of age", "One adult", "Other"])
-    frame["h"] = np.where(members == 1, kinds[0], rng.choice(kinds, 400))
-    frame.loc[rng.choice(400, 30, replace=False), "h"] = None
+    frame["h"] = np.where(members == 1, kinds[0], rng.choice(kinds, 160))
+    frame.loc[rng.choice(160, 12, replace=False), "h"] = None
     return frame.round(1)
 
 
 def make_noise(rng: np.random.Generator) -> pd.DataFrame:
     spread = 0.5 + 0.5 * np.eye(4)
     values = rng.multivariate_normal(
-        [6, 90, 25, 48], spread * np.outer(*[[1.5, 20, 8, 12]] * 2), 250
+        [6, 90, 25, 48], spread * np.outer(*[[1.5, 20, 8, 12]] * 2), 150
     )
     frame = pd.DataFrame(values.round(1), columns=read_features(NOISE))
-    frame.insert(0, "ticket", range(250))
-    return frame.assign(language=rng.choice(["English", "French", "Other"], 250, p=[0.6, 0.3, 0.1]))
+    frame.insert(0, "ticket", range(150))
+    return frame.assign(language=rng.choice(["English", "French", "Other"], 150, p=[0.6, 0.3, 0.1]))

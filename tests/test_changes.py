@@ -619,8 +619,8 @@ def read_run(folder):
     return agreement.Run(folder), agreement.parse((folder / "reports/report.html").read_text())
 
 
-def test_the_same_customers_in_another_order_are_the_same_segments(play_once, shuffled):
-    first = agreement.Run(play_once("mall 4", k=4))
+def test_the_same_customers_in_another_order_are_the_same_segments(play_once, recorded, shuffled):
+    first = agreement.Run(recorded)
     run, page = read_run(
         play_once(
             "mall shuffled", shuffled, k=4, seed=7, like=first.folder, against=str(first.folder)
@@ -653,8 +653,8 @@ def test_the_same_customers_in_another_order_are_the_same_segments(play_once, sh
         ),
     ],
 )
-def test_a_report_of_changed_segments_agrees_with_its_tables(play_once, k, ids, called):
-    before = agreement.Run(play_once("mall 4", k=4))
+def test_a_report_of_changed_segments_agrees_with_its_tables(play_once, recorded, k, ids, called):
+    before = agreement.Run(recorded)
     like = play_once(f"mall {k}", k=k)
     played = play_once(f"mall 4 to {k}", k=k, like=like, against=str(before.folder))
     run, page = read_run(played)
@@ -681,8 +681,8 @@ def test_a_report_of_changed_segments_agrees_with_its_tables(play_once, k, ids, 
     assert missed == []
 
 
-def test_a_first_run_has_nothing_to_compare_with(play_once):
-    run, page = read_run(play_once("mall 4", k=4))
+def test_a_first_run_has_nothing_to_compare_with(recorded):
+    run, page = read_run(recorded)
     assert run.changes == {"previous": None}
     for name, columns in (("changes", tracking.CHANGES), ("migration", tracking.MIGRATION)):
         table = pd.read_csv(run.folder / f"tables/{name}.csv")

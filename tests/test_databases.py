@@ -112,6 +112,7 @@ def need(driver, *programs):
 STARTS = {"sqlite": start_sqlite, "duckdb": start_duckdb}
 STARTS |= {"postgres": start_postgres, "mariadb": start_mariadb}
 MARIADB = pytest.param("mariadb", marks=pytest.mark.long)
+EMBEDDED = [pytest.param(name, marks=pytest.mark.long) for name in ("sqlite", "duckdb")]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "duckdb", "postgres", MARIADB])
@@ -175,6 +176,7 @@ def check_words(one, two):
         assert one == pytest.approx(two, rel=1e-10) if isinstance(one, float) else one == two
 
 
+@pytest.mark.parametrize("base", ["postgres", *EMBEDDED, MARIADB], indirect=True)
 def test_the_bundled_table_is_fitted_alike(base, tmp_path):
     card = read_card("data/mall_customers.yaml")
     table = pd.read_csv(ROOT / "data/raw/Mall_Customers.csv")

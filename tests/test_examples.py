@@ -28,10 +28,13 @@ def test_examples_of_words_and_reports(name):
     assert doctest.testmod(importlib.import_module(f"segmentation.{name}")).failed == 0
 
 
-def test_the_example_report_has_the_figures_of_a_run(published):
+@pytest.mark.parametrize("run", ["recorded", pytest.param("published", marks=pytest.mark.long)])
+def test_the_example_report_has_the_figures_of_a_run(run, request):
     kept = (Path(__file__).parents[1] / "docs/example/report.html").read_text("utf-8")
-    now = (published / "reports/report.html").read_text("utf-8")
+    now = (request.getfixturevalue(run) / "reports/report.html").read_text("utf-8")
     cells = [re.findall(r'data-cell="([^"]+)">([^<]*)<', page) for page in (kept, now)]
+    if run == "recorded":  # of few resamples, on which these figures alone depend
+        cells = [[cell for cell in each if "#stability." not in cell[0]] for each in cells]
     assert len(cells[0]) > 100
     assert cells[0] == cells[1]
     headlines = [re.search(r"<h1[^>]*>([^<]+)<", page) for page in (kept, now)]

@@ -10,7 +10,7 @@ from browsing import CONTRASTS, find_violations, watch
 
 ROOT = Path(__file__).parents[1]
 DESK, PHONE = (1280, 800), (390, 844)
-FEW = {"k_max": 3, "resamples": 20}
+FEW = {"k_max": 2}
 
 
 def write_groups(place, *, groups, features, seed):
@@ -37,13 +37,17 @@ def shorten(card, rows, place):
     return place / f"{card}.yaml"
 
 
-@pytest.fixture(params=["mall", "webshop", "orders", "seven", "ten"])
-def report(request, play_once, tmp_path_factory):
+SHOPS = [pytest.param(name, marks=pytest.mark.long) for name in ("webshop", "orders")]
+"""Their reports lie between those of seven segments and of ten features."""
+
+
+@pytest.fixture(params=["mall", *SHOPS, "seven", "ten"])
+def report(request, play_once, recorded, tmp_path_factory):
     """The report of a table: the bundled one, web shop and orders (some of their lines), seven
     groups, ten features."""
     made, name = tmp_path_factory.getbasetemp(), request.param
     if name == "mall":
-        folder = play_once("mall 4", k=4)
+        folder = recorded
     elif name == "webshop":
         folder = play_once("webshop 5", shorten("webshop_customers", 400, made), k=5, **FEW)
     elif name == "orders":

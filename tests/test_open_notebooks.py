@@ -74,10 +74,11 @@ def test_scikit_learn_s_own_estimators_give_the_same_sweep(tmp_path, recorded):
     swapped += [("segmentation.clustering.silhouettes import", "")]
     series = change_series(tmp_path / "series", n03=swapped)
     theirs = play_run(
-        tmp_path / "out" / "run", CARD, series=series, steps=("02", "03"), resamples=20, k_max=6
+        tmp_path / "out" / "run", CARD, series=series, steps=("02", "03"), resamples=20, k_max=4
     )
     sweeps = [pd.read_csv(run / "tables/k_selection.csv") for run in (recorded, theirs)]
-    assert list(sweeps[0]["k"]) == [1, 2, 3, 4, 5, 6]
+    sweeps[0] = sweeps[0].query("k <= 4")
+    assert list(sweeps[0]["k"]) == [1, 2, 3, 4]
     columns = ["k", "inertia", "smallest_share", "calinski_harabasz", "davies_bouldin"]
     columns += ["silhouette", "gap", "prediction_strength", "ari_mean", "jaccard_min", "z"]
     np.testing.assert_allclose(sweeps[0][columns], sweeps[1][columns], rtol=1e-9)

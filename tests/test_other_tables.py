@@ -284,7 +284,11 @@ def test_a_long_tail_gets_its_logarithm_with_the_reason(tmp_path):
     assert {card.features[name].transform for name in FEATURES} == {"none"}
 
 
-@pytest.mark.parametrize("seed", range(200))
+FURTHER = [pytest.param(seed, marks=pytest.mark.long) for seed in range(50, 200)]
+"""The first fifty find what fails for one draw in twelve in 99 of 100 cases (11/12 ** 50)."""
+
+
+@pytest.mark.parametrize("seed", [*range(50), *FURTHER])
 def test_no_drafted_card_takes_a_planted_id(seed, tmp_path):
     rng = np.random.default_rng([2026, seed])
     rows = int(rng.integers(30, 200))
@@ -397,11 +401,11 @@ def test_the_card_command_tells_role_why_example_and_change(tmp_path, capsys):
 
 def test_one_skewed_population_is_one_segment(tmp_path):
     rng = np.random.default_rng(8)
-    common = rng.normal(size=(400, 1))
-    skewed = np.exp(0.8 * (0.8 * common + 0.6 * rng.normal(size=(400, 3)))) * 100
+    common = rng.normal(size=(200, 1))
+    skewed = np.exp(0.8 * (0.8 * common + 0.6 * rng.normal(size=(200, 3)))) * 100
     table = pd.DataFrame(skewed.round(1), columns=["monthly_spend", "basket_value", "visits_index"])
     source = write(table, tmp_path)
-    run = play_run(tmp_path / "out" / "run", source, steps=("02", "03"), resamples=20, k_max=4)
+    run = play_run(tmp_path / "out" / "run", source, steps=("02", "03"), resamples=20, k_max=3)
     choice = json.loads((run / "tables" / "selection.json").read_text("utf-8"))
     assert (choice["k"], choice["verdict"]) == (1, "none")
     card = read_card(run / "card.yaml")
@@ -410,13 +414,13 @@ def test_one_skewed_population_is_one_segment(tmp_path):
 
 def test_of_many_features_the_telling_ones_are_drawn(tmp_path):
     rng = np.random.default_rng(5)
-    table = pd.DataFrame(rng.normal(size=(300, 40)).round(3), columns=[f"m{i}" for i in range(40)])
-    table[["m7", "m31"]] += 6 * (np.arange(300) % 3)[:, None]
+    table = pd.DataFrame(rng.normal(size=(150, 20)).round(3), columns=[f"m{i}" for i in range(20)])
+    table[["m7", "m13"]] += 6 * (np.arange(150) % 3)[:, None]
     drawn = []
     with mock.patch.object(
         sns, "pairplot", lambda data, **_: drawn.append(data) or sns.FacetGrid(data)
     ):
         play_run(tmp_path / "out" / "run", write(table, tmp_path), steps=("01",))
     (shown,) = drawn
-    assert {"M7", "M31"} <= {*shown}
+    assert {"M7", "M13"} <= {*shown}
     assert shown.shape[1] <= 7

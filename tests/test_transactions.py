@@ -373,9 +373,9 @@ def test_an_early_day_leaves_nobody(tmp_path):
 
 
 def test_lines_are_counted_in_large_files(tmp_path):
-    rows = "".join(f"{i % 50},1,2024-01-01,{i}\n" for i in range(400_000))
+    rows = "".join(f"{i % 50},1,2024-01-01,{i}\n" for i in range(100_000))
     said = refuse(write_text(tmp_path, f"id,order,day,paid\n{rows}A,1,2024-01-01,x\n"))
-    assert "('x' in line 400002)" in said
+    assert "('x' in line 100002)" in said
 
 
 @pytest.mark.usefixtures("way")

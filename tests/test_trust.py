@@ -6,21 +6,16 @@ mixed dates in `test_transactions.py`; a table that changes while it is read in 
 
 import gzip
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
 from modelling import build_preprocessor
-from played import play_run
 
 from segmentation import InputError
 from segmentation.__main__ import main
 from segmentation.clustering import describe_quality
 from segmentation.customers import columns, explain_card, numbers, read_card, read_customers
-from segmentation.runs import Run
 
 RNG = np.random.default_rng(11)
 ROWS = [
@@ -220,10 +215,8 @@ def test_mended_and_told(case, tmp_path):
     assert len(customers.table) == 30
     expected = [row[2] for row in ROWS]
     assert customers.table["b"].tolist() == pytest.approx(expected)
-    run = Run(play_run(tmp_path / "runs" / "run", path, steps=("02",)))
-    prepared = run.read_table("preprocessed_data.csv")
-    assert np.isfinite(prepared[["a", "b"]].to_numpy()).all()
-    assert len(prepared) == 30
+    scaled = build_preprocessor(card).fit_transform(customers.table[card.distance])
+    assert np.isfinite(scaled.to_numpy()).all()
 
 
 def test_a_constant_feature_is_told_and_has_no_part(tmp_path):
@@ -377,20 +370,20 @@ def test_parquet_and_excel_are_read_like_csv(tmp_path):
         pd.testing.assert_frame_equal(same, expected)
 
 
-def refuse(*words):
-    """What the command says on refusing: its exit code and its lines."""
-    done = subprocess.run(
-        [sys.executable, "-m", "segmentation", "run", "--dry-run", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.stdout == ""
-    assert done.returncode == 2, done.stderr
-    return done.stderr
+@pytest.fixture
+def refuse(capsys):
+    """Run the command in this process; what it says on refusing."""
+
+    def run(*words):
+        assert main(["run", "--dry-run", *map(str, words)]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        return said.err
+
+    return run
 
 
-def test_a_loop_of_links_is_no_such_file(tmp_path):
+def test_a_loop_of_links_is_no_such_file(refuse, tmp_path):
     for name, other in (("a", "b"), ("b", "a")):
         (tmp_path / f"{name}.csv").symlink_to(f"{other}.csv")
     assert "a.csv: no such file; give the path" in refuse(tmp_path / "a.csv")
@@ -406,7 +399,7 @@ def test_a_loop_of_links_is_no_such_file(tmp_path):
         ("features: [Age]", "features: write keys with their values."),
     ],
 )
-def test_an_odd_card_is_refused_in_lines(text, told, tmp_path):
+def test_an_odd_card_is_refused_in_lines(text, told, refuse, tmp_path):
     path = tmp_path / "odd.yaml"
     path.write_text(text)
     said = refuse(path)
@@ -426,7 +419,7 @@ def test_a_card_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("drafted", [True, False])
-def test_what_is_no_table_is_not_repeated(drafted, tmp_path):
+def test_what_is_no_table_is_not_repeated(drafted, refuse, tmp_path):
     (tmp_path / "secret").write_text("root:hunter2:20228:0:99999\nme:hunter3:1:2\n" * 20)
     card = tmp_path / "card.yaml"
     card.write_text("title: X\ntable: secret\nid: a\nfeatures: {b: {}, c: {}}\n")
@@ -435,7 +428,7 @@ def test_what_is_no_table_is_not_repeated(drafted, tmp_path):
     assert "hunter" not in said
 
 
-def test_no_word_of_a_table_steers_the_terminal(tmp_path):
+def test_no_word_of_a_table_steers_the_terminal(refuse, tmp_path):
     said = refuse(write(tmp_path, make_table(header="id,\x1b[2Ja,b,kind")))
     assert "\x1b" not in said
     assert "column a is missing" in said

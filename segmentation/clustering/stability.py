@@ -129,23 +129,6 @@ def name_band(jaccard: float) -> str:
     return next(reached, BANDS[1.0])
 
 
-def slsw(
-    matrix: ArrayLike, labels: ArrayLike, *, pairs: int = 100, seed: int = 0, **options: Any
-) -> Floats:
-    """Segment level stability within a solution: (pairs, k), flexclust's `slswFlexclust`.
-
-    As `bootstrap_ari`, but for each segment of `labels` the largest Jaccard similarity with
-    a segment of either fit, on all n rows; the mean of the two (Dolnicar & Leisch 2017).
-    """
-    rows, own = _with_labels(matrix, labels)
-    drawn = _draw_bootstrap(rows, 2 * pairs, seed)
-    return _compare_pairs(own, _label_again(rows, int(own.max()) + 1, drawn, seed=seed, **options))
-
-
-def _compare_pairs(own: Labels, again: Labels) -> Floats:
-    return jaccard(contingency(own, again)).reshape(2, len(again) // 2, -1).mean(axis=0)
-
-
 def count_resampled(features: int) -> int:
     """How many rows are resampled at most: 2 000, fewer of more than twenty features, but 500."""
     return min(RESAMPLED_ROWS, max(500, RESAMPLED_CELLS // features))
@@ -280,8 +263,10 @@ class Recut:
 def resample_cut(X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed: int = 0) -> Recut:
     """Do the segments of one cut come back, and who keeps a segment? One bootstrap for all.
 
-    `labels` are 0 … k − 1 of an (n, p) table (else a ValueError). See `jaccard_bootstrap`
-    (Hennig 2007) and `slsw` (Dolnicar & Leisch 2017). Of a seeded sample above 2 000 rows.
+    `labels` are 0 … k − 1 of an (n, p) table (else a ValueError). For the Jaccards see
+    `jaccard_bootstrap` (Hennig 2007); `slsw` takes pairs of samples as `bootstrap_ari` does, and of
+    each segment its largest Jaccards in the two fits, on all rows, of which the mean
+    (`flexclust::slswFlexclust`; Dolnicar & Leisch 2017). Of a seeded sample above 2 000 rows.
 
     Examples
     --------
@@ -300,7 +285,8 @@ def resample_cut(X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed:
     jaccards = jaccard_bootstrap(rows, own, resamples=resamples, seed=seed)
     counts = np.vstack([np.ones_like(own), counts])
     found = np.vstack([own, _match_labels(own, again)])
-    return Recut(jaccards, _compare_pairs(own, again), curve, drawn, counts, found)
+    slsw = jaccard(contingency(own, again)).reshape(2, resamples, -1).mean(axis=0)
+    return Recut(jaccards, slsw, curve, drawn, counts, found)
 
 
 def _match_labels(first: Labels, second: Labels) -> Labels:

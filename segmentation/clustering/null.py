@@ -35,50 +35,37 @@ FEW = 0.2  # a feature with fewer distinct values than this share of n keeps to 
 _PROBED, _ROUNDS = 10_000, 3  # rows drawn to see what correlation a copula gives, and how often
 
 
-def compare_with_null(
-    X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int = 0
+def gate_cuts(
+    X: ArrayLike, ks: Iterable[int], shares: pd.Series, *, resamples: int = 100, seed: int = 0
 ) -> pd.DataFrame:
-    """Cut an (n, p) table and tables like it without segments, for each K ≥ 2 of `ks`.
+    """Cut an (n, p) table and tables like it without segments: one row a K ≥ 2 of `ks`.
 
     100 resamples give 99 draws, each with 10 halvings and 5 pairs; others in proportion. Of a
-    seeded sample above 2 000 rows. `fit_null` tells what structureless means. NaN: a ValueError.
-    Columns k, silhouette, prediction_strength, ari and draw (−1 for the table's own), all with the
-    same counts on the same number of rows, so that they compare.
+    seeded sample above 2 000 rows, table and draws alike. `fit_null` tells what structureless
+    means; `shares` are those of the smallest segments by K. NaN: a ValueError. Columns and the
+    gate: see `open_gate`.
 
     Examples
     --------
     >>> rows = [[0.0], [0.1], [0.2], [0.3], [9.0], [9.1], [9.2], [9.3]]
-    >>> int(compare_with_null(rows, [2], resamples=20)["draw"].max())
-    18
+    >>> gate_cuts(rows, [2], pd.Series({2: 0.5}), resamples=20)["gated"].tolist()
+    [True]
     """
-    rows = stability.draw_resampled(X, seed)
     wanted = [k for k in ks if k > 1]
     if not wanted:
-        return pd.DataFrame(columns=["k", *_FIGURES, *_VALLEYS, "draw"], dtype=float)
+        return pd.DataFrame(columns=_COLUMNS, index=pd.Index([], name="k"), dtype=float)
+    rows = stability.draw_resampled(X, seed)
     counts: dict[str, Any] = {"halvings": max(1, resamples // 10), "pairs": max(1, resamples // 20)}
-    own = measure_cuts(rows, wanted, seed=seed, threads=None, **counts).assign(draw=-1)
+    own = measure_cuts(rows, wanted, seed=seed, threads=None, **counts)
     chance = null_table(rows, wanted, draws=max(19, resamples - 1), seed=seed, **counts)
-    return pd.concat([own, chance])
-
-
-def gate_cuts(
-    X: ArrayLike, ks: Iterable[int], shares: pd.Series, *, resamples: int = 100, seed: int = 0
-) -> pd.DataFrame:
-    """One row a K ≥ 2, its figures beside the null's, and the gate: see `summarize`."""
-    return summarize(compare_with_null(X, ks, resamples=resamples, seed=seed), shares)
+    return open_gate(own, describe_chance(chance), shares)
 
 
 def warm_up() -> None:
     """Compile the kernels once, so that the first run need not wait for them: `make` does."""
     table = np.random.default_rng(0).normal(size=(40, 2))
-    compare_with_null(table, [2], resamples=1)
+    gate_cuts(table, [2], pd.Series({2: 0.5}), resamples=1)
     stability.resample(table, [2], resamples=1)
-
-
-def summarize(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
-    """One row a K ≥ 2 of what `compare_with_null` gives, and the gate: see `open_gate`."""
-    own = figures[figures["draw"] < 0]
-    return open_gate(own, describe_chance(figures[figures["draw"] >= 0]), smallest_share)
 
 
 def describe_chance(figures: pd.DataFrame) -> pd.DataFrame:

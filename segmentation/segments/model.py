@@ -445,7 +445,8 @@ def save_customers(place: Path, figures: ModelFigures, card: Card, segments: lis
     if not is_large(card) or card.backend:
         return False
     named: Any = segments
-    database.save_file(queries.score_table(open_customers(card), Scorer(figures), named), place)
+    scored = queries.score_table(open_customers(card), Scorer(figures), named)
+    scored.to_parquet(place, row_group_size=database.ROWS_TOGETHER)
     return True
 
 

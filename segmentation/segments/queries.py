@@ -397,7 +397,7 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     `database.measure_columns` for what is exact.
     """
     numbers = take_features(scored, card, list(card.features))
-    measures = database.measure_columns(scored, numbers, by="cluster")
+    measures = database.measure_columns(scored, numbers)
     everyone = measures[measures["cluster"].isna()].set_index("variable")
     seen = {}
     for i, (name, feature) in enumerate(card.features.items()):
@@ -410,9 +410,7 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     table = scored.select(cluster="cluster", **seen)
     asked = {f"{x}mean": table[x].mean() for x in seen}
     asked |= {f"{x}sd": table[x].std(how="pop") for x in seen}
-    wide = [table.aggregate(**asked).to_pandas().assign(cluster=pd.NA)]
-    wide.append(table.group_by("cluster").aggregate(**asked).to_pandas().dropna(subset="cluster"))
-    both = pd.concat(wide, ignore_index=True).astype({"cluster": "Int64"})
+    both = database.aggregate_by_cluster(table, asked)
     named = zip(card.features, seen, strict=True)
     own = {name: both[["cluster", f"{x}mean", f"{x}sd"]] for name, x in named}
     names = ["cluster", "seen_mean", "seen_sd"]

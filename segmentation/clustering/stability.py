@@ -35,8 +35,8 @@ BANDS = {  # upper ends of the bands of a segment's mean Jaccard (Hennig 2007)
     0.85: "stable",
     1.0: "highly stable",
 }
+# Ends of the classes of shadow values in which kept customers are counted: finer by a border.
 SHADOWS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.94, 0.96, 0.98, 0.99)
-"""Ends of the classes of shadow values in which kept customers are counted: finer by a border."""
 
 
 def contingency(first: ArrayLike, second: ArrayLike, *, drawn: ArrayLike | None = None) -> Floats:

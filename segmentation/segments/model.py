@@ -32,18 +32,12 @@ if TYPE_CHECKING:
 
     from segmentation.clustering import stability
 
-FOLDS, HELD_OUT = 10, 0.01
-"""The share of customers beyond the limit, when each tenth is judged by a fit to the others."""
-
+FOLDS, HELD_OUT = 10, 0.01  # share beyond the limit, each tenth judged by a fit to the others
 MODEL, FIGURES = "segmenter.joblib", "segmenter.json"
-SCANS, STILL = 12, 1e-6
-"""Lloyd over all rows ends after so many scans, or where one gains less of the inertia."""
-
+SCANS, STILL = 12, 1e-6  # Lloyd over all rows: most scans; gain of the inertia that ends it
 SCAN = ["scan", "inertia", "gain"]
-
 GAPS = (np.nan, None)
-ORDER = ("SimpleImputer", "FunctionTransformer", "Clipper")
-"""The steps of a feature in the order in which they can be written, before any scalers."""
+ORDER = ("SimpleImputer", "FunctionTransformer", "Clipper")  # of a feature, before any scalers
 
 
 class NoCentres(InputError):

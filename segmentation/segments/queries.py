@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     import ibis
 
 BEYOND = 1e300  # larger than any squared distance
-OWN = "segmentation_"
-"""What the names of columns begin with that are there only on the way."""
-
+OWN = "segmentation_"  # so begin columns that are there only on the way
 number = database.write_number
 
 

@@ -34,12 +34,8 @@ from segmentation.series.notebooks import (
     find_last_cell,
 )
 
-MOST, LINE = 5_000_000, 300
-"""Characters kept of what one cell shows (a note stands for the rest), and of a cause."""
-
-PATIENCE, FAREWELL = 600, 3
-"""Seconds that a kernel may take to start, and to end by itself."""
-
+MOST, LINE = 5_000_000, 300  # characters kept of what one cell shows, and of a cause
+PATIENCE, FAREWELL = 600, 3  # seconds that a kernel may take to start, and to end by itself
 COMMAND = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 COMMAND += ["--IPKernelApp.log_level=50", "--HistoryManager.enabled=False"]
 

@@ -37,14 +37,11 @@ from segmentation.serving.model import (
     load_model,
 )
 
-BLOCK = 2 << 20
-"""Bytes of a CSV, or about as many of a Parquet file, that are in memory at a time."""
-
+BLOCK = 2 << 20  # bytes of a CSV, or about as many of a Parquet file, in memory at a time
 ROWS = 1 << 16
 PAIR = ["cluster", "status"]
 ALIGNED = ("right", "right", "left")
-FORMULA = r"^[=+\-@\t\r]"
-"""What text begins with that a spreadsheet may run as a formula: then `disarm` decides."""
+FORMULA = r"^[=+\-@\t\r]"  # what a spreadsheet may run as a formula: then `disarm` decides
 
 __all__ = ["Tally", "Unwritable", "load_model", "score_file", "score_into"]
 

@@ -49,6 +49,7 @@ VARIABLE = r"\$(?:(\w+)|\{(\w+)\})"  # of the environment, in a URL
 MOST_LEVELS = 10_000  # distinct cells of a descriptor that are fetched to be read by the card
 QUARTILES = (0.25, 0.5, 0.75)
 QUANTILES = {"duckdb", "postgres", "pyspark"}  # interpolate as numpy does
+COUNTED = ["missing", "negative", "beyond", "low", "high"]
 FIGURES = ("customers", "mean", "sd", "min", "q25", "median", "q75", "max")
 
 
@@ -356,6 +357,25 @@ def take_ids(cells: ibis.Column) -> ibis.Column:
         return text
     whole = (text.re_search(f"^{WHOLE_ID}$") | (text == "")).all().execute()
     return text.re_replace(r"\.0+$", "") if whole else text
+
+
+def count_values(
+    table: ibis.Table, numbers: Mapping[str, Any], limits: Mapping[str, tuple[float, float]]
+) -> pd.DataFrame:
+    """One row a column of numbers, from one pass: rows, missing, negative, beyond, low, high.
+
+    `beyond` counts values beyond the column's limits, infinite ones among them.
+    """
+    asked = {"rows": table.count()}
+    for i, (name, values) in enumerate(numbers.items()):
+        low, high = map(write_number, limits[name])
+        signs = [values.isnull(), values < 0, (values < low) | (values > high)]
+        each = [*(sign.sum() for sign in signs), values.min(), values.max()]
+        asked |= {f"{figure}{i}": found for figure, found in zip(COUNTED, each, strict=True)}
+    (found,) = table.aggregate(**asked).to_pandas().fillna(0).to_dict("records")
+    rows = [[found[f"{figure}{i}"] for figure in COUNTED] for i in range(len(numbers))]
+    told = pd.DataFrame(rows, index=[*numbers], columns=COUNTED).assign(rows=found["rows"])
+    return told.astype(dict.fromkeys(["rows", *COUNTED[:3]], int))
 
 
 def measure_columns(table: ibis.Table, numbers: Mapping[str, ibis.Column]) -> pd.DataFrame:

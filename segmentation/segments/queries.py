@@ -17,7 +17,7 @@ import pandas as pd
 from segmentation import InputError
 from segmentation.customers import Card, cards, columns, database, text
 from segmentation.segments import profiles
-from segmentation.segments.scorer import Floats, Scorer, find_limits
+from segmentation.segments.scorer import Floats, Scorer
 
 if TYPE_CHECKING:
     import ibis
@@ -30,9 +30,9 @@ number = database.write_number
 def score_table(table: ibis.Table, scorer: Scorer, segments: list[dict[str, Any]]) -> ibis.Table:
     """The table with cluster, segment, distance, second, confidence and status behind its columns.
 
-    The semantics are those of `Scorer.score` for rows that `count_problems` finds nothing wrong
-    with; a tie goes to the lower position. Each step is a subquery, so that nothing is computed
-    twice. `segments` are those of `segments.json`, by position.
+    The semantics are those of `Scorer.score` for rows within the hard limits; a tie goes to the
+    lower position. Each step is a subquery, so that nothing is computed twice. `segments` are
+    those of `segments.json`, by position.
 
     Raises
     ------
@@ -364,28 +364,7 @@ def measure_ranges(table: ibis.Table, scorer: Scorer) -> list[tuple[float, float
     return [*zip(low, high, strict=True)]
 
 
-# What is counted and measured --------------------------------------------------------------
-
-
-def count_problems(table: ibis.Table, scorer: Scorer) -> pd.DataFrame:
-    """One row a feature, from one pass over the table: column, missing, beyond, customers.
-
-    `beyond` counts values beyond the hard limits, infinite ones among them.
-    """
-    find_columns(table, scorer.card, [*scorer.levels])
-    numbers = take_features(table, scorer.card, scorer.columns)
-    figures: dict[str, Any] = {"rows": table.count()}
-    for i, (name, values) in enumerate(numbers.items()):
-        ends = find_limits(scorer.card.features[name])
-        figures |= {
-            f"missing{i}": values.isnull().sum(),
-            f"beyond{i}": _is_beyond(values, *ends).sum(),
-        }
-    counts = table.aggregate(**figures).execute().iloc[0].fillna(0).astype(int)
-    told = {
-        kind: [counts[f"{kind}{i}"] for i in range(len(numbers))] for kind in ("missing", "beyond")
-    }
-    return pd.DataFrame({"column": scorer.columns, **told, "customers": counts["rows"]})
+# What is measured ----------------------------------------------------------------------------
 
 
 def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:

@@ -153,8 +153,7 @@ def _assign(cost: Floats, accepted: NDArray[np.bool_]) -> dict[int, int]:
 
 def _divide(counts: pd.DataFrame, *, axis: int) -> pd.DataFrame:
     """Shares of the row (axis 1) or the column (axis 0) totals; 0 where nobody recurs."""
-    totals = counts.sum(axis=axis).astype(float)
-    return counts.div(totals.where(totals > 0, np.inf), axis=1 - axis)
+    return counts.div(counts.sum(axis=axis), axis=1 - axis).fillna(0)
 
 
 # Identity ----------------------------------------------------------------------------------

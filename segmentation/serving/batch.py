@@ -242,16 +242,18 @@ def score_into(url: str, name: str, into: str, model: Model, *, segment: str = "
 
 def _check_table(table: Any, name: str, model: Scorer) -> None:
     """Refuse a table without rows, or with values that are refused: one line a column and kind."""
-    counts, refusal = queries.count_problems(table, model), Refusal(source=name)
-    if not counts["customers"].iloc[0]:
-        raise InputError(f"{name} has no customers; name a table with rows.")
-    for row in counts.itertuples():
-        feature = model.card.features[row.column]
+    numbers, refusal = queries.take_features(table, model.card, model.columns), Refusal(source=name)
+    features = {column: model.card.features[column] for column in numbers}
+    limits = {column: scorer.find_limits(feature) for column, feature in features.items()}
+    for row in database.count_values(table, numbers, limits).itertuples():
+        if not row.rows:
+            raise InputError(f"{name} has no customers; name a table with rows.")
+        feature = features[row.Index]
         gaps = row.missing if feature.missing == "refuse" else 0
         for count, what in ((gaps, "missing"), (row.beyond, "out of range")):
             if count:
                 told = f"{count:,} {'value is' if count == 1 else 'values are'} {what}"
-                refusal.add([Problem(None, row.column, told, describe_allowed(feature))])
+                refusal.add([Problem(None, row.Index, told, describe_allowed(feature))])
     refusal.check()
 
 

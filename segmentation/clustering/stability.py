@@ -81,8 +81,8 @@ def bootstrap_ari(
 
     Two samples of n rows with replacement are clustered, all n rows are given to the nearest
     centre of either fit, and the two labellings compared (`flexclust::bootFlexclust`;
-    Dolnicar & Leisch 2010). Every index is 1 at `k` = 1. `options` here and below are `starts`
-    and `threads`, as of `kmeans.fit_many`.
+    Dolnicar & Leisch 2010). Every index is 1 at `k` = 1. `options` here and below may be
+    `starts`, as of `kmeans.fit_many`.
     """
     again = _label_again(matrix, k, _draw_bootstrap(matrix, 2 * pairs, seed), seed=seed, **options)
     return adjusted_rand(contingency(again[:pairs], again[pairs:]))
@@ -437,11 +437,10 @@ def gap_statistic(
 
     def disperse(part: slice) -> Floats:
         each = zip(boxes[part], seeds[part].tolist(), strict=True)
-        how = {"starts": starts, "threads": 1}
-        return np.array([_log_dispersions(box, most, seed=s, **how) for box, s in each])
+        return np.array([_log_dispersions(box, most, starts=starts, seed=s) for box, s in each])
 
     work = references * starts * rows.shape[0] * most
-    drawn = np.concatenate(kmeans.spread(disperse, references, None, work))
+    drawn = np.concatenate(kmeans.spread(disperse, references, work))
     spread = drawn.std(axis=0, ddof=1) * np.sqrt(1 + 1 / references)
     gap = drawn.mean(axis=0) - own
     return pd.DataFrame({"k": np.arange(1, most + 1), "gap": gap, "gap_se": spread})

@@ -36,7 +36,6 @@ FOLDS, HELD_OUT = 10, 0.01  # share beyond the limit, each tenth judged by a fit
 MODEL, FIGURES = "segmenter.joblib", "segmenter.json"
 SCANS, STILL = 12, 1e-6  # Lloyd over all rows: most scans; gain of the inertia that ends it
 SCAN = ["scan", "inertia", "gain"]
-GAPS = (np.nan, None)
 ORDER = ("SimpleImputer", "FunctionTransformer", "Clipper")  # of a feature, before any scalers
 
 
@@ -399,14 +398,10 @@ def _build_chain(part: FeatureFigures | CodeFigures) -> Pipeline:
 
     if isinstance(part, CodeFigures):
         levels = np.array([level or "" for level in part.levels], dtype=object)
-        return make_pipeline(
-            *(
-                SimpleImputer(missing_values=gap, strategy="constant", fill_value="")
-                for gap in GAPS
-            ),
-            OneHotEncoder(categories=[levels], handle_unknown="ignore", sparse_output=False),
-            StandardScaler(),
-        )
+        how: Any = {"strategy": "constant", "fill_value": ""}
+        filled = [SimpleImputer(missing_values=gap, **how) for gap in (np.nan, None)]
+        coded = OneHotEncoder(categories=[levels], handle_unknown="ignore", sparse_output=False)
+        return make_pipeline(*filled, coded, StandardScaler())
     log = FunctionTransformer(np.log1p, np.expm1, feature_names_out="one-to-one")
     steps = [
         SimpleImputer(strategy="median"),

@@ -150,10 +150,8 @@ def _scale(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     scaled = [_scale_feature(values, scorer, i) for i, values in enumerate(_own(table, "x"))]
     for codes, (mean, spread) in zip(_own(table, "code"), scorer.codes, strict=True):
         hot, cold = (1 - mean) / spread, (0 - mean) / spread
-        scaled += [
-            (codes == level).ifelse(number(hot[level]), number(cold[level]))
-            for level in range(len(mean))
-        ]
+        pairs = enumerate(zip(hot, cold, strict=True))
+        scaled += [(codes == level).ifelse(number(yes), number(no)) for level, (yes, no) in pairs]
     return _put(table, z=scaled)
 
 
@@ -291,15 +289,12 @@ def _name(table: ibis.Table, segments: list[dict[str, Any]]) -> dict[str, ibis.C
         values = [(j, segment[key]) for j, segment in enumerate(segments)]
         return database.recast(table[OWN + place].cases(*values), kind)
 
-    distance, confidence = (
-        database.recast(table[OWN + name], "float64") for name in ("near", "confidence")
-    )
     return {
         "cluster": look_up("position", "id", "int64"),
         "segment": look_up("position", "name", "string"),
-        "distance": distance,
+        "distance": database.recast(table[OWN + "near"], "float64"),
         "second": look_up("second", "name", "string"),
-        "confidence": confidence,
+        "confidence": database.recast(table[OWN + "confidence"], "float64"),
         "status": database.recast(table[OWN + "status"], "string"),
     }
 

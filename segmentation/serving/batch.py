@@ -76,9 +76,8 @@ class Tally:
         odd = [f"{self.statuses[s]:,} {s}" for s in scorer.STATUSES[1:] if self.statuses[s]]
         told = f"{self.rows:,} customers by the model of {model.about['run_id']}"
         told += f": {', '.join(odd)}" if odd else ""
-        return (
-            f"{told}\n{tabulate(rows, tablefmt='plain', disable_numparse=True, colalign=ALIGNED)}"
-        )
+        shown = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=ALIGNED)
+        return f"{told}\n{shown}"
 
 
 # Files -------------------------------------------------------------------------------------
@@ -105,12 +104,6 @@ def score_file(
     ------
     InputError
         The file cannot be read, a column is missing, or values are refused, each with its line.
-
-    Examples
-    --------
-    >>> model = load_model(Path("outputs/latest"))  # doctest: +SKIP
-    >>> score_file(Path("new.csv"), Path("scored.csv"), model).rows  # doctest: +SKIP
-    200
     """
     if os.path.realpath(target) == os.path.realpath(source):
         raise InputError(f"{target.name} would overwrite its own source; name another file.")
@@ -322,9 +315,8 @@ def _read_whole(source: Path, model: Model, encoding: str = "", sheet: str = "")
     notes.check(source.name)
     found = _find_columns([*table.columns], source, model)
     cells = pd.DataFrame({name: table[header].str.strip() for name, header in found.items()})
-    numbers = {
-        name: values.to_numpy() for name, values in columns.read_sources(cells, card, notes).items()
-    }
+    read = columns.read_sources(cells, card, notes)
+    numbers = {name: values.to_numpy() for name, values in read.items()}
     notes.check(source.name)
     shown = pa.RecordBatch.from_pandas(table.mask(table == ""), preserve_index=False)
     yield Batch(_show_numbers(shown, found, numbers), numbers, [*table.index])

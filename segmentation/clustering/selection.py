@@ -80,9 +80,8 @@ class Selection(BaseModel, frozen=True):
             agreement = f"All {len(self.rules)} rules say {k}."
         parts = [f"{k} segment{'' if k == 1 else 's'}, {by}.", self.certainty, agreement]
         if self.again:
-            parts.append(
-                words.say("again", dict(zip(("same", "samples"), self.again, strict=True)))
-            )
+            same, samples = self.again
+            parts.append(words.say("again", {"same": same, "samples": samples}))
         return " ".join(parts)
 
 

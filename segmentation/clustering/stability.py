@@ -187,14 +187,9 @@ class Resamples:
     def errors(self) -> pd.DataFrame:
         """The standard errors of these figures by the number of resamples, one row a K ≥ 2:
         prediction_strength_se, ari_se, jaccard_se (of the least stable segment)."""
-        worst = {
-            k: pd.Series(v[:, v.mean(axis=0).argmin()]).sem() for k, v in self.jaccards.items()
-        }
-        columns = {
-            "prediction_strength_se": self.strengths.sem(),
-            "ari_se": self.aris.sem(),
-            "jaccard_se": worst,
-        }
+        worst = pd.DataFrame({k: v[:, v.mean(axis=0).argmin()] for k, v in self.jaccards.items()})
+        columns = {"prediction_strength_se": self.strengths.sem(), "ari_se": self.aris.sem()}
+        columns["jaccard_se"] = worst.sem()
         return pd.DataFrame(columns, index=pd.Index([*self.jaccards], name="k"), dtype=float)
 
 

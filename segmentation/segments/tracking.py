@@ -218,9 +218,8 @@ def find_transitions(matching: Matching) -> pd.DataFrame:
     told = ways[ways["transition"] != ""]
     if matching.by == "centres":
         told = told.assign(**dict.fromkeys(SHARES, np.nan))
-    gone, come = (
-        {*known} - {*told[side]} for known, side in zip(counts.axes, CLUSTERS, strict=True)
-    )
+    sides = zip(counts.axes, CLUSTERS, strict=True)
+    gone, come = ({*known} - {*told[side]} for known, side in sides)
     ends = [("disappeared", old, pd.NA) for old in sorted(gone)]
     ends += [("emerged", pd.NA, new) for new in sorted(come)]
     table = pd.concat([told, pd.DataFrame(ends, columns=["transition", *CLUSTERS])])

@@ -187,7 +187,7 @@ def answer(
     rows = (table - table.mean(axis=0)) / table.std(axis=0)
     ks = range(2, k_max + 1)
     for draws in (SCREEN_DRAWS, DRAWS) if screen else (DRAWS,):
-        counts = {"draws": draws, "halvings": 0, "pairs": 0, "seed": seed, "threads": 1}
+        counts = {"draws": draws, "halvings": 0, "pairs": 0, "seed": seed}
         chance = null.describe_chance(null.null_table(rows, ks, **counts))
         own = null.measure_cuts(rows, ks, halvings=0, pairs=0, seed=seed)
         gate = null.open_gate(own, chance, pd.Series(1.0, index=ks))
@@ -209,7 +209,7 @@ def answer(
 def mend(rows: Table, sweep: pd.DataFrame, k: int, *, seed: int) -> int:
     """The rule's K without the features that carry nothing, as notebook 03 finds it."""
     at = k if k > 1 else int(sweep.set_index("k")["excess"].idxmax())
-    cut = kmeans.fit(rows, at, seed=seed, threads=1).labels
+    cut = kmeans.fit(rows, at, seed=seed).labels
     weights = sensitivity.weigh_features(pd.DataFrame(rows), cut, seed=seed)
     kept = (weights["carries"] != "nothing").to_numpy()
     if kept.all() or kept.sum() < 2:

@@ -126,7 +126,7 @@ def score_ours(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
 
     figures = json.loads((place / "segmenter.json").read_text("utf-8"))
     scored = queries.score_table(database.open_file(source), Scorer(figures), SEGMENTS)
-    database.save_file(scored, place / SCORED)
+    scored.to_parquet(place / SCORED, row_group_size=database.ROWS_TOGETHER)
 
 
 def run_peer(source: Path, place: Path, starts: int) -> list[float]:

@@ -48,10 +48,7 @@ def draw_table(rows: int, *, features: int = FEATURES, seed: int = 0) -> Table:
 def measure_inertia(table: Table, centres: Table) -> float:
     """The sum of squared distances of all rows to their nearest centre, chunk by chunk."""
     parts = (table[first : first + CHUNK] for first in range(0, len(table), CHUNK))
-    return sum(
-        float(((part - centres[kmeans.assign(part, centres, threads=None)]) ** 2).sum())
-        for part in parts
-    )
+    return sum(float(((part - centres[kmeans.assign(part, centres)]) ** 2).sum()) for part in parts)
 
 
 def write_rows(table: Table, path: Path) -> None:

@@ -213,7 +213,7 @@ def measure_r(rounds: int, rows: int) -> list[Row]:  # noqa: ARG001
     if missing:
         return miss("R", missing)
     table = scale_bundled()
-    null.compare_with_null(table[:40], [2], resamples=1)  # compiles what is compiled
+    null.warm_up()
     ours = [run_ours_like_r(table) for _ in range(rounds)]
     with TemporaryDirectory(prefix="segmentation-bench-") as folder:
         source = Path(folder) / "rows.csv"

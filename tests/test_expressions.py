@@ -10,7 +10,7 @@ from random_models import list_segments, make_customers, make_model, put_table, 
 from segmentation import InputError
 from segmentation.customers import cards
 from segmentation.customers import database as warehouse
-from segmentation.segments import Scorer, queries
+from segmentation.segments import queries
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -114,15 +114,16 @@ def test_too_many_spellings_are_refused(database, monkeypatch):
 def test_problems_are_counted_by_column(database):
     scorer = make_model(1)
     table = make_customers(1, scorer)
-    ranges = {n: {"range": [0, 9]} for n in scorer.columns}
-    card = scorer.card.model_validate(scorer.card.model_dump() | {"features": ranges})
-    strict = Scorer(scorer.figures.model_copy(update={"card": card}))
-    counted = queries.count_problems(put_table(database, table), strict)
-    assert list(counted["column"]) == scorer.columns
+    lying = put_table(database, table)
+    numbers = queries.take_features(lying, scorer.card, scorer.columns)
+    limits = dict.fromkeys(numbers, (0.0, 9.0))
+    counted = queries.database.count_values(lying, numbers, limits)
+    assert list(counted.index) == scorer.columns
     for row in counted.itertuples():
-        values = table[row.column]
+        values = table[row.Index]
         assert (row.missing, row.beyond) == (values.isna().sum(), (values > 9).sum())
-        assert ((values < 0).sum(), row.customers) == (0, len(table))
+        assert (row.low, row.high) == (values.min(), values.max())
+        assert (row.negative, (values < 0).sum(), row.rows) == (0, 0, len(table))
 
 
 def test_large_numbers_keep_their_digits(database):

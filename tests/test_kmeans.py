@@ -5,6 +5,8 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from threading import current_thread
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -102,15 +104,30 @@ def test_best_share_counts_the_starts_that_reached_the_best(mall):
     assert 0 < shares[1] < 0.4
 
 
+def on_threads(numbers, function, *given, **options):
+    """What a function gives on a machine of each number of processors."""
+    for number in numbers:
+        with mock.patch.object(kmeans.joblib, "cpu_count", lambda number=number: number):
+            yield function(*given, **options)
+
+
 @pytest.mark.parametrize("threads", [2, 3, 7])
 def test_threads_do_not_change_the_answer(threads):
     matrix = np.random.default_rng(3).normal(size=(2_000, 2))
-    one, many = (kmeans.fit(matrix, 6, threads=t, seed=5) for t in (1, threads))
+    one, many = on_threads((1, threads), kmeans.fit, matrix, 6, seed=5)
     np.testing.assert_array_equal(one.labels, many.labels)
     assert one.inertia == many.inertia
     weights = np.random.default_rng(4).multinomial(2_000, np.full(2_000, 1 / 2_000), 9)
-    stacks = [kmeans.fit_many(matrix, 4, weights, threads=t) for t in (1, threads)]
+    stacks = on_threads((1, threads), kmeans.fit_many, matrix, 4, weights)
     np.testing.assert_array_equal(*stacks)
+
+
+def test_what_is_spread_within_a_thread_stays_on_it():
+    def name_inner(_):
+        return kmeans.spread(lambda _: current_thread().name, 2, 10**9)
+
+    (names,) = on_threads((2,), kmeans.spread, name_inner, 2, 10**9)
+    assert [len(inner) for inner in names] == [1, 1]
 
 
 def test_seed_decides(mall):
@@ -183,9 +200,9 @@ def test_silhouettes_stand_ties_and_single_rows(case):
 def test_threads_do_not_change_silhouettes(labelled):
     rng = np.random.default_rng(labelled)
     matrix, solutions = rng.normal(size=(2_101, 3)), rng.integers(0, labelled + 1, (4, 2_101))
-    one = measure_silhouettes(matrix, solutions, threads=1)
-    for threads in (2, 5):
-        np.testing.assert_array_equal(measure_silhouettes(matrix, solutions, threads=threads), one)
+    one, *others = on_threads((1, 2, 5), measure_silhouettes, matrix, solutions)
+    for other in others:
+        np.testing.assert_array_equal(other, one)
     np.testing.assert_allclose(one[0], silhouette_samples(matrix, solutions[0]), atol=1e-8)
 
 
@@ -215,11 +232,9 @@ def test_many_rows_are_started_on_a_sample_and_polished_as_a_whole(many):
 
 def test_threads_do_not_change_a_fit_to_many_rows(many):
     weights = np.random.default_rng(2).integers(0, 5, len(many))
-    one, two, five = (
-        kmeans.fit(many, 5, starts=3, sample_weight=weights, threads=threads)
-        for threads in (1, 2, 5)
-    )
-    for other in (two, five):
+    how = {"starts": 3, "sample_weight": weights}
+    one, *others = on_threads((1, 2, 5), kmeans.fit, many, 5, **how)
+    for other in others:
         np.testing.assert_array_equal(one.centres, other.centres)
         np.testing.assert_array_equal(one.labels, other.labels)
         assert one.inertia == other.inertia

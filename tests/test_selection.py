@@ -34,9 +34,8 @@ def examine(X, *, k_max=5, resamples=20):
     sweep = pd.DataFrame(figures).set_index("k")
     gap = stability.gap_statistic(X, k_max=k_max, references=resamples).set_index("k")
     resampled = stability.resample(X, models, resamples=resamples)
-    chance = null.compare_with_null(X, models, resamples=resamples)
-    parts = [sweep, gap, resampled.summarize(), null.summarize(chance, sweep["smallest_share"])]
-    parts.append(resampled.errors())
+    gate = null.gate_cuts(X, models, sweep["smallest_share"], resamples=resamples)
+    parts = [sweep, gap, resampled.summarize(), gate, resampled.errors()]
     return pd.concat(parts, axis=1).reset_index()
 
 
@@ -60,7 +59,7 @@ def test_resampling_gives_the_stored_figures(mall, stored):
 @pytest.mark.long
 def test_the_null_gives_the_stored_figures(mall, stored):
     recorded = stored.set_index("k")
-    found = null.summarize(null.compare_with_null(mall, range(1, 11)), recorded["smallest_share"])
+    found = null.gate_cuts(mall, range(1, 11), recorded["smallest_share"])
     pd.testing.assert_frame_equal(found, recorded.loc[2:, found.columns], rtol=1e-12)
 
 
@@ -73,8 +72,7 @@ def test_a_long_table_is_sampled():
 
 
 def test_a_table_of_one_k_has_no_null():
-    shares = pd.Series({1: 1.0})
-    found = null.summarize(null.compare_with_null(np.eye(4), [1], resamples=2), shares)
+    found = null.gate_cuts(np.eye(4), [1], pd.Series({1: 1.0}), resamples=2)
     assert found.empty
     assert {"excess", "z", "gated", "clear", "null_valley_q95"} <= set(found)
 
@@ -212,8 +210,8 @@ def gate_of(silhouettes, shares=0.2, *, spread=0.01):
     ks = range(2, 2 + len(silhouettes))
     draws = pd.MultiIndex.from_product([range(99), ks], names=["draw", "k"]).to_frame(index=False)
     chance = draws.assign(silhouette=0.3 + spread * rng.normal(size=len(draws)))
-    own = pd.DataFrame({"draw": -1, "k": ks, "silhouette": silhouettes})
-    return null.summarize(pd.concat([own, chance]), pd.Series(shares, index=ks))
+    own = pd.DataFrame({"k": ks, "silhouette": silhouettes})
+    return null.open_gate(own, null.describe_chance(chance), pd.Series(shares, index=ks))
 
 
 def test_the_gate_wants_more_than_chance_gives():

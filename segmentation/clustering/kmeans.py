@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from threading import current_thread
 from typing import Any, Self, TypeVar
 
 import joblib
@@ -130,7 +131,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def predict(self, X: Any) -> Labels:
         """The nearest centre of each row of an (m, p) table: (m,) int32; ties go to the lower."""
-        return assign(self._check(X), self.cluster_centers_, threads=None)
+        return assign(self._check(X), self.cluster_centers_)
 
     def transform(self, X: Any) -> Floats:
         """The distance of each row of an (m, p) table to each centre: (m, n_clusters)."""
@@ -174,12 +175,11 @@ def fit(
     centres: ArrayLike | None = None,
     max_iter: int = MAX_ITERATIONS,
     tol: float = TOLERANCE,
-    threads: int | None = None,
 ) -> Fit:
     """Cluster an (n, p) matrix into `k` segments: the best of `starts` runs, as it was found.
 
     Rows of weight 0 get a label but move no centre. With `centres` (k, p) there is one start, from
-    these. Threads are as many as processors; the answer does not depend on them.
+    these. The answer does not depend on the number of threads.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def fit(
         def run(part: slice) -> tuple[Floats, Floats, int]:
             return kernels.best_start(*some, k, seeds[part], *limits)
 
-        parts = spread(run, starts, threads, work)
+        parts = spread(run, starts, work)
         found, _, done = min(parts, key=lambda part: part[1].min())
         inertia = np.concatenate([part[1] for part in parts])
     else:
@@ -209,19 +209,13 @@ def fit(
     best = float(inertia.min())
     share = float(np.mean(inertia <= best * (1 + (NEAR_INERTIA if many else SAME_INERTIA))))
     if many or centres is not None:
-        found, best, more = _polish((columns, weight), found, limits, threads)
+        found, best, more = _polish((columns, weight), found, limits)
         done += more
-    return Fit(found + middle, assign(rows, found + middle, threads=threads), best, share, done)
+    return Fit(found + middle, assign(rows, found + middle), best, share, done)
 
 
 def fit_many(
-    matrix: ArrayLike,
-    k: int,
-    counts: ArrayLike,
-    *,
-    starts: int = 20,
-    seed: int = 0,
-    threads: int | None = None,
+    matrix: ArrayLike, k: int, counts: ArrayLike, *, starts: int = 20, seed: int = 0
 ) -> Floats:
     """Cluster b resamples of one (n, p) matrix: the best centres of each, (b, k, p).
 
@@ -237,11 +231,11 @@ def fit_many(
         each = zip(kept, seeds[part], strict=True)
         return [kernels.best_start(*seen, k, s, TOLERANCE, MAX_ITERATIONS)[0] for seen, s in each]
 
-    found = spread(fit_some, len(seeds), threads, drawn.size * k * starts)
+    found = spread(fit_some, len(seeds), drawn.size * k * starts)
     return np.stack([*chain(*found)]) + middle
 
 
-def assign(matrix: ArrayLike, centres: ArrayLike, *, threads: int | None = 1) -> Labels:
+def assign(matrix: ArrayLike, centres: ArrayLike) -> Labels:
     """Label each row of an (n, p) matrix with its nearest of k centres: (n,) int32 labels.
 
     A (b, k, p) stack of centres gives (b, n) labels. A tie goes to the lower label. A row's label
@@ -259,7 +253,7 @@ def assign(matrix: ArrayLike, centres: ArrayLike, *, threads: int | None = 1) ->
                 kernels.find_nearest(columns, middle, found, 0, len(found))
                 label[: len(found)] = found
 
-    spread(assign_some, len(rows), threads, labels.size * stack.shape[-2])
+    spread(assign_some, len(rows), labels.size * stack.shape[-2])
     return labels if stack.ndim == 3 else labels[0]
 
 
@@ -286,18 +280,18 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, *purpose.encode()])
 
 
-def spread(
-    function: Callable[[slice], Any], count: int, threads: int | None, work: int
-) -> list[Any]:
-    """Call `function` on contiguous slices of range(count), one a thread, results in order.
+def spread(function: Callable[[slice], Any], count: int, work: int) -> list[Any]:
+    """Call `function` on contiguous slices of range(count), one a processor, results in order.
 
-    `work` is rows × segments × starts in all; a little of it stays on the calling thread.
+    `work` is rows × segments × starts in all; a little of it stays on the calling thread, as does
+    what is spread within one of these threads.
     """
-    parts = 1 if work < _WORTH_A_THREAD else max(1, min(threads or joblib.cpu_count(), count))
+    few = work < _WORTH_A_THREAD or current_thread().name.startswith(__name__)
+    parts = 1 if few else max(1, min(joblib.cpu_count(), count))
     if parts == 1:
         return [function(slice(0, count))]
     slices = [slice(a, b) for a, b in pairwise(np.linspace(0, count, parts + 1).astype(int))]
-    with ThreadPoolExecutor(parts) as pool:
+    with ThreadPoolExecutor(parts, thread_name_prefix=__name__) as pool:
         return list(pool.map(function, slices))
 
 
@@ -325,7 +319,7 @@ def _draw_seeds(seed: int, count: int) -> NDArray[np.uint64]:
 
 
 def _polish(
-    rows: tuple[Floats, Floats], centres: Floats, limits: tuple[float, int], threads: int | None
+    rows: tuple[Floats, Floats], centres: Floats, limits: tuple[float, int]
 ) -> tuple[Floats, float, int]:
     """Lloyd's iterations from some centres, part by part of the rows: centres, inertia, number.
 
@@ -340,7 +334,7 @@ def _polish(
         return [kernels.step(*rows, moved, labels, a, min(n, a + _PART)) for a in firsts]
 
     while True:
-        steps = spread(step, -(-n // _PART), threads, n * len(moved))
+        steps = spread(step, -(-n // _PART), n * len(moved))
         changed, inertia, sums, sizes = zip(*chain(*steps), strict=True)
         if not any(changed) or shift <= rest or done == limits[1]:
             return moved, float(sum(inertia)), done

@@ -35,50 +35,37 @@ FEW = 0.2  # a feature with fewer distinct values than this share of n keeps to 
 _PROBED, _ROUNDS = 10_000, 3  # rows drawn to see what correlation a copula gives, and how often
 
 
-def compare_with_null(
-    X: ArrayLike, ks: Iterable[int], *, resamples: int = 100, seed: int = 0
+def gate_cuts(
+    X: ArrayLike, ks: Iterable[int], shares: pd.Series, *, resamples: int = 100, seed: int = 0
 ) -> pd.DataFrame:
-    """Cut an (n, p) table and tables like it without segments, for each K ≥ 2 of `ks`.
+    """Cut an (n, p) table and tables like it without segments: one row a K ≥ 2 of `ks`.
 
     100 resamples give 99 draws, each with 10 halvings and 5 pairs; others in proportion. Of a
-    seeded sample above 2 000 rows. `fit_null` tells what structureless means. NaN: a ValueError.
-    Columns k, silhouette, prediction_strength, ari and draw (−1 for the table's own), all with the
-    same counts on the same number of rows, so that they compare.
+    seeded sample above 2 000 rows, table and draws alike. `fit_null` tells what structureless
+    means; `shares` are those of the smallest segments by K. NaN: a ValueError. Columns and the
+    gate: see `open_gate`.
 
     Examples
     --------
     >>> rows = [[0.0], [0.1], [0.2], [0.3], [9.0], [9.1], [9.2], [9.3]]
-    >>> int(compare_with_null(rows, [2], resamples=20)["draw"].max())
-    18
+    >>> gate_cuts(rows, [2], pd.Series({2: 0.5}), resamples=20)["gated"].tolist()
+    [True]
     """
-    rows = stability.draw_resampled(X, seed)
     wanted = [k for k in ks if k > 1]
     if not wanted:
-        return pd.DataFrame(columns=["k", *_FIGURES, *_VALLEYS, "draw"], dtype=float)
+        return pd.DataFrame(columns=_COLUMNS, index=pd.Index([], name="k"), dtype=float)
+    rows = stability.draw_resampled(X, seed)
     counts: dict[str, Any] = {"halvings": max(1, resamples // 10), "pairs": max(1, resamples // 20)}
-    own = measure_cuts(rows, wanted, seed=seed, threads=None, **counts).assign(draw=-1)
+    own = measure_cuts(rows, wanted, seed=seed, **counts)
     chance = null_table(rows, wanted, draws=max(19, resamples - 1), seed=seed, **counts)
-    return pd.concat([own, chance])
-
-
-def gate_cuts(
-    X: ArrayLike, ks: Iterable[int], shares: pd.Series, *, resamples: int = 100, seed: int = 0
-) -> pd.DataFrame:
-    """One row a K ≥ 2, its figures beside the null's, and the gate: see `summarize`."""
-    return summarize(compare_with_null(X, ks, resamples=resamples, seed=seed), shares)
+    return open_gate(own, describe_chance(chance), shares)
 
 
 def warm_up() -> None:
     """Compile the kernels once, so that the first run need not wait for them: `make` does."""
     table = np.random.default_rng(0).normal(size=(40, 2))
-    compare_with_null(table, [2], resamples=1)
+    gate_cuts(table, [2], pd.Series({2: 0.5}), resamples=1)
     stability.resample(table, [2], resamples=1)
-
-
-def summarize(figures: pd.DataFrame, smallest_share: pd.Series) -> pd.DataFrame:
-    """One row a K ≥ 2 of what `compare_with_null` gives, and the gate: see `open_gate`."""
-    own = figures[figures["draw"] < 0]
-    return open_gate(own, describe_chance(figures[figures["draw"] >= 0]), smallest_share)
 
 
 def describe_chance(figures: pd.DataFrame) -> pd.DataFrame:
@@ -127,16 +114,20 @@ class Null:
     """Structureless data like a table: one-mode features, joined by a Gaussian copula.
 
     `marginals` hold each feature's values, the share of the population below each, and whether it
-    takes these values only; `root` (p, p) is the lower Cholesky root of the copula's correlation.
+    takes these values only; `correlation` (p, p) is that of the copula.
     """
 
     marginals: list[tuple[Floats, Floats, bool]]
-    root: Floats
+    correlation: Floats
 
     def draw(self, n: int, *, seed: int = 0) -> Floats:
         """Draw an (n, p) table."""
-        normal = kmeans.stream(seed, "null").standard_normal((n, len(self.root)))
-        return _take_values(self.marginals, normal @ self.root.T)
+        normal = kmeans.stream(seed, "null").standard_normal((n, len(self.correlation)))
+        drawn = ndtr(normal @ np.linalg.cholesky(self.correlation).T)
+        for column, (values, below, few) in zip(drawn.T, self.marginals, strict=True):
+            place = np.searchsorted(below, column, side="right") - 1
+            column[:] = values[place] if few else np.interp(column, below, values)
+        return drawn
 
 
 def fit_null(matrix: ArrayLike) -> Null:
@@ -151,12 +142,12 @@ def fit_null(matrix: ArrayLike) -> Null:
     marginals = [_fit_marginal(column) for column in rows.T]
     wanted: Floats = _correlate_scores(rows)
     if not any(few for *_, few in marginals):
-        return Null(marginals, _root(wanted))
+        return Null(marginals, wanted)
     correlation = wanted  # ties weaken the correlation of the scores, so the copula's is larger
     for _ in range(_ROUNDS):
-        probe = Null(marginals, _root(correlation)).draw(_PROBED)
+        probe = Null(marginals, correlation).draw(_PROBED)
         correlation = _near_correlation(correlation + wanted - _correlate_scores(probe))
-    return Null(marginals, _root(correlation))
+    return Null(marginals, correlation)
 
 
 def fit_unimodal(mass: Floats, width: Floats) -> Floats:
@@ -217,25 +208,12 @@ def _fit_marginal(column: Floats) -> tuple[Floats, Floats, bool]:
     return column.mean() + (values - mean) * column.std() / sd, below, few
 
 
-def _take_values(marginals: list[tuple[Floats, Floats, bool]], scores: Floats) -> Floats:
-    drawn = np.empty_like(scores)
-    for j, (values, below, few) in enumerate(marginals):
-        u = ndtr(scores[:, j])
-        place = np.searchsorted(below, u, side="right") - 1
-        drawn[:, j] = values[place] if few else np.interp(u, below, values)
-    return drawn
-
-
 def _correlate_scores(rows: Floats) -> Floats:
     """The correlation of the normal scores of an (n, p) table; 0 with a constant."""
     scores = ndtri(pd.DataFrame(rows).rank().to_numpy() / (len(rows) + 1))
     scale = scores.std(axis=0)
     scores = (scores - scores.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
     return _near_correlation(scores.T @ scores / len(rows))
-
-
-def _root(correlation: Floats) -> Floats:
-    return np.asarray(np.linalg.cholesky(correlation), dtype=np.float64)
 
 
 def _near_correlation(matrix: Floats) -> Floats:
@@ -254,7 +232,6 @@ def null_table(
     n: int | None = None,
     draws: int = 99,
     seed: int = 0,
-    threads: int | None = None,
     **counts: int,
 ) -> pd.DataFrame:
     """Figures of structureless data like an (n, p) table: one row a draw and K of `ks`.
@@ -270,19 +247,13 @@ def null_table(
         return [measure_cuts(fitted.draw(size, seed=s), ks, seed=s, **counts) for s in seeds[part]]
 
     work = draws * size * rows.shape[1] * max(ks) * STARTS
-    frames = chain(*kmeans.spread(describe, draws, threads, work))
+    frames = chain(*kmeans.spread(describe, draws, work))
     figures = pd.concat(frames, keys=range(draws), names=["draw"])
     return figures.reset_index(0).reset_index(drop=True)
 
 
 def measure_cuts(
-    matrix: ArrayLike,
-    ks: Sequence[int],
-    *,
-    halvings: int = 20,
-    pairs: int = 10,
-    seed: int = 0,
-    threads: int | None = 1,
+    matrix: ArrayLike, ks: Sequence[int], *, halvings: int = 20, pairs: int = 10, seed: int = 0
 ) -> pd.DataFrame:
     """Figures of K-means cuts of an (n, p) table that may be held against the null's.
 
@@ -291,8 +262,8 @@ def measure_cuts(
     and small_valley (depth of the shallowest, and of the shallowest of the smallest segment).
     """
     table = np.asarray(matrix, dtype=np.float64)
-    how: dict[str, Any] = {"starts": STARTS, "seed": seed, "threads": threads}
-    figures = measure_fits(table, [kmeans.fit(table, k, **how) for k in ks], threads=threads)
+    how: dict[str, Any] = {"starts": STARTS, "seed": seed}
+    figures = measure_fits(table, [kmeans.fit(table, k, **how) for k in ks])
     for i, k in enumerate(ks):
         if halvings and k <= len(table) // 2:
             kept = stability.prediction_strength(table, k, halvings=halvings, **how)
@@ -302,14 +273,12 @@ def measure_cuts(
     return figures
 
 
-def measure_fits(
-    matrix: Floats, fits: Sequence[kmeans.Fit], *, threads: int | None = 1
-) -> pd.DataFrame:
+def measure_fits(matrix: Floats, fits: Sequence[kmeans.Fit]) -> pd.DataFrame:
     """The same of fits at hand; empty is what takes resampling."""
     labels = np.array([fit.labels for fit in fits])
     figures = pd.DataFrame(index=range(len(fits)), columns=[*_FIGURES, *_VALLEYS], dtype=float)
     figures.insert(0, "k", [len(fit.centres) for fit in fits])
-    figures["silhouette"] = measure_silhouettes(matrix, labels, threads=threads).mean(axis=1)
+    figures["silhouette"] = measure_silhouettes(matrix, labels).mean(axis=1)
     for i, fit in enumerate(fits):
         valleys = measure_valleys(matrix, fit.labels, fit.centres)
         smallest = np.bincount(fit.labels).argmin()

@@ -80,9 +80,8 @@ class Selection(BaseModel, frozen=True):
             agreement = f"All {len(self.rules)} rules say {k}."
         parts = [f"{k} segment{'' if k == 1 else 's'}, {by}.", self.certainty, agreement]
         if self.again:
-            parts.append(
-                words.say("again", dict(zip(("same", "samples"), self.again, strict=True)))
-            )
+            same, samples = self.again
+            parts.append(words.say("again", {"same": same, "samples": samples}))
         return " ".join(parts)
 
 
@@ -288,18 +287,14 @@ def is_close(sweep: pd.DataFrame, *, k: int, decided: bool) -> bool:
     """
     verdicts = set()
     for step in (-2, 2):
-        moved = _move_figures(sweep, step)
+        moved = sweep.copy()
+        for figure, error in ERRORS.items():
+            moved[figure] += step * sweep[error].fillna(0)
+        moved = null.mark_gate(moved, sweep["smallest_share"])
         chosen = answer_calibrated(moved)[0] if decided else k
         row = moved.set_index("k", drop=False).loc[chosen]
         verdicts.add(judge(row, k=int(row["k"]), asked=False))
     return len(verdicts) > 1
-
-
-def _move_figures(sweep: pd.DataFrame, step: float) -> pd.DataFrame:
-    moved = sweep.copy()
-    for figure, error in ERRORS.items():
-        moved[figure] += step * sweep[error].fillna(0)
-    return null.mark_gate(moved, sweep["smallest_share"])
 
 
 def read_verdict(verdict: Verdict, row: pd.Series, sweep: pd.DataFrame, *, skewed: bool) -> str:
@@ -368,7 +363,7 @@ def resample_choice(
         return [(k, judge(by_k.loc[k], k=k, asked=False)) for by_k, k in pairs]
 
     work = samples * n * max(wanted) ** 2 * null.STARTS
-    answers = chain(*kmeans.spread(answer, samples, None, work))
+    answers = chain(*kmeans.spread(answer, samples, work))
     return pd.DataFrame(list(answers), columns=["k", "verdict"])
 
 
@@ -380,7 +375,7 @@ def sweep_briefly(
     `chance` describes structureless tables of this size (`null.describe_chance`). A K in the gate
     is halved, the chosen one resampled, `resamples` times.
     """
-    how: dict[str, Any] = {"starts": null.STARTS, "seed": seed, "threads": 1}
+    how: dict[str, Any] = {"starts": null.STARTS, "seed": seed}
     rows = np.asarray(X, dtype=np.float64)
     fits = {k: kmeans.fit(rows, k, **how) for k in ks}
     cuts = {k: fit.labels for k, fit in fits.items()}

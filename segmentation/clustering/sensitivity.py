@@ -67,10 +67,9 @@ def examine(
     families = compare_families(X, cut * (k > 1), k_max=max([1, *cuts]), seed=seed)
     agreement = explain_families(families)
     if at == 1:
-        none = pd.DataFrame(columns=["feature", "carries"], dtype=float)
-        untried = pd.DataFrame(columns=["variation", *ALTERNATIVES], dtype=float)
-        empty = untried[["variation", "ari", "moved"]], untried[ALTERNATIVES]
-        return Sensitivity(at, families, agreement, none, empty[0], empty[1], {})
+        none = pd.DataFrame(columns=["feature", "carries", "variation", *ALTERNATIVES], dtype=float)
+        sheets = none[["feature", "carries"]], none[["variation", "ari", "moved"]]
+        return Sensitivity(at, families, agreement, *sheets, none[ALTERNATIVES], {})
     how: dict[str, int] = {"draws": max(19, resamples * 2 // 5 - 1), "seed": seed}
     features = weigh_features(X, cut, seed=seed)
     idle = features["feature"][features["carries"] == "nothing"]
@@ -81,7 +80,9 @@ def examine(
     titles = {
         f"without {name}": f"without {words.lower_first(card.labels.get(name, name))}" for name in X
     }
-    alternatives = list_alternatives(cut * (k > 1), near, families, variations, titles=titles)
+    alternatives = pd.DataFrame(columns=ALTERNATIVES)
+    if k > 1:
+        alternatives = _list_alternatives(cut, near, families, variations, titles)
     now, edits = selection.answer_calibrated(sweep)[0], {}
     for row in variations[variations["variation"].isin(others)].to_dict("records"):
         name, moved = row["variation"], int(row["k"] != now)
@@ -91,26 +92,17 @@ def examine(
     return Sensitivity(at, families, agreement, features, variations, alternatives, edits)
 
 
-def list_alternatives(
-    labels: ArrayLike, near: Mapping[int, ArrayLike], families: pd.DataFrame,
-    variations: pd.DataFrame, *, titles: Mapping[str, str],
+def _list_alternatives(
+    cut: Labels, near: Mapping[int, Labels], families: pd.DataFrame, variations: pd.DataFrame,
+    titles: Mapping[str, str],
 ) -> pd.DataFrame:  # fmt: skip
-    """How many customers another choice would move: a row an alternative to a cut (n,) labels.
+    """How many customers another choice would move: a row an alternative to a `cut` (n,).
 
     Columns choice (in words), kind (K, method or feature), k (segments of the alternative), ari
     and moved, see `share_moved`. Of the cuts `near` {K: (n,) labels}, the methods of `families`
-    at the same K and the `variations` that `titles` name. One segment has no alternatives.
-
-    Examples
-    --------
-    >>> sheets = pd.DataFrame(columns=["family", "variation", "k", "ari", "moved"])
-    >>> list_alternatives([0, 0, 1, 1], {3: [0, 2, 1, 1]}, sheets, sheets, titles={}).values[0]
-    array(['K = 3', 'K', 3, 0.5714285714285714, 0.25], dtype=object)
+    at the same K and the `variations` that `titles` name.
     """
-    cut = np.asarray(labels)
     k = int(cut.max()) + 1
-    if k == 1:
-        return pd.DataFrame(columns=ALTERNATIVES)
     rows = [
         (f"K = {each}", "K", each, adjusted_rand_score(cut, other), share_moved(cut, other))
         for each, other in near.items()

@@ -38,9 +38,7 @@ def silhouette_samples(X: ArrayLike, labels: ArrayLike, *, metric: str = "euclid
     return measure_silhouettes(rows, codes)[0]
 
 
-def measure_silhouettes(
-    matrix: ArrayLike, solutions: ArrayLike, *, threads: int | None = None
-) -> Floats:
+def measure_silhouettes(matrix: ArrayLike, solutions: ArrayLike) -> Floats:
     """The silhouette of every row under each of m labellings 0 … k − 1, (m, n) or (n,): (m, n).
 
     All labellings share one pass over the n² distances: rows with the same label in every one of
@@ -48,10 +46,8 @@ def measure_silhouettes(
     """
     given = np.atleast_2d(np.asarray(solutions, dtype=np.int64))
     order = np.lexsort(given)
-    rows, labels = (
-        np.asarray(matrix, dtype=np.float64)[order],
-        np.ascontiguousarray(given[:, order]),
-    )
+    rows = np.asarray(matrix, dtype=np.float64)[order]
+    labels = np.ascontiguousarray(given[:, order])
     columns = np.ascontiguousarray((rows - rows.mean(axis=0)).T)
     ends = np.append((labels[:, 1:] != labels[:, :-1]).any(axis=0), True)
     counts = [np.bincount(each, minlength=int(labels.max()) + 1) for each in labels]
@@ -61,6 +57,6 @@ def measure_silhouettes(
         return kernels.silhouettes(columns, labels, ends, sizes, part.start, part.stop)
 
     values = np.empty(given.shape)
-    parts = spread(compare_some, len(rows), threads, len(rows) ** 2 // _PAIRS)
+    parts = spread(compare_some, len(rows), len(rows) ** 2 // _PAIRS)
     values[:, order] = np.concatenate(parts, axis=1)
     return values

@@ -35,8 +35,8 @@ BANDS = {  # upper ends of the bands of a segment's mean Jaccard (Hennig 2007)
     0.85: "stable",
     1.0: "highly stable",
 }
+# Ends of the classes of shadow values in which kept customers are counted: finer by a border.
 SHADOWS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.94, 0.96, 0.98, 0.99)
-"""Ends of the classes of shadow values in which kept customers are counted: finer by a border."""
 
 
 def contingency(first: ArrayLike, second: ArrayLike, *, drawn: ArrayLike | None = None) -> Floats:
@@ -81,8 +81,8 @@ def bootstrap_ari(
 
     Two samples of n rows with replacement are clustered, all n rows are given to the nearest
     centre of either fit, and the two labellings compared (`flexclust::bootFlexclust`;
-    Dolnicar & Leisch 2010). Every index is 1 at `k` = 1. `options` here and below are `starts`
-    and `threads`, as of `kmeans.fit_many`.
+    Dolnicar & Leisch 2010). Every index is 1 at `k` = 1. `options` here and below may be
+    `starts`, as of `kmeans.fit_many`.
     """
     again = _label_again(matrix, k, _draw_bootstrap(matrix, 2 * pairs, seed), seed=seed, **options)
     return adjusted_rand(contingency(again[:pairs], again[pairs:]))
@@ -127,23 +127,6 @@ def name_band(jaccard: float) -> str:
     """What a mean Jaccard says of a segment, in a word or three; see `BANDS`."""
     reached = (word for end, word in BANDS.items() if jaccard < end or jaccard <= DISSOLVED)
     return next(reached, BANDS[1.0])
-
-
-def slsw(
-    matrix: ArrayLike, labels: ArrayLike, *, pairs: int = 100, seed: int = 0, **options: Any
-) -> Floats:
-    """Segment level stability within a solution: (pairs, k), flexclust's `slswFlexclust`.
-
-    As `bootstrap_ari`, but for each segment of `labels` the largest Jaccard similarity with
-    a segment of either fit, on all n rows; the mean of the two (Dolnicar & Leisch 2017).
-    """
-    rows, own = _with_labels(matrix, labels)
-    drawn = _draw_bootstrap(rows, 2 * pairs, seed)
-    return _compare_pairs(own, _label_again(rows, int(own.max()) + 1, drawn, seed=seed, **options))
-
-
-def _compare_pairs(own: Labels, again: Labels) -> Floats:
-    return jaccard(contingency(own, again)).reshape(2, len(again) // 2, -1).mean(axis=0)
 
 
 def count_resampled(features: int) -> int:
@@ -204,14 +187,9 @@ class Resamples:
     def errors(self) -> pd.DataFrame:
         """The standard errors of these figures by the number of resamples, one row a K ≥ 2:
         prediction_strength_se, ari_se, jaccard_se (of the least stable segment)."""
-        worst = {
-            k: pd.Series(v[:, v.mean(axis=0).argmin()]).sem() for k, v in self.jaccards.items()
-        }
-        columns = {
-            "prediction_strength_se": self.strengths.sem(),
-            "ari_se": self.aris.sem(),
-            "jaccard_se": worst,
-        }
+        worst = pd.DataFrame({k: v[:, v.mean(axis=0).argmin()] for k, v in self.jaccards.items()})
+        columns = {"prediction_strength_se": self.strengths.sem(), "ari_se": self.aris.sem()}
+        columns["jaccard_se"] = worst.sem()
         return pd.DataFrame(columns, index=pd.Index([*self.jaccards], name="k"), dtype=float)
 
 
@@ -280,8 +258,10 @@ class Recut:
 def resample_cut(X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed: int = 0) -> Recut:
     """Do the segments of one cut come back, and who keeps a segment? One bootstrap for all.
 
-    `labels` are 0 … k − 1 of an (n, p) table (else a ValueError). See `jaccard_bootstrap`
-    (Hennig 2007) and `slsw` (Dolnicar & Leisch 2017). Of a seeded sample above 2 000 rows.
+    `labels` are 0 … k − 1 of an (n, p) table (else a ValueError). For the Jaccards see
+    `jaccard_bootstrap` (Hennig 2007); `slsw` takes pairs of samples as `bootstrap_ari` does, and of
+    each segment its largest Jaccards in the two fits, on all rows, of which the mean
+    (`flexclust::slswFlexclust`; Dolnicar & Leisch 2017). Of a seeded sample above 2 000 rows.
 
     Examples
     --------
@@ -300,7 +280,8 @@ def resample_cut(X: ArrayLike, labels: ArrayLike, *, resamples: int = 100, seed:
     jaccards = jaccard_bootstrap(rows, own, resamples=resamples, seed=seed)
     counts = np.vstack([np.ones_like(own), counts])
     found = np.vstack([own, _match_labels(own, again)])
-    return Recut(jaccards, _compare_pairs(own, again), curve, drawn, counts, found)
+    slsw = jaccard(contingency(own, again)).reshape(2, resamples, -1).mean(axis=0)
+    return Recut(jaccards, slsw, curve, drawn, counts, found)
 
 
 def _match_labels(first: Labels, second: Labels) -> Labels:
@@ -451,11 +432,10 @@ def gap_statistic(
 
     def disperse(part: slice) -> Floats:
         each = zip(boxes[part], seeds[part].tolist(), strict=True)
-        how = {"starts": starts, "threads": 1}
-        return np.array([_log_dispersions(box, most, seed=s, **how) for box, s in each])
+        return np.array([_log_dispersions(box, most, starts=starts, seed=s) for box, s in each])
 
     work = references * starts * rows.shape[0] * most
-    drawn = np.concatenate(kmeans.spread(disperse, references, None, work))
+    drawn = np.concatenate(kmeans.spread(disperse, references, work))
     spread = drawn.std(axis=0, ddof=1) * np.sqrt(1 + 1 / references)
     gap = drawn.mean(axis=0) - own
     return pd.DataFrame({"k": np.arange(1, most + 1), "gap": gap, "gap_se": spread})

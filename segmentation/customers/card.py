@@ -43,16 +43,13 @@ Grade = Literal["very low", "low", "not low", "average", "not high", "high", "ve
 Kind = Literal["age", "income", "spending", "recency", "frequency", "tenure", ""]
 Name = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0, le=100)]
-
-
-MADE: dict[str, dict[str, str]] = {
+MADE: dict[str, dict[str, str]] = {  # the features that transactions are made into
     "recency": {"label": "Days since last purchase", "unit": "days", "kind": "recency"},
     "frequency": {"label": "Purchases", "kind": "frequency"},
     "monetary": {"label": "Total spent", "kind": "spending"},
     "tenure": {"label": "Days since first purchase", "unit": "days", "kind": "tenure"},
     "basket": {"label": "Average basket", "kind": ""},
 }
-"""The features that transactions are made into, as a card says them."""
 
 
 class Part(BaseModel):
@@ -395,15 +392,8 @@ def write_draft(card: Card, reasons: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-PARTS: dict[str, type[BaseModel]] = {"features": Feature, "inputs": Number}
-PARTS |= {
-    "descriptors": Descriptor,
-    "outcomes": Outcome,
-    "segments": GivenSegment,
-    "transactions": Transactions,
-}
-
-
+PARTS: dict[str, type[BaseModel]] = {"features": Feature, "inputs": Number, "outcomes": Outcome}
+PARTS |= {"descriptors": Descriptor, "segments": GivenSegment, "transactions": Transactions}
 KINDS = {"tuple_type": "write a list, like [A, B]", "list_type": "write a list, like [A, B]"}
 KINDS |= {"model_type": "write keys with their values", "dict_type": "write keys with their values"}
 

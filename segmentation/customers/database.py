@@ -8,7 +8,7 @@ import re
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from importlib.util import find_spec
 from operator import or_
@@ -45,13 +45,15 @@ FILES = {"duckdb", "sqlite"}  # their URL is the path of a file, made where ther
 TRIED = {*SERVERS, *FILES, *SPARK}
 KNOWN = sorted({*TRIED, "bigquery", "databricks", "snowflake"})
 ALIASES = {"mariadb": "mysql", "postgresql": "postgres"}
+VARIABLE = r"\$(?:(\w+)|\{(\w+)\})"  # of the environment, in a URL
 MOST_LEVELS = 10_000  # distinct cells of a descriptor that are fetched to be read by the card
 QUARTILES = (0.25, 0.5, 0.75)
 QUANTILES = {"duckdb", "postgres", "pyspark"}  # interpolate as numpy does
+COUNTED = ["missing", "negative", "beyond", "low", "high"]
 FIGURES = ("customers", "mean", "sd", "min", "q25", "median", "q75", "max")
 
 
-def connect(url: str) -> ibis.BaseBackend:
+def connect(url: str, *, apart: Mapping[str, Any] = APART) -> Any:
     """Connect to a database or cluster by its URL, as Ibis writes them.
 
     `duckdb://sales.ddb`, `sqlite://sales.db`, `postgres://user:password@host/database`,
@@ -59,10 +61,6 @@ def connect(url: str) -> ibis.BaseBackend:
     and reads no other file. An InputError tells what is wrong with the URL, the driver, the
     connection or, later, a query; never with a password.
     """
-    return _connect(url, APART)
-
-
-def _connect(url: str, apart: dict[str, Any]) -> Any:
     driver = tables.load_extra("ibis", "a database")
     try:
         parts = urlsplit(url)
@@ -91,7 +89,7 @@ def _connect(url: str, apart: dict[str, Any]) -> Any:
     return backend
 
 
-def _open_backend(driver: Any, url: str, parts: SplitResult, apart: dict[str, Any]) -> Any:
+def _open_backend(driver: Any, url: str, parts: SplitResult, apart: Mapping[str, Any]) -> Any:
     scheme, path = ALIASES.get(parts.scheme, parts.scheme), parts.netloc + parts.path
     if scheme not in KNOWN:
         raise InputError(f"{show_url(url)}: no such backend; {suggest(scheme, KNOWN)}")
@@ -103,7 +101,7 @@ def _open_backend(driver: Any, url: str, parts: SplitResult, apart: dict[str, An
         own = {"user": parts.username, "password": parts.password}
         options = options | {name: unquote(word) for name, word in own.items() if word}
     if scheme == "duckdb" and not path.startswith("md:"):
-        options = options | apart
+        options = options | {**apart}
     if scheme == "duckdb" and passing:  # it has no place of its own to spill
         place = f"{tempfile.gettempdir()}/segmentation-{os.getpid()}"
         options = options | {"temp_directory": place}
@@ -113,8 +111,10 @@ def _open_backend(driver: Any, url: str, parts: SplitResult, apart: dict[str, An
         if scheme == "databricks":  # Ibis reads no host from this URL
             own = dict(parse_qsl(parts.query))
             return driver.databricks.connect(server_hostname=parts.hostname, **own)
-        if scheme == "mysql":
-            _find_mysql()
+        if scheme == "mysql" and not find_spec("MySQLdb"):  # the driver that Ibis asks for
+            import pymysql  # needs no compiler
+
+            pymysql.install_as_MySQLdb()
         url = scheme + url[len(parts.scheme) :]
         with warnings.catch_warnings():  # MariaDB knows the time zone that Ibis wants as +00:00
             warnings.filterwarnings("ignore", "Unable to set session timezone")
@@ -124,14 +124,6 @@ def _open_backend(driver: Any, url: str, parts: SplitResult, apart: dict[str, An
         extra = "customer-segments[scale]" if scheme in SPARK else extra
         told = hide_secrets(str(error), url)
         raise InputError(f"{scheme}:// needs its driver ({told}); pip install '{extra}'.") from None
-
-
-def _find_mysql() -> None:
-    """PyMySQL, which needs no compiler, stands in for the driver that Ibis asks for."""
-    if not find_spec("MySQLdb"):
-        import pymysql
-
-        pymysql.install_as_MySQLdb()
 
 
 def _open_spark(driver: Any, url: str, parts: SplitResult) -> Any:
@@ -208,11 +200,6 @@ def save_table(query: ibis.Table, name: str, *, url: str) -> ibis.Table:
     return backend.table(own, database=place)
 
 
-def save_file(query: ibis.Table, path: Path) -> None:
-    """Write a query's rows as a Parquet file."""
-    query.to_parquet(path, row_group_size=ROWS_TOGETHER)
-
-
 def split_name(name: str) -> tuple[tuple[str, ...] | None, str]:
     """Where a table lies (catalog, schema), None where its name says nothing; and its own name."""
     *place, own = name.split(".")
@@ -225,7 +212,7 @@ def open_file(path: Path, **options: Any) -> ibis.Table:
     """A Parquet file of any size, read by the embedded DuckDB as needed, with DuckDB's options."""
     tables.check_file(path, limit=None)
     tables.count_rows(path)  # refuses what is none, and columns of one name
-    backend = _connect("duckdb://", {})
+    backend = connect("duckdb://", apart={})
     try:
         return backend.read_parquet(glob.escape(str(path)), hive_partitioning=False, **options)
     except Exception as error:
@@ -290,21 +277,16 @@ def expand_url(url: str) -> str:
     """
     scheme, user, place = split_url(url)
 
-    def expand(text: str, write: Callable[[str], str]) -> str:
-        return re.sub(
-            r"\$(?:(\w+)|\{(\w+)\})", lambda found: write(_look_up(*found.groups())), text
-        )
+    def look_up(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name not in os.environ:
+            raise InputError(f"backend: ${name} is not set; set it in the environment.")
+        return os.environ[name]
 
-    told = expand(place, str)
-    told = f"{expand(user, lambda word: quote(word, safe=''))}@{told}" if user else told
+    told = re.sub(VARIABLE, look_up, place)
+    if user:
+        told = f"{re.sub(VARIABLE, lambda found: quote(look_up(found), safe=''), user)}@{told}"
     return f"{scheme}://{told}" if scheme else told
-
-
-def _look_up(plain: str | None, braced: str | None) -> str:
-    name = plain or braced or ""
-    if name not in os.environ:
-        raise InputError(f"backend: ${name} is not set; set it in the environment.")
-    return os.environ[name]
 
 
 def write_number(value: float) -> ibis.Scalar:
@@ -377,23 +359,36 @@ def take_ids(cells: ibis.Column) -> ibis.Column:
     return text.re_replace(r"\.0+$", "") if whole else text
 
 
-def measure_columns(
-    table: ibis.Table, numbers: Mapping[str, ibis.Column], *, by: str = ""
+def count_values(
+    table: ibis.Table, numbers: Mapping[str, Any], limits: Mapping[str, tuple[float, float]]
 ) -> pd.DataFrame:
+    """One row a column of numbers, from one pass: rows, missing, negative, beyond, low, high.
+
+    `beyond` counts values beyond the column's limits, infinite ones among them.
+    """
+    asked = {"rows": table.count()}
+    for i, (name, values) in enumerate(numbers.items()):
+        low, high = map(write_number, limits[name])
+        signs = [values.isnull(), values < 0, (values < low) | (values > high)]
+        each = [*(sign.sum() for sign in signs), values.min(), values.max()]
+        asked |= {f"{figure}{i}": found for figure, found in zip(COUNTED, each, strict=True)}
+    (found,) = table.aggregate(**asked).to_pandas().fillna(0).to_dict("records")
+    rows = [[found[f"{figure}{i}"] for figure in COUNTED] for i in range(len(numbers))]
+    told = pd.DataFrame(rows, index=[*numbers], columns=COUNTED).assign(rows=found["rows"])
+    return told.astype(dict.fromkeys(["rows", *COUNTED[:3]], int))
+
+
+def measure_columns(table: ibis.Table, numbers: Mapping[str, ibis.Column]) -> pd.DataFrame:
     """One row a column of numbers of everyone, and after them one per cluster and column.
 
-    Rows with an empty `by` are left out. Columns: cluster (of `by`; empty for everyone), size,
+    Rows with an empty `cluster` are left out. Columns: cluster (empty for everyone), size,
     variable, customers (of them those with a value), mean, sd (divisor n), min, q25, median, q75,
     max. Exact; quantiles are interpolated as by numpy, by the database or between ranked rows.
     """
-    import ibis
-
     exact = table.get_backend().name in QUANTILES
-    cluster = table[by] if by else ibis.literal(0, "int64")
-    plain = {  # no filter: planners would write all that `by` takes into it
-        f"x{i}": cluster.notnull().ifelse(values, None) for i, values in enumerate(numbers.values())
-    }
-    used = table.select(cluster=cluster, **plain).view()
+    known = table.cluster.notnull()  # no filter: planners would write all that makes it into it
+    plain = {f"x{i}": known.ifelse(values, None) for i, values in enumerate(numbers.values())}
+    used = table.select("cluster", **plain).view()
     means = used.aggregate(**{name: used[name].mean() for name in plain}).to_pandas().iloc[0]
     shifts = [float(mean) for mean in means.fillna(0.0)]
     figures: dict[str, Any] = {"size": used.cluster.count()}
@@ -403,10 +398,7 @@ def measure_columns(
         each += [values.quantile(share) if exact else values.min() for share in QUARTILES]
         each.append(values.max())
         figures |= {f"{figure}{i}": e for figure, e in zip(FIGURES, each, strict=True)}
-    wide = used.aggregate(**figures).to_pandas().assign(cluster=pd.NA)
-    if by:
-        clusters = used.group_by("cluster").aggregate(**figures).order_by("cluster")
-        wide = pd.concat([wide, clusters.to_pandas().dropna(subset="cluster")], ignore_index=True)
+    wide = aggregate_by_cluster(used, figures)
     for i in range(0 if exact else len(numbers)):
         ranked = _rank_quartiles(used, f"x{i}")
         names = [f"{figure}{i}" for figure in FIGURES[4:7]]
@@ -420,30 +412,26 @@ def measure_columns(
     return long.sort_values("cluster", kind="stable", ignore_index=True)
 
 
+def aggregate_by_cluster(table: ibis.Table, figures: Mapping[str, ibis.Scalar]) -> pd.DataFrame:
+    """Figures of everyone, with an empty cluster, and after them a row per cluster."""
+    everyone = table.aggregate(**figures).to_pandas().assign(cluster=pd.NA)
+    clusters = table.group_by("cluster").aggregate(**figures).order_by("cluster").to_pandas()
+    both = pd.concat([everyone, clusters.dropna(subset="cluster")], ignore_index=True)
+    return both.astype({"cluster": "Int64"})
+
+
 def _rank_quartiles(used: ibis.Table, name: str) -> dict[int | None, list[float]]:
     """The quartiles of a column by cluster, None for everyone, interpolated between its rows."""
     import ibis
 
-    ranked = kept = used.select("cluster", x=name).filter(lambda each: each.x.notnull())
-    signs = []
-    for end, groups in (("", []), ("_own", ["cluster"])):
+    known, quartiles = used.select("cluster", x=name).filter(used[name].notnull()), {}
+    for groups in ([], ["cluster"]):
         place = ibis.row_number().over(group_by=groups, order_by="x")
-        rows = kept.x.count().over(group_by=groups)
-        ranked = ranked.mutate(**{f"place{end}": place, f"rows{end}": rows})
-    for end in ("", "_own"):
-        place, last = ranked[f"place{end}"], ranked[f"rows{end}"] - 1
-        signs += [(4 * place - part * last).between(-3, 4) for part in (1, 2, 3)]  # at it, and next
-    found = ranked.filter(reduce(or_, signs)).execute()
-    if not len(found):
-        return {}
-    parts: dict[int | None, pd.DataFrame] = {None: found[["place", "rows", "x"]]}
-    parts |= {
-        cluster: own[["place_own", "rows_own", "x"]] for cluster, own in found.groupby("cluster")
-    }
-    quartiles = {}
-    for cluster, own in parts.items():
-        places, rows, values = own.to_numpy(float).T
-        at = (rows[0] - 1) * np.array(QUARTILES)
-        known, firsts = np.unique(places, return_index=True)
-        quartiles[cluster] = np.interp(at, known, values[firsts]).tolist()
+        ranked = known.mutate(place=place, rows=known.x.count().over(group_by=groups))
+        away = [4 * ranked.place - part * (ranked.rows - 1) for part in (1, 2, 3)]
+        near = reduce(or_, [each.between(-3, 4) for each in away])  # at a quartile, and next to it
+        found = ranked.filter(near).execute().astype(float).sort_values("place")
+        for cluster, own in found.groupby("cluster" if groups else "rows"):
+            at = (own["rows"].iloc[0] - 1) * np.array(QUARTILES)
+            quartiles[cluster if groups else None] = np.interp(at, own["place"], own["x"]).tolist()
     return quartiles

@@ -12,9 +12,7 @@ from segmentation import words
 STEP = re.compile(r"(?<=[a-zà-ÿ0-9])(?=[A-ZÀ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])")
 IN_BRACKETS = re.compile(r"^(?P<label>.*\S)\s*[(\[](?P<unit>[^()\[\]\d]{1,12})[)\]]$")
 
-
-OF_ROWS = ("customer id", "customer", "id", "row number")
-"""The meanings of a column that names or numbers rows, and so measures nothing."""
+OF_ROWS = ("customer id", "customer", "id", "row number")  # meanings of what measures nothing
 
 
 class Header(NamedTuple):

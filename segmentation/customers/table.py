@@ -261,25 +261,18 @@ def _tell_gaps(card: Card, notes: Notes) -> None:
 
 def _check_features(table: ibis.Table, card: Card, notes: Notes) -> int:
     """Note what the card refuses of all rows' numbers, counted in one pass; how many rows."""
-    asked: dict[str, Any] = {"rows": table.count()}
-    for i, (name, feature) in enumerate(card.features.items()):
-        values = database.take_number(table[name])
-        low, high = map(database.write_number, feature.range)
-        counts = {"missing": values.isnull().sum(), "negative": (values < 0).sum()}
-        counts |= {"beyond": ((values < low) | (values > high)).sum()}
-        counts |= {"low": values.min(), "high": values.max()}
-        asked |= {f"{figure}{i}": count for figure, count in counts.items()}
-    found = table.aggregate(**asked).to_pandas().fillna(0).to_dict("records")[0]
-    if columns.check_rows(int(found["rows"]), notes):
+    numbers = {name: database.take_number(table[name]) for name in card.features}
+    limits = {name: feature.range for name, feature in card.features.items()}
+    found = database.count_values(table, numbers, limits)
+    rows = int(found["rows"].iloc[0])
+    if columns.check_rows(rows, notes):
         return 0
-    alike = True
-    for i, (name, feature) in enumerate(card.features.items()):
-        own = {figure: found[f"{figure}{i}"] for figure in counts} | {"rows": found["rows"]}
-        columns.check_feature(name, feature, own, notes)
-        alike &= own["low"] == own["high"]
-    if alike:
+    for counts in found.reset_index(names="name").to_dict("records"):
+        name = counts["name"]
+        columns.check_feature(name, card.features[name], counts, notes)
+    if (found["low"] == found["high"]).all():
         notes.refuse(*columns.ALIKE)
-    return int(found["rows"])
+    return rows
 
 
 def _read_levels(table: ibis.Table, name: str, card: Card, notes: Notes) -> Mapping[Any, Any]:

@@ -35,9 +35,7 @@ totale|totaal|suma|soma|summa|razem|celkem|итого|合計|总计|average|mean
 moyenne|promedio|media|média"""
 TOTALS = frozenset(WORDS_OF_TOTALS.replace("\n", "|").split("|"))
 TOTAL = re.compile(rf"(?:{'|'.join(TOTALS)})\s*(?:[:(].*)?")
-RUNNING = re.compile(
-    r"(?:Unnamed: ?\d+(?:_level_\d+)?|__index_level_\d+__)?"
-)  # no name, or pandas'
+RUNNING = re.compile(r"(?:Unnamed: ?\d+(?:_level_\d+)?|__index_level_\d+__)?")  # or no name
 NO_ENCODINGS = {"punycode", "idna", "undefined", "unicode-escape", "raw-unicode-escape"}
 KINDS = {
     (b"PK\x03\x04",): "an Excel or zip file; save it as CSV",
@@ -216,9 +214,8 @@ def explain_parquet(source: Path, error: str) -> str:
     if b"PARE" in marks:
         return f"{source.name} is encrypted Parquet; write it without a key."
     if marks != {b"PAR1"}:
-        what = (
-            "begins like Parquet and is cut short" if begins == b"PAR1" else "is not a Parquet file"
-        )
+        cut = begins == b"PAR1"
+        what = "begins like Parquet and is cut short" if cut else "is not a Parquet file"
         return f"{source.name} {what}; write it anew."
     told = error.partition("\n")[0].replace(str(source), source.name).rstrip(" .")
     return f"{source.name} is Parquet that cannot be read: {told}; write it anew."
@@ -479,9 +476,8 @@ def _find_kind(cells: list[str]) -> str:
 
 def _part_footer(records: Records) -> tuple[Records, Records]:
     """The rows, and behind them the lines that are none but totals, remarks or filters."""
-    half = [
-        cells for _, cells in records[: max(len(records) // 2, min(5, len(records) - 1))][:1000]
-    ]
+    most = min(1000, max(len(records) // 2, min(5, len(records) - 1)))
+    half = [cells for _, cells in records[:most]]
     columns = [[*filter(None, map(str.strip, c))] for c in zip_longest(*half, fillvalue="")]
     kinds, end = [_find_kind(cells[:100]) for cells in columns], len(records)
     while end > len(half) and _is_footer([*map(str.strip, records[end - 1][1])], columns, kinds):

@@ -17,23 +17,14 @@ from filelock import FileLock, Timeout
 from segmentation import InputError, RunError
 from segmentation.runs.folder import Manifest, Run, read_manifest, write_text
 
-ROOM, COPIES = 20_000_000, 3
-"""Bytes that a run of a small table needs; a large table takes so many times its own on top."""
-
-DIGITS = 1e-10
-"""Relative difference from which two figures are not the same."""
-
-APART = ("", "failed", "partial", "running")
-"""Where runs lie in an output folder; published ones at its top."""
-
+ROOM, COPIES = 20_000_000, 3  # bytes that a run needs, and how often its table's on top
+DIGITS = 1e-10  # relative difference from which two figures are not the same
+APART = ("", "failed", "partial", "running")  # where runs lie; published ones at the top
 RESERVED = {"latest", "by-hand", "failed", "partial", "running", "campaigns"}
 RESERVED |= {"index.html", "README.md"}
-MARKER, PROMISE = ".segmentation", ".publishing"
-"""What marks an output folder as ours; what names a run while it is being published."""
-
+MARKER, PROMISE = ".segmentation", ".publishing"  # of a folder of ours; of a run being published
+# What may lie in a folder that becomes ours; no run touches it.
 HARMLESS = {MARKER, ".lock", ".gitignore", ".gitkeep", "README.md", "by-hand", "campaigns"}
-"""What may lie in a folder that becomes ours; no run touches it."""
-
 CRASHED = "its process ended without a word (killed, or the power failed)"
 
 

@@ -23,7 +23,7 @@ from segmentation import BUNDLE, InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-WRITERS = {
+WRITERS = {  # which notebook writes which files that a later one reads
     "02_preprocessing": "preprocessed_data.csv preprocessor.joblib",
     "03_k_selection": "k_selection.csv cuts.csv alternatives.csv families.csv selection.json",
     "04_modeling": "clustered_data.csv segments.json segmenter.json borderline.csv "
@@ -33,20 +33,14 @@ WRITERS = {
     "06_changes": "changes.csv drift.csv changes.json",
     "07_campaigns": "campaigns.csv campaign_results.csv",
 }
-"""Which notebook writes which files that a later one reads."""
-
+# The folder of each JSON file that is not a table.
 PLACES = {"run.json": "", "study.json": "", "proof.json": "", "segments.json": ""}
 PLACES |= {"segmenter.json": "artifacts"}
-"""The folder of each JSON file that is not a table."""
-
-UNSEALED = {"run.json", "run.log"}
-"""Files of a run that its manifest does not list: itself, and the diary, which may go on."""
-
+UNSEALED = {"run.json", "run.log"}  # not in the manifest: itself, and the diary, which may go on
 PACKAGES = ["jupyterlab", "papermill", "nbconvert", "scikit-learn", "pandas"]
 PACKAGES += ["numpy", "seaborn", "matplotlib", "tabulate", "joblib"]
+# Text that a spreadsheet would run as a formula, disarmed or not; a signed number is not.
 FORMULA = re.compile(r"^'*[=+\-@\t\r](?![\d.,]*$)")
-"""Text that a spreadsheet would run as a formula, disarmed or not; a signed number is not."""
-
 Fault = Literal["failed", "aborted", "crashed"]
 
 

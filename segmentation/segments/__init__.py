@@ -14,11 +14,7 @@ from segmentation.segments import (
     tracking,
     value,
 )
-from segmentation.segments.model import (
-    assign_customers,
-    build_figures,
-    measure_segments,
-)
+from segmentation.segments.model import assign_customers, build_figures, measure_segments
 from segmentation.segments.scorer import Scorer
 
 __all__ = [

@@ -32,18 +32,11 @@ if TYPE_CHECKING:
 
     from segmentation.clustering import stability
 
-FOLDS, HELD_OUT = 10, 0.01
-"""The share of customers beyond the limit, when each tenth is judged by a fit to the others."""
-
+FOLDS, HELD_OUT = 10, 0.01  # share beyond the limit, each tenth judged by a fit to the others
 MODEL, FIGURES = "segmenter.joblib", "segmenter.json"
-SCANS, STILL = 12, 1e-6
-"""Lloyd over all rows ends after so many scans, or where one gains less of the inertia."""
-
+SCANS, STILL = 12, 1e-6  # Lloyd over all rows: most scans; gain of the inertia that ends it
 SCAN = ["scan", "inertia", "gain"]
-
-GAPS = (np.nan, None)
-ORDER = ("SimpleImputer", "FunctionTransformer", "Clipper")
-"""The steps of a feature in the order in which they can be written, before any scalers."""
+ORDER = ("SimpleImputer", "FunctionTransformer", "Clipper")  # of a feature, before any scalers
 
 
 class NoCentres(InputError):
@@ -406,14 +399,10 @@ def _build_chain(part: FeatureFigures | CodeFigures) -> Pipeline:
 
     if isinstance(part, CodeFigures):
         levels = np.array([level or "" for level in part.levels], dtype=object)
-        return make_pipeline(
-            *(
-                SimpleImputer(missing_values=gap, strategy="constant", fill_value="")
-                for gap in GAPS
-            ),
-            OneHotEncoder(categories=[levels], handle_unknown="ignore", sparse_output=False),
-            StandardScaler(),
-        )
+        how: Any = {"strategy": "constant", "fill_value": ""}
+        filled = [SimpleImputer(missing_values=gap, **how) for gap in (np.nan, None)]
+        coded = OneHotEncoder(categories=[levels], handle_unknown="ignore", sparse_output=False)
+        return make_pipeline(*filled, coded, StandardScaler())
     log = FunctionTransformer(np.log1p, np.expm1, feature_names_out="one-to-one")
     steps = [
         SimpleImputer(strategy="median"),
@@ -446,7 +435,8 @@ def save_customers(place: Path, figures: ModelFigures, card: Card, segments: lis
     if not is_large(card) or card.backend:
         return False
     named: Any = segments
-    database.save_file(queries.score_table(open_customers(card), Scorer(figures), named), place)
+    scored = queries.score_table(open_customers(card), Scorer(figures), named)
+    scored.to_parquet(place, row_group_size=database.ROWS_TOGETHER)
     return True
 
 

@@ -17,24 +17,22 @@ import pandas as pd
 from segmentation import InputError
 from segmentation.customers import Card, cards, columns, database, text
 from segmentation.segments import profiles
-from segmentation.segments.scorer import Floats, Scorer, find_limits
+from segmentation.segments.scorer import Floats, Scorer
 
 if TYPE_CHECKING:
     import ibis
 
 BEYOND = 1e300  # larger than any squared distance
-OWN = "segmentation_"
-"""What the names of columns begin with that are there only on the way."""
-
+OWN = "segmentation_"  # so begin columns that are there only on the way
 number = database.write_number
 
 
 def score_table(table: ibis.Table, scorer: Scorer, segments: list[dict[str, Any]]) -> ibis.Table:
     """The table with cluster, segment, distance, second, confidence and status behind its columns.
 
-    The semantics are those of `Scorer.score` for rows that `count_problems` finds nothing wrong
-    with; a tie goes to the lower position. Each step is a subquery, so that nothing is computed
-    twice. `segments` are those of `segments.json`, by position.
+    The semantics are those of `Scorer.score` for rows within the hard limits; a tie goes to the
+    lower position. Each step is a subquery, so that nothing is computed twice. `segments` are
+    those of `segments.json`, by position.
 
     Raises
     ------
@@ -152,10 +150,8 @@ def _scale(table: ibis.Table, scorer: Scorer) -> ibis.Table:
     scaled = [_scale_feature(values, scorer, i) for i, values in enumerate(_own(table, "x"))]
     for codes, (mean, spread) in zip(_own(table, "code"), scorer.codes, strict=True):
         hot, cold = (1 - mean) / spread, (0 - mean) / spread
-        scaled += [
-            (codes == level).ifelse(number(hot[level]), number(cold[level]))
-            for level in range(len(mean))
-        ]
+        pairs = enumerate(zip(hot, cold, strict=True))
+        scaled += [(codes == level).ifelse(number(yes), number(no)) for level, (yes, no) in pairs]
     return _put(table, z=scaled)
 
 
@@ -293,15 +289,12 @@ def _name(table: ibis.Table, segments: list[dict[str, Any]]) -> dict[str, ibis.C
         values = [(j, segment[key]) for j, segment in enumerate(segments)]
         return database.recast(table[OWN + place].cases(*values), kind)
 
-    distance, confidence = (
-        database.recast(table[OWN + name], "float64") for name in ("near", "confidence")
-    )
     return {
         "cluster": look_up("position", "id", "int64"),
         "segment": look_up("position", "name", "string"),
-        "distance": distance,
+        "distance": database.recast(table[OWN + "near"], "float64"),
         "second": look_up("second", "name", "string"),
-        "confidence": confidence,
+        "confidence": database.recast(table[OWN + "confidence"], "float64"),
         "status": database.recast(table[OWN + "status"], "string"),
     }
 
@@ -366,28 +359,7 @@ def measure_ranges(table: ibis.Table, scorer: Scorer) -> list[tuple[float, float
     return [*zip(low, high, strict=True)]
 
 
-# What is counted and measured --------------------------------------------------------------
-
-
-def count_problems(table: ibis.Table, scorer: Scorer) -> pd.DataFrame:
-    """One row a feature, from one pass over the table: column, missing, beyond, customers.
-
-    `beyond` counts values beyond the hard limits, infinite ones among them.
-    """
-    find_columns(table, scorer.card, [*scorer.levels])
-    numbers = take_features(table, scorer.card, scorer.columns)
-    figures: dict[str, Any] = {"rows": table.count()}
-    for i, (name, values) in enumerate(numbers.items()):
-        ends = find_limits(scorer.card.features[name])
-        figures |= {
-            f"missing{i}": values.isnull().sum(),
-            f"beyond{i}": _is_beyond(values, *ends).sum(),
-        }
-    counts = table.aggregate(**figures).execute().iloc[0].fillna(0).astype(int)
-    told = {
-        kind: [counts[f"{kind}{i}"] for i in range(len(numbers))] for kind in ("missing", "beyond")
-    }
-    return pd.DataFrame({"column": scorer.columns, **told, "customers": counts["rows"]})
+# What is measured ----------------------------------------------------------------------------
 
 
 def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
@@ -397,7 +369,7 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     `database.measure_columns` for what is exact.
     """
     numbers = take_features(scored, card, list(card.measured))
-    measures = database.measure_columns(scored, numbers, by="cluster")
+    measures = database.measure_columns(scored, numbers)
     everyone = measures[measures["cluster"].isna()].set_index("variable")
     seen = {}
     for i, (name, feature) in enumerate(card.features.items()):
@@ -410,9 +382,7 @@ def measure_segments(scored: ibis.Table, card: Card) -> pd.DataFrame:
     table = scored.select(cluster="cluster", **seen)
     asked = {f"{x}mean": table[x].mean() for x in seen}
     asked |= {f"{x}sd": table[x].std(how="pop") for x in seen}
-    wide = [table.aggregate(**asked).to_pandas().assign(cluster=pd.NA)]
-    wide.append(table.group_by("cluster").aggregate(**asked).to_pandas().dropna(subset="cluster"))
-    both = pd.concat(wide, ignore_index=True).astype({"cluster": "Int64"})
+    both = database.aggregate_by_cluster(table, asked)
     named = zip(card.features, seen, strict=True)
     own = {name: both[["cluster", f"{x}mean", f"{x}sd"]] for name, x in named}
     names = ["cluster", "seen_mean", "seen_sd"]

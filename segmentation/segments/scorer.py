@@ -30,15 +30,11 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-BORDERLINE = 0.8
-"""Who keeps the segment less often is borderline; in files without a curve, the shadow value
-beyond which one is (1 is half way between two centroids)."""
-
+BORDERLINE = 0.8  # who keeps the segment less often is; without a curve, beyond this shadow value
 SLACK = 1e-9  # relative; a row at the limit itself is not outside
 STATUSES = ("ok", "borderline", "outside", "dropped")
 OK, NEAR, OUTSIDE, DROPPED = range(4)
-FEW = 0.25
-"""A second reason is told if it has at least this share of d2² − d1²."""
+FEW = 0.25  # share of d2² − d1² from which on a second reason is told
 
 
 # What a model consists of ------------------------------------------------------------------
@@ -50,12 +46,9 @@ def _check_order(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+# A card's values end at 1e15, fences some quartile distances beyond; squares stay finite.
 Number = Annotated[float, Field(ge=-1e16, le=1e16, allow_inf_nan=False)]
-"""A card's values end at 1e15, fences some quartile distances beyond."""
-
 Scale = Annotated[float, Field(ge=1e-30, le=1e16, allow_inf_nan=False)]
-"""What divides: so large that squared distances stay finite."""
-
 Ends = Annotated[tuple[Number, Number], AfterValidator(_check_order)]
 Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 

@@ -22,27 +22,14 @@ from segmentation.runs import Archive, Manifest, Run, check_file, read_manifest
 from segmentation.segments.profiles import Segment, list_segments
 from segmentation.segments.scorer import OUTSIDE, Floats, Scorer
 
-RECURRING = 0.5
-"""Segments are matched by their people where at least this share of the customers recurs."""
-
-HALF, PART, WHOLE = 0.5, 0.25, 0.75
-"""Shares that make a survivor (both ways), a part of a split, and all parts together."""
-
-FLOOR, SHIFTED, DRIFTED = 1e-4, 0.1, 0.2
-"""Least share of a bin in the PSI, and the PSIs from which a variable has shifted or drifted."""
-
-FALSE, DEALS = 0.03, 300
-"""How often chance alone may move a column somewhere (bins that the first table made let pass a
-little more); how often its customers are dealt to the two tables anew, times the columns."""
-
+RECURRING = 0.5  # share of customers that recur from which on segments are matched by people
+HALF, PART, WHOLE = 0.5, 0.25, 0.75  # shares of a survivor (both ways), a part, all parts together
+FLOOR, SHIFTED, DRIFTED = 1e-4, 0.1, 0.2  # least share of a bin in the PSI; PSIs of what has moved
+FALSE = 0.03  # how often chance alone may move a column; bins of the first table let pass more
+DEALS = 300  # how often customers are dealt to the two tables anew, times the columns
 COMPARED = ("tables/clustered_data.csv", "segments.json", "artifacts/segmenter.json")
-"""What of a previous run another is compared with."""
-
-RUNS, REMEMBERED = 11, ("id", "size", "share", "centre")
-"""How many earlier runs are remembered, and what of their segments."""
-
+RUNS, REMEMBERED = 11, ("id", "size", "share", "centre")  # earlier runs; what of their segments
 MEND = "compare with another run by `against`, or with none."
-
 CLUSTERS = ["previous_cluster", "cluster"]
 SHARES = ["customers", "share_of_previous", "share_of_segment"]
 MIGRATION = ["previous_cluster", "previous_segment", "cluster", "segment", *SHARES]
@@ -166,8 +153,7 @@ def _assign(cost: Floats, accepted: NDArray[np.bool_]) -> dict[int, int]:
 
 def _divide(counts: pd.DataFrame, *, axis: int) -> pd.DataFrame:
     """Shares of the row (axis 1) or the column (axis 0) totals; 0 where nobody recurs."""
-    totals = counts.sum(axis=axis).astype(float)
-    return counts.div(totals.where(totals > 0, np.inf), axis=1 - axis)
+    return counts.div(counts.sum(axis=axis), axis=1 - axis).fillna(0)
 
 
 # Identity ----------------------------------------------------------------------------------
@@ -232,9 +218,8 @@ def find_transitions(matching: Matching) -> pd.DataFrame:
     told = ways[ways["transition"] != ""]
     if matching.by == "centres":
         told = told.assign(**dict.fromkeys(SHARES, np.nan))
-    gone, come = (
-        {*known} - {*told[side]} for known, side in zip(counts.axes, CLUSTERS, strict=True)
-    )
+    sides = zip(counts.axes, CLUSTERS, strict=True)
+    gone, come = ({*known} - {*told[side]} for known, side in sides)
     ends = [("disappeared", old, pd.NA) for old in sorted(gone)]
     ends += [("emerged", pd.NA, new) for new in sorted(come)]
     table = pd.concat([told, pd.DataFrame(ends, columns=["transition", *CLUSTERS])])

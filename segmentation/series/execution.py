@@ -26,20 +26,10 @@ from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import strip_color
 
 from segmentation import ROOT
-from segmentation.series.notebooks import (
-    DIED,
-    TIMED_OUT,
-    Notebook,
-    SeriesFailed,
-    find_last_cell,
-)
+from segmentation.series.notebooks import DIED, TIMED_OUT, Notebook, SeriesFailed, find_last_cell
 
-MOST, LINE = 5_000_000, 300
-"""Characters kept of what one cell shows (a note stands for the rest), and of a cause."""
-
-PATIENCE, FAREWELL = 600, 3
-"""Seconds that a kernel may take to start, and to end by itself."""
-
+MOST, LINE = 5_000_000, 300  # characters kept of what one cell shows, and of a cause
+PATIENCE, FAREWELL = 600, 3  # seconds that a kernel may take to start, and to end by itself
 COMMAND = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 COMMAND += ["--IPKernelApp.log_level=50", "--HistoryManager.enabled=False"]
 
@@ -158,10 +148,8 @@ def execute_notebook(
         cause = f"{error.ename}: {error.evalue}".splitlines()[0][:LINE]
         details = strip_color("\n".join(error.traceback))
     except CellTimeoutError:
-        cause, code = (
-            f"it took longer than {cell_timeout} s; allow more by --cell-timeout",
-            TIMED_OUT,
-        )
+        cause = f"it took longer than {cell_timeout} s; allow more by --cell-timeout"
+        code = TIMED_OUT
     except DeadKernelError:
         cause, code = "its kernel died (out of memory?)", DIED
     except RuntimeError as error:

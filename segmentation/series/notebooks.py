@@ -32,14 +32,10 @@ class Notebook:
 
     path: Path
     text: str
-    cells: list[tuple[str, bool]]
-    """The code of each code cell, and whether it is the parameters' cell."""
-    parameters: set[str]
-    """The names that the parameters' cell gives a value."""
-    imports: list[str]
-    """What does the notebook's imports ahead, a statement each, without leaving a name."""
-    code_sha256: str
-    """SHA-256 of the code but the parameters' cell."""
+    cells: list[tuple[str, bool]]  # the code of each code cell, and whether it is the parameters'
+    parameters: set[str]  # the names that the parameters' cell gives a value
+    imports: list[str]  # does the notebook's imports ahead, a statement each, leaving no name
+    code_sha256: str  # of the code but the parameters' cell
 
     @property
     def name(self) -> str:

@@ -43,13 +43,9 @@ if TYPE_CHECKING:
     from segmentation.customers import Card
     from segmentation.series.execution import Kernel, Kernels
 
-SPARE = 1_000_000
-"""Bytes that the manifest of a failed run and the page of the runs need."""
-
+SPARE = 1_000_000  # bytes that the manifest of a failed run and the page of the runs need
 HOOK_SECONDS = 600
-NAMED = 6
-"""Segments that the last lines of a run name; the others are counted."""
-
+NAMED = 6  # segments that the last lines of a run name; the others are counted
 Rule = Literal["calibrated", "silhouette", "elbow", "gap", "prediction-strength", "stability"]
 
 

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-STOPS = {
+STOPS = {  # exit code and cause
     signal.SIGINT: (130, "it was interrupted"),
     signal.SIGTERM: (143, "it was terminated"),
     signal.SIGHUP: (129, "its terminal hung up"),
     signal.SIGALRM: (124, "its deadline passed"),
 }
-"""Exit code and cause of each signal that stops a run."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -15,9 +15,7 @@ from anyio import to_thread
 from segmentation.serving.batch import Tally, score_file
 from segmentation.serving.model import Model
 
-LONGEST = 120
-"""Seconds for a file; ten later it ends itself, if there is no service any more that would."""
-
+LONGEST = 120  # seconds for a file; ten later it ends itself, if no service is left that would
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["segmentation.serving.batch"])  # once, at the first file
 

@@ -37,14 +37,11 @@ from segmentation.serving.model import (
     load_model,
 )
 
-BLOCK = 2 << 20
-"""Bytes of a CSV, or about as many of a Parquet file, that are in memory at a time."""
-
+BLOCK = 2 << 20  # bytes of a CSV, or about as many of a Parquet file, in memory at a time
 ROWS = 1 << 16
 PAIR = ["cluster", "status"]
 ALIGNED = ("right", "right", "left")
-FORMULA = r"^[=+\-@\t\r]"
-"""What text begins with that a spreadsheet may run as a formula: then `disarm` decides."""
+FORMULA = r"^[=+\-@\t\r]"  # what a spreadsheet may run as a formula: then `disarm` decides
 
 __all__ = ["Tally", "Unwritable", "load_model", "score_file", "score_into"]
 
@@ -79,9 +76,8 @@ class Tally:
         odd = [f"{self.statuses[s]:,} {s}" for s in scorer.STATUSES[1:] if self.statuses[s]]
         told = f"{self.rows:,} customers by the model of {model.about['run_id']}"
         told += f": {', '.join(odd)}" if odd else ""
-        return (
-            f"{told}\n{tabulate(rows, tablefmt='plain', disable_numparse=True, colalign=ALIGNED)}"
-        )
+        shown = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=ALIGNED)
+        return f"{told}\n{shown}"
 
 
 # Files -------------------------------------------------------------------------------------
@@ -108,12 +104,6 @@ def score_file(
     ------
     InputError
         The file cannot be read, a column is missing, or values are refused, each with its line.
-
-    Examples
-    --------
-    >>> model = load_model(Path("outputs/latest"))  # doctest: +SKIP
-    >>> score_file(Path("new.csv"), Path("scored.csv"), model).rows  # doctest: +SKIP
-    200
     """
     if os.path.realpath(target) == os.path.realpath(source):
         raise InputError(f"{target.name} would overwrite its own source; name another file.")
@@ -245,16 +235,18 @@ def score_into(url: str, name: str, into: str, model: Model, *, segment: str = "
 
 def _check_table(table: Any, name: str, model: Scorer) -> None:
     """Refuse a table without rows, or with values that are refused: one line a column and kind."""
-    counts, refusal = queries.count_problems(table, model), Refusal(source=name)
-    if not counts["customers"].iloc[0]:
-        raise InputError(f"{name} has no customers; name a table with rows.")
-    for row in counts.itertuples():
-        feature = model.card.features[row.column]
+    numbers, refusal = queries.take_features(table, model.card, model.columns), Refusal(source=name)
+    features = {column: model.card.features[column] for column in numbers}
+    limits = {column: scorer.find_limits(feature) for column, feature in features.items()}
+    for row in database.count_values(table, numbers, limits).itertuples():
+        if not row.rows:
+            raise InputError(f"{name} has no customers; name a table with rows.")
+        feature = features[row.Index]
         gaps = row.missing if feature.missing == "refuse" else 0
         for count, what in ((gaps, "missing"), (row.beyond, "out of range")):
             if count:
                 told = f"{count:,} {'value is' if count == 1 else 'values are'} {what}"
-                refusal.add([Problem(None, row.column, told, describe_allowed(feature))])
+                refusal.add([Problem(None, row.Index, told, describe_allowed(feature))])
     refusal.check()
 
 
@@ -323,9 +315,8 @@ def _read_whole(source: Path, model: Model, encoding: str = "", sheet: str = "")
     notes.check(source.name)
     found = _find_columns([*table.columns], source, model)
     cells = pd.DataFrame({name: table[header].str.strip() for name, header in found.items()})
-    numbers = {
-        name: values.to_numpy() for name, values in columns.read_sources(cells, card, notes).items()
-    }
+    read = columns.read_sources(cells, card, notes)
+    numbers = {name: values.to_numpy() for name, values in read.items()}
     notes.check(source.name)
     shown = pa.RecordBatch.from_pandas(table.mask(table == ""), preserve_index=False)
     yield Batch(_show_numbers(shown, found, numbers), numbers, [*table.index])

@@ -16,15 +16,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from segmentation import InputError
 from segmentation.serving.service import build_app
 
-MOST_CONNECTIONS = 500
-"""Of more, one that waits for a request is closed for each new one."""
-
-SWEEP = 100
-"""Ticks (tenths of a second) between two looks for connections on which nothing moves."""
-
+MOST_CONNECTIONS = 500  # of more, one that waits for a request is closed for each new one
+SWEEP = 100  # tenths of a second between two looks for connections on which nothing moves
+# When the service is stopped: turns of the loop without a new connection or request, then the
+# listener is closed, then as many again; seconds for each of the two; seconds to answer the rest.
 QUIET, LINGER, GRACE = 5, 1.5, 6
-"""When the service is stopped: turns of the loop without a new connection or request, then the
-listener is closed, then as many again; seconds for each of the two; seconds to answer the rest."""
 
 log = logging.getLogger("segmentation.service")
 

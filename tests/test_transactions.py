@@ -614,3 +614,42 @@ def test_the_mend_of_dates_is_the_format_that_they_have(tmp_path):
 )
 def test_formats_are_asked_or_none(cells, found):
     assert find_date_format(pd.Series(cells)) == found
+
+
+@pytest.mark.usefixtures("way")
+def test_what_is_bought_after_the_day_of_the_data_is_an_outcome(tmp_path):
+    text = (
+        GOOD
+        + "001,20,2024-03-01,10\n001,21,2024-03-02,-4\n002,22,2024-03-01,-1\nnew,23,2024-03-01,9\n"
+    )
+    path = write_text(tmp_path, text)
+    made = {"bought_after": {}, "spent_after": {"label": "Spent in March"}}
+    said = {"as_of": date(2024, 2, 1), "outcomes": made, "currency": "€"}
+    table, report = read(path, said)
+    without, _ = read(path, {"as_of": date(2024, 2, 1)})
+    pd.testing.assert_frame_equal(table[without.columns], without)
+    after = table.set_index("customer")[["bought_after", "spent_after"]]
+    assert after.loc["001"].tolist() == [1, 6]
+    assert after.loc["002"].tolist() == [0, -1]
+    assert after.loc["003"].tolist() == [0, 0]
+    assert "new" not in after.index
+    assert ["dates after 2024-02-01", 4, "counted as outcomes"] in report.iloc[
+        :, 1:
+    ].to_numpy().tolist()
+    with pytest.raises(InputError, match="no purchase after the 2024-03-02 of `as_of:`; leave"):
+        read(path, said | {"as_of": date(2024, 3, 2)})
+
+
+def test_outcomes_of_purchases_are_the_two_that_are_made():
+    parts = {"title": "t", "table": "", "transactions": COLUMNS}
+    with pytest.raises(ValueError, match=r"outcomes of purchases are those after `as_of:`; say it"):
+        Card.model_validate(parts | {"outcomes": {"bought_after": {}}})
+    with pytest.raises(ValueError, match="and the outcomes bought_after, spent_after, no others"):
+        Card.model_validate(parts | {"as_of": "2024-01-01", "outcomes": {"answered": {}}})
+    card = Card.model_validate(
+        parts | {"as_of": "2024-01-01", "currency": "€", "outcomes": {"spent_after": {}}}
+    )
+    assert (card.outcomes["spent_after"].unit, card.outcomes["spent_after"].label) == (
+        "€",
+        "Spent afterwards",
+    )

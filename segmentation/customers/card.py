@@ -52,6 +52,13 @@ MADE: dict[str, dict[str, str]] = {  # the features that transactions are made i
 }
 
 
+AFTER: dict[str, dict[str, str]] = {
+    "bought_after": {"label": "Bought afterwards", "kind": "yes/no"},
+    "spent_after": {"label": "Spent afterwards"},
+}
+"""The outcomes that transactions dated after `as_of` are made into."""
+
+
 class Part(BaseModel):
     """A part of a card: frozen, and what it does not know is refused."""
 
@@ -190,10 +197,11 @@ class Card(Part):
         if values.get("transactions"):
             unit = {"unit": str(values.get("currency") or "")}
             made = MADE | {name: MADE[name] | unit for name in ("monetary", "basket")}
-            values = {"id": "customer", "features": made} | values
+            made |= AFTER | {"spent_after": AFTER["spent_after"] | unit}
+            values = {"id": "customer", "features": {n: made[n] for n in MADE}} | values
         for kind in ("features", "inputs", "descriptors", "outcomes"):
             if isinstance(values.get(kind), dict):
-                known = made if kind == "features" else {}
+                known = made if kind in ("features", "outcomes") else {}
                 said = {str(name): {} if c is None else c for name, c in values[kind].items()}
                 own = {n: c for n, c in said.items() if isinstance(c, dict)}
                 values[kind] = said | {n: {"label": n} | known.get(n, {}) | own[n] for n in own}
@@ -208,8 +216,12 @@ class Card(Part):
 
     def _find_problems(self) -> Iterator[str]:
         sources = {*self.sources}  # read, so that an expression that is none is refused here
-        if self.transactions and (self.descriptors or self.outcomes or not sources <= {*MADE}):
-            yield f"`transactions:` make the features {', '.join(MADE)}, no others"
+        foreign = sources - {*MADE} or self.descriptors or self.outcomes.keys() - AFTER.keys()
+        if self.transactions and foreign:
+            told = f"features {', '.join(MADE)} and the outcomes {', '.join(AFTER)}"
+            yield f"`transactions:` make the {told}, no others"
+        if self.transactions and self.outcomes and not self.as_of:
+            yield "outcomes of purchases are those after `as_of:`; say it"
         if self.transactions and self.backend:
             yield "`transactions:` are read from a file; leave `backend:` out"
         for name in sources & self.outcomes.keys():

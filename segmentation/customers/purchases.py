@@ -45,6 +45,8 @@ GROUPED = """CREATE OR REPLACE TABLE customers AS SELECT *,
     max(day) FILTER (bought) AS last_day, min(day) FILTER (bought) AS first_day,
     {purchases} FILTER (bought) AS frequency, sum(amount) FILTER (bought) AS spent,
     sum(amount) FILTER (in_time) AS monetary, count(*) FILTER (NOT in_time) AS later,
+    coalesce(sum(amount) FILTER (NOT in_time), 0)::DOUBLE AS spent_after,
+    (count(*) FILTER (NOT in_time AND amount > 0) > 0)::DOUBLE AS bought_after,
     count(*) AS rows, count(*) - count(DISTINCT whole) AS repeated,
     count(*) FILTER (in_time AND amount < 0) AS refunds,
     count(*) FILTER (in_time AND amount = 0) AS zeros,
@@ -76,7 +78,8 @@ STRAY = f"""SELECT min(day), arg_min(before, day) FROM (
     WHERE NOT aside AND NOT {NOBODY} GROUP BY day))
     WHERE day >= {FAR} OR day - before > 366 AND 100 * behind < total"""
 FIGURES = """SELECT customer, $as_of - last_day AS recency, frequency,
-    monetary::DOUBLE AS monetary, $as_of - first_day AS tenure, spent::DOUBLE / frequency AS basket
+    monetary::DOUBLE AS monetary, $as_of - first_day AS tenure, spent::DOUBLE / frequency AS basket,
+    spent_after, bought_after
     FROM customers WHERE put = 'kept' AND frequency > 0 ORDER BY customer"""
 
 
@@ -103,6 +106,8 @@ def gather_customers(card: Card) -> tuple[pd.DataFrame, pd.DataFrame]:
     frequency : number of purchases, at least 1.
     monetary : sum of all amounts: refunds, which are negative amounts, are subtracted.
     basket : sum of the positive amounts divided by frequency: refunds do not shrink it.
+
+    The card's outcomes are what came after `as_of`: bought_after (1 or 0) and spent_after.
     """
     tables.check_file(card.source, card, limit=None)
     kind, size = card.source.suffix.lower(), card.source.stat().st_size
@@ -127,8 +132,14 @@ def _gather(card: Card, *, scanned: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
         notes.check(card.name)
         as_of = card.as_of or counts["last"]
         made = db.execute(FIGURES, {"as_of": as_of}).df().astype({"customer": "str"})
-    _tell_findings(counts, as_of, notes)
+    if card.outcomes and not counts["later"]:
+        mend = "leave `outcomes:` out, or name an earlier day"
+        notes.refuse("", f"there is no purchase after the {as_of} of `as_of:`", mend)
+    _tell_findings(
+        counts, as_of, notes, later="counted as outcomes" if card.outcomes else "left out"
+    )
     table = pd.DataFrame({card.id: made["customer"]} | columns.compute_features(card, made))
+    table = table.join(made[[*card.outcomes]])
     for name, feature in card.features.items():
         if feature.transform == "log" and table[name].min() < 0:
             mend = "leave `transform: log` out of the card"
@@ -356,7 +367,7 @@ def _check_cells(
         notes.refuse("", f"{found} {who} are too few", f"give at least {columns.FEWEST_ROWS}")
 
 
-def _tell_findings(counts: columns.Counts, as_of: date, notes: Notes) -> None:
+def _tell_findings(counts: columns.Counts, as_of: date, notes: Notes, *, later: str) -> None:
     dated = f"dated from {counts['first']} to {counts['last']}; days are counted up to {as_of}"
     idle = f"left out: {counts['idle']} customers"
     findings = [
@@ -364,7 +375,7 @@ def _tell_findings(counts: columns.Counts, as_of: date, notes: Notes) -> None:
         ("repeated", "exact duplicate rows", "kept, as purchases may be alike; remove what is not"),
         ("nobody", "rows without a customer", "left out"),
         ("returned", "returns: amounts below zero or cancelled orders", "left out"),
-        ("later", f"dates after {as_of}", "left out"),
+        ("later", f"dates after {as_of}", later),
         (
             "cancelled",
             "rows of cancelled orders: C before the number",

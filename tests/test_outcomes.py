@@ -6,9 +6,11 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from played import play_run
+from scipy.stats import permutation_test, ttest_ind
 
 from segmentation import InputError
 from segmentation.customers import Card, open_customers, read_card, read_customers
+from segmentation.customers.card import Outcome
 from segmentation.runs import Run
 from segmentation.segments import outcomes, profiles, queries
 
@@ -153,24 +155,33 @@ def test_no_difference_is_seldom_called_one():
     assert called <= 12  # 5 expected; 13 and more in one of 500 such tests
 
 
-def test_intervals_hold_and_gaps_are_left_out():
+def test_intervals_hold():
     held = {"Answered": 0, "Margin": 0}
     for seed in range(100):
-        rng, people = make(seed, 400)
-        people["Answered"] = (rng.random(400) < 0.2).astype(float)
-        people["Margin"] = rng.normal(5, 2, 400)
-        people.loc[people.index[:40], "Margin"] = np.nan
-        told = outcomes.describe_outcomes(people, CARD, seed=seed)
-        first = told[told["cluster"] == 0].set_index("outcome")
-        held["Answered"] += first.loc["Answered", "low"] <= 0.2 <= first.loc["Answered", "high"]
-        held["Margin"] += first.loc["Margin", "low"] <= 5 <= first.loc["Margin", "high"]
+        rng = np.random.default_rng(seed)
+        low, high = outcomes._find_wilson((rng.random(100) < 0.2).astype(float))
+        held["Answered"] += low <= 0.2 <= high
+        low, high = outcomes.bootstrap_mean(rng.normal(5, 2, 90), rng)
+        held["Margin"] += low <= 5 <= high
     assert min(held.values()) >= 88  # 95 expected; fewer in one of 500 such tests
+
+
+def test_gaps_are_left_out():
+    rng, people = make(0, 400)
+    people["Answered"] = (rng.random(400) < 0.2).astype(float)
+    people["Margin"] = rng.normal(5, 2, 400)
+    people.loc[people.index[:40], "Margin"] = np.nan
+    told = outcomes.describe_outcomes(people, CARD)
     everyone = told[told["cluster"].isna()].set_index("outcome")["customers"]
     assert everyone.tolist() == [400, 360]
     assert told.loc[told["cluster"].notna()].groupby("outcome")["customers"].sum().tolist() == [
         400,
         360,
     ]
+    assert (told["low"] < told["mean"]).all()
+    assert (told["mean"] < told["high"]).all()
+    wilson = outcomes._find_wilson(people["Answered"].to_numpy())
+    assert told.loc[0, ["low", "high"]].tolist() == pytest.approx(wilson)
 
 
 def test_too_little_is_not_judged():
@@ -225,3 +236,75 @@ def test_features_of_two_values_are_boosted_like_others():
     people["Answered"] = (people["a"] != people["b"]).astype(float)  # neither alone tells anything
     people["Margin"] = people["Answered"]
     assert (describe(people)["features"] > 0.95).all()
+
+
+# What a letter did ---------------------------------------------------------------------------
+
+RATE, MARGIN = Outcome(kind="yes/no"), Outcome(unit="€")
+
+
+def make_rate(yes, of):
+    return pd.Series([1.0] * yes + [0.0] * (of - yes))
+
+
+def test_two_rates_are_compared_as_newcombe_published():
+    """Newcombe 1998, Statistics in Medicine 17, 873-890, table II, method 10."""
+    for one, two, low, high in [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((10, 10), (0, 20), 0.6791, 1.0),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+    ]:
+        found = outcomes.compare_groups(make_rate(*one), make_rate(*two), RATE)
+        assert (found["low"], found["high"]) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_two_means_are_compared_by_dealing_the_customers_anew():
+    rng = np.random.default_rng(5)
+    sent, held = rng.lognormal(0, 1, 90), rng.lognormal(0.5, 1, 30)
+    found = outcomes.compare_groups(pd.Series(sent), pd.Series(held), MARGIN)
+
+    def find_t(x, y, axis):
+        return ttest_ind(x, y, axis=axis, equal_var=False).statistic
+
+    centred = sent - sent.mean(), held - held.mean()
+    dealt = permutation_test(
+        centred, find_t, vectorized=True, n_resamples=4999, rng=np.random.default_rng(1)
+    ).null_distribution
+    t = find_t(sent, held, 0)
+    assert found["p"] == pytest.approx(2 * min((dealt <= t).mean(), (dealt >= t).mean()), abs=0.01)
+    error = (sent.mean() - held.mean()) / t
+    ends = found["difference"] - error * np.quantile(dealt, [0.975, 0.025])
+    assert (found["low"], found["high"]) == pytest.approx(ends, abs=0.2 * error)  # sd 0.05
+
+
+def test_very_many_means_are_compared_by_student():
+    rng = np.random.default_rng(6)
+    sent, held = pd.Series(rng.normal(1, 2, 15_000)), pd.Series(rng.normal(1, 3, 6_000))
+    found = outcomes.compare_groups(sent, held, MARGIN)
+    known = ttest_ind(sent, held, equal_var=False)
+    ends = known.confidence_interval()
+    assert (found["low"], found["high"]) == pytest.approx((ends.low, ends.high))
+    assert found["p"] == pytest.approx(known.pvalue)
+
+
+@pytest.mark.parametrize("wanted", ["more", "less"])
+def test_what_would_show_is_found_four_times_in_five(wanted):
+    rng, way = np.random.default_rng(7), 1 if wanted == "more" else -1
+    least = outcomes.find_detectable(1500, 500, base=0.2, wanted=wanted)
+    sent, held = rng.binomial(1500, 0.2 + way * least, 2000), rng.binomial(500, 0.2, 2000)
+    pooled = (sent + held) / 2000
+    z = (sent / 1500 - held / 500) / np.sqrt(pooled * (1 - pooled) * (1 / 1500 + 1 / 500))
+    assert 0.77 <= (np.abs(z) > 1.96).mean() <= 0.83  # 0.8, sd 0.009
+    assert outcomes.find_detectable(100, 100, base=0, sd=2) == pytest.approx(
+        2.8016 * 2 * 0.02**0.5, rel=1e-3
+    )
+
+
+def test_nothing_is_claimed_of_nobody_or_of_what_is_all_alike():
+    empty, same = pd.Series([], dtype=float), make_rate(5, 5)
+    assert "p" not in outcomes.compare_groups(empty, same, RATE)
+    assert outcomes.compare_groups(same, same, RATE)["p"] == 1
+    alike = outcomes.compare_groups(same, same, MARGIN)
+    assert np.isnan([alike["p"], alike["low"], alike["detectable"]]).all()
+    assert np.isnan(outcomes.find_detectable(1, 50, base=0.1))

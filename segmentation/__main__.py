@@ -274,6 +274,7 @@ def audience(options: argparse.Namespace) -> int:
     """Write a list a segment, some of it held back, and say how alike the groups are."""
     from tabulate import tabulate
 
+    from segmentation.reports import write_checks
     from segmentation.segments import campaigns
 
     told, balance = campaigns.make_lists(
@@ -288,11 +289,17 @@ def audience(options: argparse.Namespace) -> int:
     heads = ["segment", "", "customers", "held back", "list"]
     _tell(tabulate(rows, heads, disable_numparse=True))
     beyond = balance[balance["difference"].abs() > balance["limit"]]
+    alike = "Those held back are like the others, as far as chance allows, in every feature."
+    apart = "Those held back differ from the others in some feature, by more than chance allows."
+    page = options.o / f"{told.campaign}_checks.html"
+    name = f"The campaign {told.campaign}, as it was drawn"
+    write_checks(page, name, alike if beyond.empty else apart, balance)
     if beyond.empty:
-        _tell("Those held back are like the others, as far as chance allows, in every feature.")
+        _tell(alike)
     for row in beyond.itertuples():
         apart = f"{row.variable} of {row.segment}: {row.difference:+.2f} sd"
         _tell(f"{apart}, beyond {row.limit:.2f}; another name of the campaign draws anew.")
+    _tell(page)
     _tell(options.o)
     return 0
 

@@ -113,7 +113,9 @@ def test_the_lists_hold_every_customer_once_and_the_record_none(out, capsys):
     assert send(out, "--status", "ok,borderline,outside") == 0
     printed = capsys.readouterr().out
     clustered = Run(out / RUN).read_table("clustered_data.csv", text=("CustomerID",))
-    lists = sorted((out.parent / "october").iterdir())
+    page = (out.parent / "october/october_checks.html").read_text("utf-8")
+    assert page.count("<tr><th") >= 12  # four segments of three features
+    lists = sorted((out.parent / "october").glob("*.csv"))
     written = pd.concat([pd.read_csv(path, dtype=str) for path in lists])
     assert sorted(written["CustomerID"]) == sorted(clustered["CustomerID"])
     assert list(written) == ["CustomerID", "segment", "group"]
@@ -297,7 +299,9 @@ def test_who_is_lost_and_who_moved_is_counted_as_sent():
 def sent(out):
     """The output folder with a campaign of half of two segments, and its lists."""
     assert send(out, "--hold-back", "50%", "--segment", "0", "--segment", "1") == 0
-    lists = [pd.read_csv(path, dtype=str) for path in sorted((out.parent / "october").iterdir())]
+    lists = [
+        pd.read_csv(path, dtype=str) for path in sorted((out.parent / "october").glob("*.csv"))
+    ]
     return out, pd.concat(lists, ignore_index=True)
 
 

@@ -23,7 +23,8 @@ FIGURES = {
     **{f"of {check}": [0, 1] for check in ("chance", "repeats", "methods", "borderline")},
     **{"beyond": [1, 8], "dissolved": [0, 3], "worth": [0, 9e4], "detectable": [0, 5]},
     **{"reach": [0, 1, 9], "p": [0, 0.05, 1], "sent": [0, 4, 29, 900], "held_back": [4, 900]},
-    **{name: [0, 1] for name in ("assumed", "less", "rate", "apart", "contactable")},
+    **{"contactable": [0, 4, 900], "hold_back": [4, 90]},
+    **{name: [0, 1] for name in ("assumed", "less", "rate", "apart")},
     **{"differ": [0, 1], "low": [-1, 1]},
     **{"shift_low": [-2, 0, 1], "shift_high": [-1, 0, 2], "same": [0, 1]},
 }

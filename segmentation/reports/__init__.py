@@ -5,7 +5,7 @@ Nothing here computes a figure; all come from the tables of a run and carry thei
 
 from segmentation.reports.display import show
 from segmentation.reports.explorer import describe_points, write_explorer
-from segmentation.reports.history import summarize_stale, tell_run, write_runs
+from segmentation.reports.history import summarize_stale, tell_run, write_checks, write_runs
 from segmentation.reports.pages import stylesheet, write_pages
 from segmentation.reports.report import write_report
 
@@ -16,6 +16,7 @@ __all__ = [
     "stylesheet",
     "summarize_stale",
     "tell_run",
+    "write_checks",
     "write_explorer",
     "write_pages",
     "write_report",

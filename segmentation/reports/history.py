@@ -1,14 +1,18 @@
-"""The runs of an output folder, for people: their page, and their rows in a terminal."""
+"""The runs and campaigns of an output folder, for people: their pages, and rows in a terminal."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from segmentation import words
 from segmentation.reports.display import format_value
 from segmentation.reports.pages import CSP, environment, stylesheet, write_date
 from segmentation.runs import Manifest, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NONE_WHOLE = "No run has come through yet"
 FAULTS = {"failed": "failed", "aborted": "was stopped", "crashed": "crashed"}
@@ -39,6 +43,13 @@ def write_runs(output_dir: Path, latest: Manifest | None, listed: list[Manifest]
     path = output_dir / "index.html"
     write_text(path, text)
     return path
+
+
+def write_checks(path: Path, title: str, told: str, balance: pd.DataFrame) -> None:
+    """Write how alike the groups of a campaign are, as `campaigns.check_balance` gives it."""
+    known = balance[balance["fewest"] >= words.FEWEST].to_dict("records")
+    facts = {"title": title, "csp": CSP, "style": stylesheet(), "told": told, "rows": known}
+    write_text(path, environment().get_template("checks.html.j2").render(facts))
 
 
 def _describe_run(run: Manifest, latest: Manifest | None, output_dir: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ PLANNED = ["cluster", "customers", "contactable", "send", "hold_back", "outcome"
 PLANNED += ["wanted", "base", "sd", "assumed", "detectable", "event", "worth", "worth_unit"]
 RESULTS = ["campaign", "outcome", "kind", "unit", "wanted", "cluster", "segment", "drawn", "lost"]
 RESULTS += ["moved", *outcomes.COMPARED, "differ", "word", "says"]
-BALANCE = ["segment", "variable", "send", "hold_back", "difference", "limit"]
+BALANCE = ["segment", "variable", "send", "hold_back", "difference", "limit", "fewest"]
 
 
 class Drawn(BaseModel):
@@ -143,7 +143,7 @@ def check_balance(drawn: pd.DataFrame, card: Card) -> pd.DataFrame:
 
     Columns: segment, variable, send, hold_back, difference (in standard deviations), limit: any
     difference beyond its own comes of chance in one draw of 20 (Bonferroni, normal, with the
-    standard error sqrt(1/n + 1/m) of n and m customers).
+    standard error sqrt(1/n + 1/m) of n and m customers), fewest: the smaller of n and m.
     """
     from scipy.stats import norm
 
@@ -151,12 +151,13 @@ def check_balance(drawn: pd.DataFrame, card: Card) -> pd.DataFrame:
     farthest = norm.isf(0.025 / (parts.ngroups * len(card.features)))
     for name, part in parts:
         held = part["group"] == HOLD
-        limit = farthest * np.sqrt(1 / max(held.sum(), 1) + 1 / max((~held).sum(), 1))
+        n, m = int(held.sum()), int((~held).sum())
+        limit = farthest * np.sqrt(1 / max(n, 1) + 1 / max(m, 1))
         for column, feature in card.features.items():
             one, two = part.loc[~held, column], part.loc[held, column]
             spread = np.sqrt((one.var() + two.var()) / 2)
             apart = (two.mean() - one.mean()) / spread if spread > 0 else 0.0
-            rows.append((name, feature.label, one.mean(), two.mean(), apart, limit))
+            rows.append((name, feature.label, one.mean(), two.mean(), apart, limit, min(n, m)))
     return pd.DataFrame(rows, columns=BALANCE)
 
 
@@ -187,8 +188,8 @@ def plan_campaigns(
     that difference would bring if all contactable ones were written to. A yes counts as one more
     `event` or, where less is wanted, as a customer who stays; missing where that has no price.
     """
-    known = [*card.campaigns.values(), *card.outcomes, value.find_value(card) or ""]
-    name = outcome or known[0]
+    names = [outcome, *card.campaigns.values(), *card.outcomes, value.find_value(card)]
+    name = next(filter(None, names), "")
     judged: Any = card.outcomes.get(name) or card.measured.get(name)
     rate = judged is None or getattr(judged, "kind", "") == "yes/no"
     wanted, rows = getattr(judged, "wanted", "more"), []

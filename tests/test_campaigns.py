@@ -22,7 +22,7 @@ from segmentation.segments import campaigns, outcomes
 
 PARTS = {"title": "t", "table": "", "id": "id", "features": {"a": {}, "b": {}}}
 PARTS["descriptors"] = {"Opt-in": {}}
-RUN = "mall-4"
+RUN = "mall"
 """The id of the recorded run, which names its folder wherever it is."""
 
 

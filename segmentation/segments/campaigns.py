@@ -274,7 +274,7 @@ def judge_campaign(
     (ids not found), moved (of those found, into another segment), what `outcomes.compare_groups`
     gives (p by Holm over the segments), differ, word (worked, did harm, …: see `results` in
     words.yaml) and says (it in a sentence). Everyone's row has the segments' differences by their
-    customers, with a normal interval, and in differ the p of Cochran's test that they are the same.
+    customers, and in differ the p of Cochran's test that they are the same.
     """
     parts = list(joined.groupby(["cluster", "segment"], sort=True))
     said = {"campaign": campaign, "outcome": outcome.label, "kind": outcome.kind}

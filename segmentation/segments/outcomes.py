@@ -183,7 +183,9 @@ def pool_groups(told: pd.DataFrame) -> dict[str, float]:
     """The differences of several segments as one, and the p of a test that they are the same.
 
     Of rows as `compare_groups` gives them. The means are those of the segments by their customers
-    known; the interval is normal, of standard errors that the segments' intervals imply.
+    known; each end of the interval is as far away as the segments' own ends are together.
+
+    Source: Zou and Donner 2008 (the method of variance estimates recovery).
     """
     from scipy.stats import chi2, norm
 
@@ -194,12 +196,14 @@ def pool_groups(told: pd.DataFrame) -> dict[str, float]:
     weights = rows["customers"] / rows["customers"].sum()
     means = {key: float(weights @ rows[key]) for key in ("sent_mean", "held_mean", "difference")}
     errors = (rows["high"] - rows["low"]) / (2 * norm.isf(LEVEL / 2))
-    error = float(np.sqrt(weights**2 @ errors**2))
-    reach, gap = norm.isf(LEVEL / 2) * error, means["difference"]
+    ways = [rows["difference"] - rows[end] for end in ("low", "high")]
+    below, above = (float(np.sqrt(weights**2 @ way**2)) for way in ways)
+    gap, z = means["difference"], norm.isf(LEVEL / 2)
+    error = (below if gap > 0 else above) / z
     inner = 1 / errors**2
     spread = inner @ (rows["difference"] - np.average(rows["difference"], weights=inner)) ** 2
-    found |= means | {"low": gap - reach, "high": gap + reach, "p": 2 * norm.sf(abs(gap) / error)}
-    found["detectable"] = (norm.isf(LEVEL / 2) + norm.isf(1 - POWER)) * error
+    found |= means | {"low": gap - below, "high": gap + above, "p": 2 * norm.sf(abs(gap) / error)}
+    found["detectable"] = (z + norm.isf(1 - POWER)) * error
     return found | {"differ": chi2.sf(spread, len(rows) - 1) if len(rows) > 1 else np.nan}
 
 

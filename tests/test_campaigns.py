@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from played import play_run
+from scipy.stats import norm
 
 from segmentation import InputError, words
 from segmentation.__main__ import main
@@ -222,6 +223,18 @@ def test_a_plan_counts_who_may_be_written_to_and_what_a_letter_would_show():
     unknown = campaigns.plan_campaigns(people, make_actions(people), make_card())
     assert unknown["assumed"].all()
     assert (unknown["base"] == campaigns.ASSUMED).all()
+
+
+def test_without_an_outcome_a_letter_is_planned_by_what_customers_are_worth():
+    people = make_people([400, 200]).rename(columns={"b": "Spent"})
+    features = {"a": {}, "Spent": {"kind": "spending", "unit": "€"}}
+    plan = campaigns.plan_campaigns(people, make_actions(people), make_card(features=features))
+    assert (plan["kind"] + plan["unit"]).unique().tolist() == ["number€"]
+    sd = people.groupby("cluster")["Spent"].std(ddof=0)
+    z = norm.isf(0.05 / 2 / 2) + norm.isf(0.2)
+    error = sd * (1 / plan["send"] + 1 / plan["hold_back"]) ** 0.5
+    assert plan["detectable"].to_numpy() == pytest.approx((z * error).to_numpy())
+    assert plan["worth"].to_numpy() == pytest.approx(plan["detectable"] * plan["contactable"])
 
 
 def send_and_wait(

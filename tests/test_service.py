@@ -175,7 +175,8 @@ def drawn(folder, tmp_path):
 
 def test_a_campaign_tells_of_each_customer_what_its_lists_tell(drawn, tmp_path, clustered):
     client, rows = visit(service.build_app(drawn)), as_json(clustered)
-    lists = [pd.read_csv(path, dtype=str) for path in (tmp_path / "lists").iterdir()]
+    paths = (tmp_path / "lists").glob("*.csv")
+    lists = [pd.read_csv(path, dtype=str) for path in paths]
     listed = pd.concat(lists).set_index("CustomerID")["group"].to_dict()
     assert {*listed.values()} == {"send", "hold back"}
     many = client.post("/predict?campaign=october", json=rows).json()

@@ -290,10 +290,10 @@ def audience(options: argparse.Namespace) -> int:
     _tell(tabulate(rows, heads, disable_numparse=True))
     beyond = balance[balance["difference"].abs() > balance["limit"]]
     alike = "Those held back are like the others, as far as chance allows, in every feature."
-    apart = "Those held back differ from the others in some feature, by more than chance allows."
+    differ = "Those held back differ from the others in some feature, by more than chance allows."
     page = options.o / f"{told.campaign}_checks.html"
     name = f"The campaign {told.campaign}, as it was drawn"
-    write_checks(page, name, alike if beyond.empty else apart, balance)
+    write_checks(page, name, alike if beyond.empty else differ, balance)
     if beyond.empty:
         _tell(alike)
     for row in beyond.itertuples():

@@ -92,18 +92,17 @@ def write_figure(name: str, facts: Facts) -> str:
     if name == "points":
         text = f"{value:+.1f} points".replace("-", "−")
         return "unchanged" if text[1:4] == "0.0" else text
-    if name in RATES | GAPS and facts.get("kind") == "yes/no":
-        sign, unit = (
-            "" if name == "detectable" else "+",
-            "" if name in ("low", "high") else " points",
-        )
-        return (
-            f"{value:.1%}" if name in RATES else f"{100 * value:{sign}.1f}{unit}".replace("-", "−")
-        )
+    rate = facts.get("kind") == "yes/no"
+    if name in RATES and rate:
+        return f"{value:.1%}"
+    if name in GAPS and rate:
+        sign = "" if name == "detectable" else "+"
+        text = f"{100 * value:{sign}.1f}".replace("-", "−")
+        return text if name in ("low", "high") else f"{text} points"
     if name in RATES | GAPS - AMOUNTS:
         text = write_measure(value, 25 * (facts["high"] - facts["low"]))
         return add_unit(text, facts["unit"])
-    if name in SHARES or (name == "base" and facts.get("kind") == "yes/no"):
+    if name in SHARES or (name == "base" and rate):
         return f"{value:.0%}" if 0.1 <= value <= 0.99 or value in (0, 1) else f"{value:.1%}"
     if name in SHIFTS:
         text = write_measure(abs(value), 25 * (facts["shift_high"] - facts["shift_low"]))

@@ -237,16 +237,21 @@ def read_audience(run: Run, name: str) -> pd.DataFrame:
     card = read_card(source.folder / "card.yaml")
     texts = (card.id, *card.descriptors, "segment")
     customers = source.read_table("clustered_data.csv", text=texts)
-    chosen = [str(each.id) for each in campaign.segments]
-    sent = choose_audience(customers, card, chosen, campaign.statuses)
-    cutoffs = sent["cluster"].map({each.id: each.cutoff for each in campaign.segments})
-    sent["group"] = np.where(hash_ids(sent[card.id], name) < cutoffs, HOLD, SEND)
+    sent = customers.assign(group=find_groups(customers, card, campaign)).dropna(subset="group")
     held = sent[sent["group"] == HOLD].groupby("cluster").size()
     for each in campaign.segments:
         counted = (sent["cluster"] == each.id).sum(), held.get(each.id, 0)
         if counted != (each.customers, each.held_back):
             raise InputError(f"segment {each.name} is not as it was drawn; {mend}")
     return sent[[card.id, "cluster", "segment", "group"]].rename(columns={card.id: "id"})
+
+
+def find_groups(customers: pd.DataFrame, card: Card, campaign: Campaign) -> pd.Series:
+    """The group of each customer in a campaign that was drawn; None for whom it does not mean."""
+    cutoffs = customers["cluster"].map({each.id: each.cutoff for each in campaign.segments})
+    meant = find_contactable(customers, card, campaign.statuses) & cutoffs.notna()
+    held = hash_ids(customers[card.id], campaign.campaign) < cutoffs.fillna("")
+    return pd.Series(np.where(held, HOLD, SEND), customers.index, dtype=object).where(meant, None)
 
 
 def check_campaigns(run: Run, card: Card) -> None:

@@ -53,11 +53,10 @@ class Model:
         return self.scorer.card.sources
 
     @cached_property
-    def contact(self) -> dict[str, set[str]]:
-        """Who may be written to: levels of descriptors in small letters, as the run's card says."""
+    def kept_card(self) -> cards.Card:
+        """The card that the run keeps: that of the figures does not say whom one may write to."""
         self.check_file("card.yaml")
-        said = cards.load_card(self.folder / "card.yaml").contact
-        return {name: {level.casefold() for level in levels} for name, levels in said.items()}
+        return cards.load_card(self.folder / "card.yaml")
 
     def compute(self, numbers: Mapping[str, Floats]) -> Floats:
         """Those columns, each (n,), as the model's features (n, p), NaN where missing."""

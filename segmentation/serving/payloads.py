@@ -233,25 +233,21 @@ class Reader:
         self, answers: list[Answer], rows: list[dict[str, Any]], campaign: campaigns.Campaign
     ) -> None:
         """Say of each customer in which group of a campaign he is; None where in neither."""
-        cutoffs: dict[int | None, str] = {each.id: each.cutoff for each in campaign.segments}
-        ids = pd.Series([_read_id(row.get(self.card.id)) for row in rows], dtype=str)
-        hashes = campaigns.hash_ids(ids, campaign.campaign)
-        for answer, row, own, hashed in zip(answers, rows, ids, hashes, strict=True):
-            cutoff = cutoffs.get(answer["cluster"]) if own else None
-            wanted = cutoff and answer["status"] in campaign.statuses and self._may_write(row)
-            group = campaigns.HOLD if cutoff and hashed < cutoff else campaigns.SEND
-            answer["group"] = group if wanted else None
+        ids = [_read_id(row.get(self.card.id)) for row in rows]
+        kept, told = self.model.kept_card, pd.DataFrame(answers)[["cluster", "status"]]
+        levels = [{name: self._read_level(name, row) for name in kept.contact} for row in rows]
+        customers = told.join(pd.DataFrame(levels, told.index)).assign(**{kept.id: ids})
+        groups = campaigns.find_groups(customers, kept, campaign)
+        for answer, own, group in zip(answers, ids, groups, strict=True):
+            answer["group"] = group if own else None
 
-    def _may_write(self, row: dict[str, Any]) -> bool:
-        """Whether the card's `contact:` allows to write to a customer."""
-        contact = self.model.contact
-        cells = {name: "" if row.get(name) is None else str(row[name]) for name in contact}
+    def _read_level(self, name: str, row: dict[str, Any]) -> str:
+        """The level of a descriptor in a row; empty where it is missing or not known."""
+        cell = "" if row.get(name) is None else str(row[name])
         try:
-            known = self.card.descriptors
-            levels = {name: columns.read_level(cell, known[name]) for name, cell in cells.items()}
-        except InputError:  # an unknown level allows nothing
-            return False
-        return all((levels[name] or "").casefold() in own for name, own in contact.items())
+            return columns.read_level(cell, self.card.descriptors[name]) or ""
+        except InputError:
+            return ""
 
     def _list_cells(self, values: Floats, codes: Codes | None) -> list[list[Any]]:
         """The customers' values: numbers, then levels; None where missing or never seen."""

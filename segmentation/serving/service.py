@@ -224,7 +224,7 @@ def _find_campaign(request: Request, model: Model) -> campaigns.Campaign | None:
         told = f"no campaign has this name; drawn are {words.join(known) or 'none'}."
         raise HTTPException(404, told)
     try:
-        _ = model.contact  # read here, where it is told what is wrong with it
+        _ = model.kept_card  # read here, where it is told what is wrong with it
         return campaigns.read_campaign(outputs, name)
     except InputError as error:
         raise Unavailable(str(error)) from None

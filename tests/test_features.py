@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from modelling import build_preprocessor
 
-from segmentation.clustering import BlockScaler, describe_quality, keep_rows
-from segmentation.clustering.preprocessing import find_fences
+from segmentation.clustering import BlockScaler, keep_rows
+from segmentation.clustering.rows import describe_quality, find_fences
 from segmentation.customers.card import Card
 
 

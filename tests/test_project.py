@@ -122,6 +122,13 @@ def test_help_is_light():
     assert done.stdout.strip() == "set()"
 
 
+def test_a_run_is_planned_without_what_takes_seconds_to_load():
+    code = "import sys; from segmentation.__main__ import main; main(['run', '--dry-run']);"
+    code += "print({'sklearn', 'scipy', 'numba', 'matplotlib', 'papermill'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
 def test_the_ten_named_packages_are_used():
     sources = [p.read_text("utf-8") for p in MODULES]
     text = "\n".join([*sources, (ROOT / "Makefile").read_text("utf-8")])

@@ -14,7 +14,7 @@ from modelling import build_preprocessor
 
 from segmentation import InputError
 from segmentation.__main__ import main
-from segmentation.clustering import describe_quality
+from segmentation.clustering.rows import describe_quality
 from segmentation.customers import columns, explain_card, numbers, read_card, read_customers
 
 RNG = np.random.default_rng(11)

@@ -14,15 +14,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, computed_field
 
-from segmentation import InputError, words
+from segmentation import words
 from segmentation.clustering import kmeans, null, stability
+from segmentation.clustering.rows import check_k
 from segmentation.clustering.stability import PREDICTED, STRONG
 
 NEAR_BEST = 0.8  # share of the best score that comes near it, of which K it takes the largest
 DEEP = 0.5  # depth of a valley from which on it parts two segments: half of the lower peak
 STABLE = 0.75  # mean Jaccard from which on a segment is stable (Hennig 2007)
 REPRODUCIBLE = 0.8  # mean adjusted Rand index from which on a whole cut is the same one again
-FEWEST = 10  # customers that each segment has at least, on average
 SMALL = 0.1  # share below which a distinct group may be missed by the choice of K
 SAMPLED = 0.8  # share of the customers in a sample on which the rule is asked again
 ERRORS = {  # figures that a verdict rests on, and their standard errors
@@ -193,14 +193,6 @@ def keep_k(sweep: pd.DataFrame, before: int) -> bool:
     """Whether the previous run's K is eligible still: clear of the null, predicted by halves."""
     row = sweep[(sweep["k"] == before) & (sweep["prediction_strength"] > PREDICTED)]
     return bool(row["gated"].fillna(False).astype(bool).any())
-
-
-def check_k(k: int, customers: int) -> None:
-    """Refuse a K that leaves fewer than ten customers a segment on average, by an InputError."""
-    most = max(1, customers // FEWEST)
-    if k > most:
-        few = f"k = {k} leaves fewer than ten customers a segment ({customers:,} customers)"
-        raise InputError(f"{few}: at most {most:,}.")
 
 
 def choose(

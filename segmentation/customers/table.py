@@ -22,7 +22,7 @@ from segmentation.runs import hash_file
 if TYPE_CHECKING:
     import ibis
 
-LARGE_CELLS = 5_000_000  # rows × columns of the card up to which a Parquet file is used whole
+LARGE_CELLS = 2_000_000  # rows × columns of the card up to which a Parquet file is used whole
 SAMPLED = 50_000  # customers of the sample of a larger table
 STORED = "file_row_number"  # what DuckDB calls the number of a row in a Parquet file, from 0
 

@@ -217,19 +217,19 @@ def plan_series(parameters: Parameters, job: Job) -> Plan:
 
 def _read_table(asked: Parameters, card: Card) -> dict[str, Any]:
     """What the manifest tells of what is read; refused is what the notebooks could not use."""
-    from segmentation.clustering import describe_quality, keep_rows, selection
+    from segmentation.clustering import keep_rows, rows
     from segmentation.customers import hash_table, read_customers
 
     read = read_customers(card, seed=asked.seed, check_ids=True)
     used = keep_rows(read.table, card)[card.distance]
-    selection.check_k(asked.k or 1, len(used))
+    rows.check_k(asked.k or 1, len(used))
     different = len(used.drop_duplicates())
     most = min(len(used) - 1, different)
     if not 1 <= (asked.k or 1) <= most:
         kinds = f", {different:,} of them different" if different < len(used) else ""
         told = f"for {len(used):,} customers{kinds}, got {asked.k or 1}."
         raise InputError(f"k must be 1…{most} {told}")
-    rows = {"rows_read": read.total, "rows_used": read.total if read.sampled else len(used)}
+    counts = {"rows_read": read.total, "rows_used": read.total if read.sampled else len(used)}
     settled = card.model_dump_json(exclude={"path", "table", "backend"})
     return describe_environment() | {
         "title": card.title,
@@ -240,8 +240,8 @@ def _read_table(asked: Parameters, card: Card) -> dict[str, Any]:
         "owner": card.owner or None,
         "warnings": [*read.questions],
         "card_sha256": sha256(settled.encode()).hexdigest(),
-        "input": {"path": card.name, "sha256": hash_table(card)} | rows,
-        "quality": describe_quality(read.table, read.quality, card).to_dict("records"),
+        "input": {"path": card.name, "sha256": hash_table(card)} | counts,
+        "quality": rows.describe_quality(read.table, read.quality, card).to_dict("records"),
     }
 
 

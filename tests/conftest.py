@@ -26,8 +26,9 @@ for ignored, handler in (
     if signal.getsignal(ignored) is signal.SIG_IGN:  # under nohup, or in the background of a shell
         signal.signal(ignored, handler)  # else every process of a test would ignore it too
 
-settings.register_profile("calm", deadline=None)  # how busy the machine is decides nothing
-settings.load_profile("calm")
+calm = settings(deadline=None)  # how busy the machine is decides nothing
+settings.register_profile("fast", calm, max_examples=30)
+settings.register_profile("thorough", calm, max_examples=300)
 
 ABSENT = str(Path(__file__).parent / "absent")  # for this process and all that it starts
 sys.path.insert(0, ABSENT)
@@ -35,6 +36,21 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ABSENT, os.environ.get(
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def pytest_configure(config):
+    """A part of the tests is a quick one: properties are tried on fewer examples."""
+    settings.load_profile("fast" if config.option.markexpr else "thorough")
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than there are processors: many a test waits for a browser or a server."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items):
+    """First what needs the longest run, so that no other worker waits for it."""
+    items.sort(key=lambda item: "hostile" not in item.name and "hostile" not in item.fixturenames)
 
 
 def run_command(*arguments, cwd=ROOT, **environment):

@@ -114,6 +114,7 @@ def test_the_service_answers_both_ways_alike(mall_model, monkeypatch):
     assert all(row.ours > 0 and row.peer > 0 for row in rows.values())
 
 
+@pytest.mark.long
 def test_a_soak_has_no_faults(mall_model):
     soak = load_benchmark("soak")
     seen = call_aside(soak.count_replies, mall_model, 0.3, 4, swaps=3)

@@ -14,15 +14,15 @@ from segmentation.customers.card import load_card
 from segmentation.reports import report
 from segmentation.runs import Manifest
 
-LONG = [pytest.param(k, marks=pytest.mark.long) for k in (5, 6)]
-CUTS = [1, 3, 4, *LONG]
+LONG = [pytest.param(k, marks=pytest.mark.long) for k in (1, 5, 6, "long")]
+CUTS = [3, 4, *LONG]
 SAMPLES = {"hotel": {}, "telecom": {"k": 9, "k_max": 2}, "long": {}, "noise": {}}
 
 
 HOTEL = pytest.param("hotel", marks=pytest.mark.long)  # two segments, as the table with gaps has
 
 
-@pytest.fixture(params=[*CUTS, HOTEL, "telecom", "long", "noise"])
+@pytest.fixture(params=[*CUTS, HOTEL, "telecom", "noise"])
 def run(request, play_once, sample_cards):
     """The bundled table at five K, and four tables with cards of their own."""
     name = request.param
@@ -150,6 +150,7 @@ def test_at_three_the_young_poor_segment_is_no_low_spender(play_once):
     assert not re.search(r"low spend|spending score is (very )?low|low cost", told)
 
 
+@pytest.mark.long
 def test_rows_that_the_card_drops_and_a_column_of_words_alone_go_all_the_way(write_card, play_once):
     rng = np.random.default_rng(8)
     values = np.vstack([rng.normal(centre, 1, (30, 3)) for centre in (0, 8)]).round(2)
@@ -216,6 +217,7 @@ def test_a_run_that_was_not_published_says_so(recorded):
     assert "Not published" in parse(page).find(role="alert").get_text()
 
 
+@pytest.mark.long
 def test_owner_date_and_a_name_without_a_segment_are_told(play_once, sample_cards):
     run = Run(play_once("long", sample_cards["long"]))
     text = re.sub(r"\s+", " ", parse(read_report(run)).get_text(" "))

@@ -157,7 +157,9 @@ def make_pair(rng, n, *, recurring):
     return card, [tracking.Snapshot("run", table, [], None, 0) for table in tables]
 
 
-@pytest.mark.parametrize(("n", "recurring"), [(50, 0), (100, 50)])
+@pytest.mark.parametrize(
+    ("n", "recurring"), [pytest.param(50, 0, marks=pytest.mark.long), (100, 50)]
+)
 def test_nothing_drifts_where_nothing_moves(n, recurring):
     drifted, high, covered = 0, 0, []
     for seed in range(40):
@@ -219,9 +221,8 @@ def test_ids_and_names_stay_with_their_people_for_a_year(year):
     assert months.list_events(year) == {5: ["split"], 9: ["disappeared"]}
 
 
-@pytest.mark.parametrize(
-    ("apart", "least"), [pytest.param(4, 0.9, marks=pytest.mark.long), (3, 0.7)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("apart", "least"), [(4, 0.9), (3, 0.7)])
 def test_nearer_groups_keep_most_of_it(apart, least):
     assert months.measure_constancy(months.take_year(months.make_months(apart=apart))) > least
 
@@ -619,6 +620,7 @@ def read_run(folder):
     return agreement.Run(folder), agreement.parse((folder / "reports/report.html").read_text())
 
 
+@pytest.mark.long
 def test_the_same_customers_in_another_order_are_the_same_segments(play_once, recorded, shuffled):
     first = agreement.Run(recorded)
     run, page = read_run(
@@ -646,7 +648,7 @@ def test_the_same_customers_in_another_order_are_the_same_segments(play_once, re
 @pytest.mark.parametrize(
     ("k", "ids", "called"),
     [
-        (1, [4], ["disappeared"] * 4 + ["emerged"]),
+        pytest.param(1, [4], ["disappeared"] * 4 + ["emerged"], marks=pytest.mark.long),
         (3, [0, 1, 2], ["merged"] * 2 + ["survived"] * 2),
         pytest.param(
             *(6, [0, 1, 2, 3, 4, 5], ["split"] * 4 + ["survived"] * 2), marks=pytest.mark.long

@@ -220,6 +220,7 @@ def put_shop(base, table):
         base.run(f'UPDATE shop SET "{column}" = {gap} WHERE "{column}" IS NULL')
 
 
+@pytest.mark.parametrize("base", [*EMBEDDED, "postgres", MARIADB], indirect=True)
 def test_every_policy_kind_and_gap_is_fitted_and_scored_alike(base, shop, tmp_path):
     card, table, here = shop
     put_shop(base, table)

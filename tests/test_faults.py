@@ -85,6 +85,7 @@ def check_told(out, told, cause):
     assert "is the newest that is whole; the run of" in page
 
 
+@pytest.mark.long  # a table and a picture are cut alike
 def test_fifty_megabytes_of_text_make_no_large_page(out, series):
     notebooks = series("for _ in range(50):\n    print('x' * 1_000_000)", "print('\\\\' * 10**6)")
     assert run_small(out, notebooks, "--run-id", "loud") == 0
@@ -311,6 +312,7 @@ def test_two_runs_without_room_to_wait_name_no_one_they_do_not_know(out):
         raise AssertionError("the lock was given twice")
 
 
+@pytest.mark.long
 def test_a_stop_is_told_once_and_the_run_is_aborted(out, series):
     with start_small(out, series(SLEEP), "--run-id", "bad", "--on-failure", "exit 3") as run:
         wait_for(lambda: (out / "running/bad/pid").is_file())

@@ -41,7 +41,10 @@ SHOPS = [pytest.param(name, marks=pytest.mark.long) for name in ("webshop", "ord
 """Their reports lie between those of seven segments and of ten features."""
 
 
-@pytest.fixture(params=["mall", *SHOPS, "seven", "ten"])
+GROUPS = [pytest.param(name, marks=pytest.mark.long) for name in ("seven", "ten")]
+
+
+@pytest.fixture(params=["mall", *SHOPS, *GROUPS])
 def report(request, play_once, recorded, tmp_path_factory):
     """The report of a table: the bundled one, web shop and orders (some of their lines), seven
     groups, ten features."""

@@ -67,7 +67,7 @@ def test_no_text_turns_the_direction_of_ours(hostile):
 
 
 def test_nothing_happens_in_a_browser(hostile, browser):
-    for path in list_pages(hostile):
+    for path in list_pages(hostile)[-3:]:  # what is sent; `test_pages.py` opens the others too
         page, noticed = watch(browser, 1280, "light")
         page.goto(path.as_uri())
         page.wait_for_load_state("networkidle")

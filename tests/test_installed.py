@@ -57,6 +57,7 @@ def test_the_wheel_holds_the_series_the_card_and_its_table_and_no_tests(wheel):
     }
 
 
+@pytest.mark.long
 def test_it_runs_from_any_folder_and_reads_nothing_of_its_surroundings(installed, tmp_path):
     shutil.copyfile(ROOT / "data/raw/Mall_Customers.csv", tmp_path / "table.csv")
     (tmp_path / "notebooks").mkdir()  # another's

@@ -5,7 +5,7 @@ import unicodedata
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmentation.customers import numbers
@@ -54,7 +54,6 @@ def write(value, style, minus):
     style=st.sampled_from([*STYLES]),
     minus=st.sampled_from(MINUS),
 )
-@settings(deadline=None, max_examples=300)
 def test_what_is_written_is_read_back(cents, style, minus):
     minus = "-{}" if style in ("percent", "unit", "thousands", "millions") else minus
     cells = pd.Series([write(value, style, minus) for value in cents], dtype="str")

@@ -204,7 +204,7 @@ def test_the_series_tells_what_became_of_each_segment(tmp_path):
     frame.loc[::9, "Margin"] = np.nan
     frame.to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(PARTS | {"value": "Margin"}))
-    folder = play_run(tmp_path / "out/one", tmp_path / "card.yaml", resamples=20, k=3)
+    folder = play_run(tmp_path / "out/one", tmp_path / "card.yaml", resamples=20, k=3, k_max=3)
     run = Run(folder)
     told, clustered = run.read_table("outcomes.csv"), run.read_table("clustered_data.csv")
     everyone = told[told["cluster"].isna()].set_index("outcome")

@@ -27,10 +27,11 @@ def pages(pages: list[Path], real: Path) -> list[Path]:
     return [*pages, *(path for path in written if path.name != "explore.html")]
 
 
-LONG = [pytest.param(look, marks=pytest.mark.long) for look in ("1280 dark", "390 light")]
+LONG = ("1280 light", "1280 dark", "390 light")
+LOOKS = ["390 dark", *(pytest.param(look, marks=pytest.mark.long) for look in LONG)]
 
 
-@pytest.fixture(params=["1280 light", "390 dark", *LONG], scope="module")
+@pytest.fixture(params=LOOKS, scope="module")
 def view(browser: Browser, request: pytest.FixtureRequest) -> Iterator[tuple[Page, list[str]]]:
     """A page in an offline window, and the list of everything that it does but should not."""
     width, scheme = request.param.split()

@@ -243,6 +243,7 @@ def test_marked_levels_are_common_or_rare_enough():
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_cramers_v_is_freed_of_what_chance_gives():
     card = Card.model_validate(
         {"title": "t", "table": "t", "features": {"a": {}, "b": {}}, "descriptors": {"kind": {}}}

@@ -318,7 +318,7 @@ def test_texts_of_the_data_are_shown_as_they_are(look: Look, hostile: Path) -> N
     assert find_surprises(noticed, hostile) == []
 
 
-def test_one_segment_or_one_level_is_shown_alone(look: Look, hostile: Path) -> None:
+def test_one_segment_or_level_is_shown_alone_and_axes_swap(look: Look, hostile: Path) -> None:
     page, _ = look(hostile)
     page.locator("#picture").wait_for(state="hidden")
     only = page.get_by_role("button", name=f"Only {NAMES[1]}", exact=True)
@@ -338,6 +338,9 @@ def test_one_segment_or_one_level_is_shown_alone(look: Look, hostile: Path) -> N
     assert page.locator("#levels li").all_text_contents() == [
         *data["descriptors"][0]["levels"], "another, or not known"
     ]  # fmt: skip
+    page.get_by_label("Horizontal axis").select_option("2")  # which was the vertical one
+    assert page.get_by_label("Vertical axis").input_value() == "0"
+    assert page.locator("#plot .ytitle").text_content() == f"{LABELS[0]} (years)"
 
 
 def test_the_chart_is_in_the_first_window_and_dark_in_the_dark(look: Look, hostile: Path) -> None:
@@ -350,13 +353,6 @@ def test_the_chart_is_in_the_first_window_and_dark_in_the_dark(look: Look, hosti
     box = page.locator(".stage").bounding_box()
     assert box
     assert box["y"] + box["height"] <= 800
-
-
-def test_an_axis_that_is_taken_changes_places(look: Look, hostile: Path) -> None:
-    page, _ = look(hostile)
-    page.get_by_label("Horizontal axis").select_option("2")
-    assert page.get_by_label("Vertical axis").input_value() == "0"
-    assert page.locator("#plot .ytitle").text_content() == f"{LABELS[0]} (years)"
 
 
 @pytest.mark.parametrize("blocked", [False, True])
@@ -377,7 +373,7 @@ def test_without_scripts_the_picture_stands_in(
 @pytest.mark.parametrize(
     ("view", "width", "scheme"),
     [
-        ("3-D", 1280, "light"),
+        pytest.param("3-D", 1280, "light", marks=pytest.mark.long),
         pytest.param("3-D", 390, "dark", marks=pytest.mark.long),
         ("2-D", 390, "dark"),
     ],

@@ -46,7 +46,10 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+NAMES = ["GaussianMixture", pytest.param("AgglomerativeClustering", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_another_clusterer_publishes_profiles_names_and_report(name, tmp_path, recorded):
     imported, line = OTHERS[name]
     pipeline = f"{imported}\nfrom sklearn.pipeline import Pipeline"

@@ -401,7 +401,10 @@ def test_keys_alone_lead_from_the_top_to_an_answer_and_a_card(look: Look) -> Non
     expect(page.locator("#told")).to_contain_text("Older: Annual income 18\u00a0k$")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(360, "dark"), pytest.param(1280, "light", marks=pytest.mark.long)],
+)
 def test_everyone_can_use_it(look: Look, width: int, scheme: str) -> None:
     page, _ = look(width=width, color_scheme=scheme, reduced_motion="reduce")
 

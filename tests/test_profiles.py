@@ -384,6 +384,7 @@ def test_effects_and_words_are_of_what_the_distance_sees():
     assert "on average" not in " ".join(told[1]["sentences"]).split("Age")[0]
 
 
+@pytest.mark.long
 def test_nothing_is_said_of_a_descriptor_that_chance_explains():
     labels = {"title": "t", "table": "", "features": {"a": {}, "b": {}}}
     card = Card.model_validate(labels | {"descriptors": {"region": {}, "plan": {}}})

@@ -199,7 +199,7 @@ def test_one_segment_runs_through(play_once, sample_cards):
     assert (clustered["status"] == "outside").sum() <= 2  # 1 % of 150, held out
 
 
-@pytest.mark.long  # the fast tests run the notebooks by hand, with the same bytes
+@pytest.mark.long  # the notebooks run by hand give the same bytes too
 def test_same_seed_gives_the_same_run(quick, run_once):
     again = run_once("again", "--resamples", 20)
     for path in [*quick.glob("tables/*"), quick / "summary.txt"]:

@@ -210,6 +210,14 @@ def test_what_was_being_published_is_finished_at_the_next_start(out, series):
     assert not (out / ".publishing").exists()
 
 
+def test_a_run_that_died_before_its_first_file_leaves_nothing(out, series):
+    early = Archive(out).start_run("early")
+    (early.folder / ".run.json.partial").write_text('{"run_id": "ea')
+    assert run_small(out, series(), "--run-id", "next") == 0
+    assert not (out / "running").exists()
+    assert not (out / "failed/early").exists()
+
+
 ODD = {
     "no status": '{"run_id": "x"}',
     "no date": '{"run_id": "x", "status": "published", "started": "soon"}',

@@ -115,6 +115,10 @@ class Archive:
                 run.write_manifest(manifest)
                 kept = self.set_aside(run).folder
                 done.append(f"run {kept.name} crashed; it is kept in {kept.parent}")
+            elif all(path.suffix == ".partial" or path.is_dir() for path in run.folder.rglob("*")):
+                shutil.rmtree(run.folder)  # its process died before the first file was whole
+        with suppress(OSError):  # an odd one is in it, or there is none
+            (self.folder / "running").rmdir()
         return done
 
     def start_run(self, run_id: str) -> Run:

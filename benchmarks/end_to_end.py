@@ -272,7 +272,7 @@ def measure(rows: int = 1_000_000, *, rounds: int = 3) -> list[Row]:
         compare(f"{name}, memory", peak, their_peak, "peak of the same, ours ten starts",
                 unit="MiB", least=asked.get("memory")),
         compare(f"{name}, inertia", inertias[-1], their_inertias[-1],
-                f"the cut into {K}, ours ten starts", unit=""),
+                f"the cut into {K}; each in its own scale, ours the sample's", unit=""),
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from segmentation.runs.folder import Manifest, Run, read_manifest, write_text
 ROOM, COPIES = 20_000_000, 3  # bytes that a run needs, and how often its table's on top
 DIGITS = 1e-10  # relative difference from which two figures are not the same
 APART = ("", "failed", "partial", "running")  # where runs lie; published ones at the top
+FOLDERS = ("notebooks", "reports", "figures", "tables", "artifacts")  # of a run
 RESERVED = {"latest", "by-hand", "failed", "partial", "running", "campaigns"}
 RESERVED |= {"index.html", "README.md"}
 MARKER, PROMISE = ".segmentation", ".publishing"  # of a folder of ours; of a run being published
@@ -115,7 +116,7 @@ class Archive:
                 run.write_manifest(manifest)
                 kept = self.set_aside(run).folder
                 done.append(f"run {kept.name} crashed; it is kept in {kept.parent}")
-            elif all(path.suffix == ".partial" or path.is_dir() for path in run.folder.rglob("*")):
+            elif {p.name for p in run.folder.rglob("*") if p.suffix != ".partial"} == {*FOLDERS}:
                 shutil.rmtree(run.folder)  # its process died before the first file was whole
         with suppress(OSError):  # an odd one is in it, or there is none
             (self.folder / "running").rmdir()
@@ -124,7 +125,7 @@ class Archive:
     def start_run(self, run_id: str) -> Run:
         """A fresh folder beside the published runs, where a run is built."""
         folder = self.folder / "running" / run_id
-        for name in ("notebooks", "reports", "figures", "tables", "artifacts"):
+        for name in FOLDERS:
             (folder / name).mkdir(parents=True)
         return Run(folder)
 

@@ -184,7 +184,7 @@ def test_a_contact_that_is_no_descriptor_is_refused():
 
 
 SEVERAL = [(40, 6), pytest.param(200, 20, marks=pytest.mark.long)]
-"""Draws, and how many may be called unfair: one in twenty is; more in one of a thousand tests."""
+"""Draws, and how many may be called unfair: one in twenty is; more in a few of a thousand tests."""
 
 
 @pytest.mark.parametrize(("draws", "most"), SEVERAL)

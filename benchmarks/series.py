@@ -92,8 +92,8 @@ def measure(*, rounds: int = 3) -> list[Row]:
     (wall, over), (peer_wall, peer_over) = (
         map(median, zip(*each, strict=True)) for each in (ours, peer)
     )
-    what = f"notebooks and their pages; papermill {papermill.__version__} and nbconvert"
-    what = f"{len(read_notebooks(NOTEBOOKS))} {what}"
+    count = len(read_notebooks(NOTEBOOKS))
+    what = f"{count} notebooks and their pages; papermill {papermill.__version__} and nbconvert"
     return [
         compare("series, overhead", over, peer_over, what, least=BOUND),
         compare("series, wall time", wall, peer_wall, what),

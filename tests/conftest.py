@@ -39,8 +39,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def pytest_configure(config):
-    """A part of the tests is a quick one: properties are tried on fewer examples."""
-    settings.load_profile("fast" if config.option.markexpr else "thorough")
+    """Without the long tests, properties are tried on fewer examples."""
+    settings.load_profile("fast" if config.option.markexpr == "not long" else "thorough")
 
 
 def pytest_xdist_auto_num_workers():

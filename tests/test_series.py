@@ -189,14 +189,19 @@ def test_the_cuts_of_the_two_public_write_ups(play_once, recorded, k, sizes):
     assert selection["verdict"] == {3: "constructive", 4: "reproducible"}[k]
 
 
-def test_one_segment_runs_through(play_once, sample_cards):
-    folder = play_once("noise", sample_cards["noise"])
+ASKED = pytest.param("mall 1", 200, marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize(("name", "size"), [("noise", 150), ASKED])
+def test_one_segment_runs_through(name, size, play_once, sample_cards):
+    asked = name == "mall 1"
+    folder = play_once(name, k=1) if asked else play_once(name, sample_cards[name])
     (segment,) = read_json(folder / "segments.json")
-    assert (segment["name"], segment["size"]) == ("All customers", 150)
+    assert (segment["name"], segment["size"]) == ("All customers", size)
     clustered = pd.read_csv(folder / "tables/clustered_data.csv")
     assert clustered[["second", "confidence"]].isna().all(axis=None)
     assert set(clustered["status"]) <= {"ok", "outside"}
-    assert (clustered["status"] == "outside").sum() <= 2  # 1 % of 150, held out
+    assert (clustered["status"] == "outside").sum() <= 2  # 1 %, held out
 
 
 @pytest.mark.long  # the notebooks run by hand give the same bytes too

@@ -90,7 +90,7 @@ def describe_customers(source: Path) -> Card:
     )
 
 
-def fit_ours(source: Path, place: Path, starts: int) -> list[float]:
+def fit_ours(source: Path, place: Path, starts: int) -> float:
     """Read and check, fit K = 1 … 10, polish the chosen cut on all rows, save it; its inertia."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
@@ -113,7 +113,7 @@ def fit_ours(source: Path, place: Path, starts: int) -> list[float]:
     inertia = fits[K - 1].inertia_ if scans.empty else scans["inertia"].iloc[-1]
     figures = build_figures(chosen, customers.table, card)
     model.save_model(place, chosen, figures, SEGMENTS)
-    return [float(inertia)]
+    return float(inertia)
 
 
 def score_ours(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
@@ -126,7 +126,7 @@ def score_ours(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
     scored.to_parquet(place / SCORED, row_group_size=database.ROWS_TOGETHER)
 
 
-def run_peer(source: Path, place: Path, starts: int) -> list[float]:
+def run_peer(source: Path, place: Path, starts: int) -> float:
     """The same by pandas and scikit-learn, with everything in memory."""
     import pandas as pd
     from sklearn.cluster import KMeans
@@ -138,7 +138,7 @@ def run_peer(source: Path, place: Path, starts: int) -> list[float]:
     models = [KMeans(k, n_init=starts, random_state=0).fit(scaled) for k in ks]
     table["cluster"] = models[K - 1].predict(scaled)
     table.to_parquet(place / SCORED, index=False)
-    return [float(models[K - 1].inertia_)]
+    return float(models[K - 1].inertia_)
 
 
 def copy_columns(source: Path, place: Path, starts: int) -> None:  # noqa: ARG001
@@ -158,7 +158,7 @@ def copy_columns(source: Path, place: Path, starts: int) -> None:  # noqa: ARG00
 class Step(NamedTuple):
     """What one process of a way calls, and what it imports before."""
 
-    call: Callable[[Path, Path, int], list[float] | None]
+    call: Callable[[Path, Path, int], float | None]
     modules: tuple[str, ...]
 
 
@@ -177,11 +177,11 @@ WAYS: dict[str, tuple[int, tuple[Step, ...]]] = {
 
 
 class Run(NamedTuple):
-    """What a way took: its seconds, its peak in MiB, its inertias, the seconds of its imports."""
+    """What a way took: its seconds, its peak in MiB, its inertia, the seconds of its imports."""
 
     seconds: float
     peak: float
-    inertias: list[float]
+    inertia: float
     imports: float
 
 
@@ -195,8 +195,8 @@ def run_step(name: str, number: int, folder: Path) -> None:
     place = folder / name
     place.mkdir(exist_ok=True)
     imports, _ = time_call(lambda: [import_module(module) for module in modules])
-    seconds, inertias = time_call(lambda: call(folder / CUSTOMERS, place, starts))
-    print(json.dumps(Run(seconds, read_peak(), inertias or [], imports)))
+    seconds, inertia = time_call(lambda: call(folder / CUSTOMERS, place, starts))
+    print(json.dumps(Run(seconds, read_peak(), inertia or 0.0, imports)))
 
 
 def run_way(name: str, folder: Path) -> Run:
@@ -205,9 +205,9 @@ def run_way(name: str, folder: Path) -> Run:
         Run(*run_apart(__file__, "--folder", folder, "--way", name, "--step", number))
         for number in range(len(WAYS[name][1]))
     ]
-    inertias = [inertia for run in told for inertia in run.inertias]
+    inertia = sum(run.inertia for run in told)  # one step alone tells it
     seconds, imports = sum(run.seconds for run in told), sum(run.imports for run in told)
-    return Run(seconds, max(run.peak for run in told), inertias, imports)
+    return Run(seconds, max(run.peak for run in told), inertia, imports)
 
 
 def run_ways(rows: int, ways: Sequence[str], rounds: int) -> dict[str, Run]:
@@ -226,7 +226,7 @@ def _find_middle(runs: Sequence[Run]) -> Run:
     seconds, peak, imports = (
         median(getattr(run, name) for run in runs) for name in ("seconds", "peak", "imports")
     )
-    return Run(seconds, peak, runs[0].inertias, imports)
+    return Run(seconds, peak, runs[0].inertia, imports)
 
 
 def check_segments(folder: Path, ways: Sequence[str]) -> None:
@@ -249,7 +249,7 @@ def measure(rows: int = 1_000_000, *, rounds: int = 3) -> list[Row]:
     """Rows of seconds and of peak memory, and one of the inertia at K = 4."""
     alone = rows > ALONE
     runs = run_ways(rows, [OURS] if alone else [OURS, ONE_START, PEER], rounds)
-    seconds, peak, inertias, imports = runs[OURS]
+    seconds, peak, inertia, imports = runs[OURS]
     what = f"{rows:,} rows × 3 read, K = 1 … {K_MAX}, scored, written"
     name = f"end to end, {rows / 1e6:g} M"
     if alone:
@@ -258,7 +258,7 @@ def measure(rows: int = 1_000_000, *, rounds: int = 3) -> list[Row]:
             compare(f"{name}, ten starts", seconds, None, told, most=LONGEST),
             compare(f"{name}, memory", peak, None, told, unit="MiB", most=HIGHEST),
         ]
-    one, (theirs, their_peak, their_inertias, their_imports) = runs[ONE_START], runs[PEER]
+    one, (theirs, their_peak, their_inertia, their_imports) = runs[ONE_START], runs[PEER]
     asked = {"one": 10, "ten": 3, "memory": 3} if rows >= BOUND_FROM else {}
     uncounted = f"imports of {imports:.1f} and {their_imports:.1f} s not counted"
     peer = f"pandas + scikit-learn, one start; {uncounted}"
@@ -271,7 +271,7 @@ def measure(rows: int = 1_000_000, *, rounds: int = 3) -> list[Row]:
                 theirs + their_imports, "the same, one start each, with the imports of every step"),
         compare(f"{name}, memory", peak, their_peak, "peak of the same, ours ten starts",
                 unit="MiB", least=asked.get("memory")),
-        compare(f"{name}, inertia", inertias[-1], their_inertias[-1],
+        compare(f"{name}, inertia", inertia, their_inertia,
                 f"the cut into {K}; each in its own scale, ours the sample's", unit=""),
     ]  # fmt: skip
 
